@@ -1,0 +1,171 @@
+package kernel
+
+import (
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Attributes of a mount (mount_setattr(2)).
+const (
+	ReadOnly      = unix.MOUNT_ATTR_RDONLY
+	NoSUID        = unix.MOUNT_ATTR_NOSUID
+	NoDev         = unix.MOUNT_ATTR_NODEV
+	NoExec        = unix.MOUNT_ATTR_NOEXEC
+	NoATime       = unix.MOUNT_ATTR_NOATIME
+	StrictATime   = unix.MOUNT_ATTR_STRICTATIME
+	NoDirATime    = unix.MOUNT_ATTR_NODIRATIME
+	NoSymFollow   = unix.MOUNT_ATTR_NOSYMFOLLOW
+	AtimeModes    = unix.MOUNT_ATTR__ATIME
+	PropPrivate   = unix.MS_PRIVATE
+	PropSlave     = unix.MS_SLAVE
+	PropShared    = unix.MS_SHARED
+	PropUnbindble = unix.MS_UNBINDABLE
+)
+
+// NewMount makes a file system instance and a detached mount of it. options
+// are "key", "key=value" as in mount(8) without the per-mount flags, which are attrs.
+// Closing the file before AttachMount discards the mount.
+// An overlay with "lowerdir+=" falls back to mount(2) with short names on
+// kernels that lack it (before 6.7).
+func NewMount(kind, source string, options []string, attrs int) (*os.File, error) {
+	n, err := unix.Fsopen(kind, unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, pathError("mount", kind, err)
+	}
+	ctx := os.NewFile(uintptr(n), kind)
+	defer ctx.Close()
+	if source == "" {
+		source = kind
+	}
+	if err := unix.FsconfigSetString(n, "source", source); err != nil {
+		return nil, contextError(ctx, kind, "source", err)
+	}
+	for _, o := range options {
+		key, value, given := strings.Cut(o, "=")
+		if given {
+			err = unix.FsconfigSetString(n, key, value)
+		} else {
+			err = unix.FsconfigSetFlag(n, key)
+		}
+		if err != nil {
+			return nil, contextError(ctx, kind, o, err)
+		}
+	}
+	if err := retry(func() error { return unix.FsconfigCreate(n) }); err != nil {
+		return nil, contextError(ctx, kind, source, err)
+	}
+	m, err := unix.Fsmount(n, unix.FSMOUNT_CLOEXEC, attrs)
+	if err != nil {
+		return nil, contextError(ctx, kind, source, err)
+	}
+	return os.NewFile(uintptr(m), kind), nil
+}
+
+// contextError adds what the kernel wrote to the fs context's log.
+func contextError(ctx *os.File, kind, object string, err error) error {
+	var said []string
+	buf := make([]byte, 4096)
+	for {
+		n, rerr := unix.Read(fd(ctx), buf)
+		if rerr != nil || n <= 2 {
+			break
+		}
+		said = append(said, strings.TrimSpace(string(buf[2:n])))
+	}
+	if len(said) > 0 {
+		err = &detail{err, strings.Join(said, "; ")}
+	}
+	return pathError("mount "+kind, object, err)
+}
+
+type detail struct {
+	err  error
+	said string
+}
+
+func (d *detail) Error() string { return d.err.Error() + " (" + d.said + ")" }
+func (d *detail) Unwrap() error { return d.err }
+
+// CloneMount returns a detached copy of the mount at path below dir (open_tree(2)); an empty path is dir itself.
+// Symbolic links in path are followed.
+func CloneMount(dir *os.File, path string, recursive bool) (*os.File, error) {
+	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
+	if recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	name := path
+	if path == "" {
+		flags |= unix.AT_EMPTY_PATH
+		name = dir.Name()
+	}
+	var n int
+	err := retry(func() (err error) {
+		n, err = unix.OpenTree(fd(dir), path, flags)
+		return err
+	})
+	keep(dir)
+	if err != nil {
+		return nil, pathError("open_tree", name, err)
+	}
+	return os.NewFile(uintptr(n), name), nil
+}
+
+// AttachMount puts a detached mount on the object that target stands for
+// (move_mount(2)). target may be an O_PATH file; it still names what lies beneath afterwards.
+func AttachMount(mount, target *os.File) error {
+	err := retry(func() error {
+		return unix.MoveMount(fd(mount), "", fd(target), "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+	})
+	keep(mount, target)
+	return pathError("move_mount", target.Name(), err)
+}
+
+// SetMount changes attributes and propagation (PropPrivate, …; 0 keeps it) of the mount at
+// f, with all mounts below it when recursive (mount_setattr(2), Linux ≥ 5.12).
+func SetMount(f *os.File, recursive bool, set, clear uint64, propagation uint64) error {
+	flags := uint(unix.AT_EMPTY_PATH)
+	if recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	attr := unix.MountAttr{Attr_set: set, Attr_clr: clear, Propagation: propagation}
+	err := retry(func() error { return unix.MountSetattr(fd(f), "", flags, &attr) })
+	keep(f)
+	return pathError("mount_setattr", f.Name(), err)
+}
+
+// SetMountPath is SetMount by path.
+func SetMountPath(path string, recursive bool, set, clear uint64, propagation uint64) error {
+	flags := uint(0)
+	if recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	attr := unix.MountAttr{Attr_set: set, Attr_clr: clear, Propagation: propagation}
+	err := retry(func() error { return unix.MountSetattr(unix.AT_FDCWD, path, flags, &attr) })
+	return pathError("mount_setattr", path, err)
+}
+
+// Unmount detaches the mount at path (umount2(2)); lazy leaves it to its last user.
+func Unmount(path string, lazy bool) error {
+	flags := unix.UMOUNT_NOFOLLOW
+	if lazy {
+		flags |= unix.MNT_DETACH
+	}
+	return pathError("umount", path, retry(func() error { return unix.Unmount(path, flags) }))
+}
+
+// PrivateMounts runs fn on a thread with a mount namespace of its own, in
+// which every mount is private; what fn mounts is gone when it returns. fn must not start
+// goroutines that rely on those mounts. The thread ends afterwards.
+func PrivateMounts(fn func() error) error {
+	return Thread(func() error {
+		if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+			return callError("unshare", err)
+		}
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			return pathError("make private", "/", err)
+		}
+		return fn()
+	})
+}

@@ -1,0 +1,124 @@
+package kernel
+
+import (
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// Flags of OpenIn beside those of package os (open(2)).
+const (
+	OPath      = unix.O_PATH
+	ODirectory = unix.O_DIRECTORY
+	ONoFollow  = unix.O_NOFOLLOW
+	ONoCTTY    = unix.O_NOCTTY
+	ONonblock  = unix.O_NONBLOCK
+	OCloexec   = unix.O_CLOEXEC
+	OTmpfile   = unix.O_TMPFILE
+)
+
+// How OpenIn walks a path (openat2(2), Linux ≥ 5.6).
+const (
+	InRoot       = unix.RESOLVE_IN_ROOT       // the directory is "/" for absolute links and ".."
+	Beneath      = unix.RESOLVE_BENEATH       // leaving the directory is EXDEV
+	NoSymlinks   = unix.RESOLVE_NO_SYMLINKS   // a symbolic link anywhere is ELOOP
+	NoMagicLinks = unix.RESOLVE_NO_MAGICLINKS // a link of /proc/PID/fd and the like is ELOOP
+	NoXDev       = unix.RESOLVE_NO_XDEV       // crossing a mount point is EXDEV
+)
+
+// OpenIn opens path below the directory root with openat2(2). how is a set of
+// InRoot, Beneath, …; with 0 path is resolved as openat(2) does. A nil root is the current directory.
+// The file is close-on-exec and belongs to the caller.
+func OpenIn(root *os.File, path string, flags int, mode uint32, how uint64) (*os.File, error) {
+	open := unix.OpenHow{Flags: uint64(flags) | unix.O_CLOEXEC, Mode: uint64(mode), Resolve: how}
+	if flags&(unix.O_CREAT|unix.O_TMPFILE) == 0 {
+		open.Mode = 0
+	}
+	var n int
+	for {
+		var err error
+		n, err = unix.Openat2(fd(root), path, &open)
+		// EAGAIN: something was renamed during a scoped walk (openat2(2)).
+		if err == unix.EINTR || err == unix.EAGAIN {
+			continue
+		}
+		if err != nil {
+			return nil, pathError("open", path, err)
+		}
+		break
+	}
+	keep(root)
+	return os.NewFile(uintptr(n), path), nil
+}
+
+// Reopen opens the object that the O_PATH file f stands for with new flags, through /proc.
+func Reopen(f *os.File, flags int) (*os.File, error) {
+	var n int
+	err := retry(func() (err error) {
+		n, err = unix.Open(ProcFD(f), flags|unix.O_CLOEXEC, 0)
+		return err
+	})
+	keep(f)
+	if err != nil {
+		return nil, pathError("open", f.Name(), err)
+	}
+	return os.NewFile(uintptr(n), f.Name()), nil
+}
+
+// ProcFD is the name under which this thread can reach f by path.
+func ProcFD(f *os.File) string { return "/proc/thread-self/fd/" + strconv.Itoa(fd(f)) }
+
+// Dup returns a second, close-on-exec descriptor of f.
+func Dup(f *os.File) (*os.File, error) {
+	n, err := unix.FcntlInt(uintptr(fd(f)), unix.F_DUPFD_CLOEXEC, 0)
+	keep(f)
+	if err != nil {
+		return nil, pathError("dup", f.Name(), err)
+	}
+	return os.NewFile(uintptr(n), f.Name()), nil
+}
+
+// MkdirIn makes the directory name (one element) in dir.
+func MkdirIn(dir *os.File, name string, mode uint32) error {
+	err := retry(func() error { return unix.Mkdirat(fd(dir), name, mode) })
+	keep(dir)
+	return pathError("mkdir", name, err)
+}
+
+// MknodIn makes a device, fifo or empty file; mode carries the type (mknod(2)).
+func MknodIn(dir *os.File, name string, mode uint32, dev uint64) error {
+	err := retry(func() error { return unix.Mknodat(fd(dir), name, mode, int(dev)) })
+	keep(dir)
+	return pathError("mknod", name, err)
+}
+
+// SymlinkIn makes the symbolic link name in dir.
+func SymlinkIn(target string, dir *os.File, name string) error {
+	err := retry(func() error { return unix.Symlinkat(target, fd(dir), name) })
+	keep(dir)
+	return pathError("symlink", name, err)
+}
+
+// Stat is fstat(2).
+func Stat(f *os.File) (unix.Stat_t, error) {
+	var st unix.Stat_t
+	err := retry(func() error { return unix.Fstat(fd(f), &st) })
+	keep(f)
+	return st, pathError("stat", f.Name(), err)
+}
+
+// FSType returns the magic number of the file system that f lies on (statfs(2)).
+func FSType(f *os.File) (int64, error) {
+	var st unix.Statfs_t
+	err := retry(func() error { return unix.Fstatfs(fd(f), &st) })
+	keep(f)
+	return int64(st.Type), pathError("statfs", f.Name(), err)
+}
+
+// SyncFS writes the whole file system that f lies on to disk (syncfs(2)).
+func SyncFS(f *os.File) error {
+	err := retry(func() error { return unix.Syncfs(fd(f)) })
+	keep(f)
+	return pathError("syncfs", f.Name(), err)
+}
