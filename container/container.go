@@ -1,0 +1,102 @@
+// Package container is what the engine remembers of a container: its record, the
+// table of its states, its name, the index over all of them, and its log.
+//
+// It is not the processes (package oci), and it never touches the kernel. Invariant:
+// a record is whole on disk before anyone sees it, and every change of state goes
+// through Next.
+package container
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
+	"github.com/opencontainers/go-digest"
+)
+
+// Schema is the version of the record's layout on disk.
+const Schema = 1
+
+// Record is one container as its user configured it, with the run state beside it.
+// A record that others can see is never changed: Clone it, change the copy, publish that.
+type Record struct {
+	Schema  int
+	ID      string // 64 hexadecimal digits
+	Name    string // without the leading slash of the API
+	Created time.Time
+	Path    string   // the program
+	Args    []string // and its arguments, entry point and command merged
+
+	// Config and HostConfig are what the user asked for, merged with the image's defaults.
+	Config     *container.Config
+	HostConfig *container.HostConfig
+	Settings   Settings
+
+	Image     digest.Digest // ID of the image; "" when it has none
+	ImageName string        // as the user wrote it
+	Platform  string        // operating system of the image
+	Chain     digest.Digest // the layers below the writable one
+	Driver    string        // storage driver
+	Mounts    []Mount       // volumes and binds, decided at creation
+	LogPath   string
+
+	State State `json:"-"` // kept in a file of its own, which no user configured
+}
+
+// Settings are ours, beside what the field's API knows. Empty so far.
+type Settings struct{}
+
+// Mount is a volume, bind or tmpfs that the user asked for.
+type Mount struct {
+	Type        mount.Type
+	Name        string `json:",omitempty"` // of a volume
+	Source      string `json:",omitempty"` // path on the host; "" for tmpfs
+	Destination string
+	Mode        string            `json:",omitempty"` // as written behind the second colon of -v
+	ReadOnly    bool              `json:",omitempty"`
+	Propagation mount.Propagation `json:",omitempty"`
+	Anonymous   bool              `json:",omitempty"` // a volume that goes with the container
+	NoCopy      bool              `json:",omitempty"`
+	Recursive   bool              `json:",omitempty"` // bind what is mounted below, too
+	Options     []string          `json:",omitempty"` // of a tmpfs
+	Subpath     string            `json:",omitempty"`
+}
+
+// State is how a container stands. It is written by rename, without a sync: a reboot voids it.
+type State struct {
+	Status       Status
+	Pid          int `json:",omitempty"`
+	ExitCode     int
+	OOMKilled    bool   `json:",omitempty"`
+	Error        string `json:",omitempty"` // why the last start failed
+	StartedAt    time.Time
+	FinishedAt   time.Time
+	RestartCount int  `json:",omitempty"`
+	ManualStop   bool `json:",omitempty"` // stopped by a user, which restart policies respect
+	// Endpoints are the network's own records, by network name; they belong to package network.
+	Endpoints map[string]json.RawMessage `json:",omitempty"`
+}
+
+// Clone returns a copy whose fields can be replaced without touching r. Config,
+// HostConfig and the slices are shared: replace them, don't write through them.
+func (r *Record) Clone() *Record {
+	c := *r
+	c.State.Endpoints = maps.Clone(r.State.Endpoints)
+	c.Mounts = slices.Clone(r.Mounts)
+	return &c
+}
+
+// NewID returns a random container ID.
+func NewID() string {
+	var b [32]byte
+	rand.Read(b[:]) // never fails: crypto/rand aborts the program instead
+	return hex.EncodeToString(b[:])
+}
+
+// ShortID is the 12 digits that a user sees, and the default host name.
+func ShortID(id string) string { return id[:min(12, len(id))] }
