@@ -1,0 +1,99 @@
+package engine
+
+import (
+	"os"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/registry"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Filters is the field's filter syntax, parsed: key to wanted values.
+type Filters map[string][]string
+
+// CreateRequest is what a container is made from. The engine owns the pointers from then on.
+type CreateRequest struct {
+	Config     *container.Config
+	HostConfig *container.HostConfig // nil: defaults
+	Networking *network.NetworkingConfig
+	Platform   *ocispec.Platform
+}
+
+// StopOptions say how to end a container.
+type StopOptions struct {
+	Signal  string // "": the container's own StopSignal
+	Timeout *int   // seconds; nil: the container's own or 10; negative: wait for ever
+}
+
+// RemoveOptions say how much to remove.
+type RemoveOptions struct {
+	Force   bool // kill it first when it runs
+	Volumes bool // its anonymous volumes too
+}
+
+// AttachRequest hands a client's connection over. Whatever the outcome, the engine owns Conn and closes it.
+type AttachRequest struct {
+	Conn                  *os.File // connected socket, hijacked and answered
+	Buffered              []byte   // what the server read from it already
+	Stdin, Stdout, Stderr bool
+	Logs                  bool   // what was written before, first
+	Stream                bool   // what comes; without it only the log
+	Frames                bool   // eight-byte headers; false for a terminal's raw stream
+	DetachKeys            string // "ctrl-p,ctrl-q" by default
+}
+
+// LogsRequest selects lines of a container's log.
+type LogsRequest struct {
+	Stdout, Stderr bool
+	Follow         bool
+	Since, Until   time.Time // zero: no bound
+	Tail           int       // negative: all
+}
+
+// ListRequest selects containers.
+type ListRequest struct {
+	All     bool
+	Limit   int  // the newest ones; 0 or less: no limit
+	Size    bool // compute sizes; this reads the disk
+	Filters Filters
+}
+
+// ExecStartRequest starts a prepared exec. Attach is nil when detached.
+type ExecStartRequest struct {
+	Tty         bool
+	ConsoleSize *[2]uint // height, width
+	Attach      *AttachRequest
+}
+
+// PullRequest names an image to fetch.
+type PullRequest struct {
+	Ref      string // as a user writes it; a name without tag is ":latest"
+	All      bool   // every tag
+	Platform *ocispec.Platform
+	Auth     registry.AuthConfig // zero: anonymous
+}
+
+// ImportRequest makes an image from a tar archive.
+type ImportRequest struct {
+	Source   string // URL, or "-": Body
+	Ref      string // repository or repository:tag; "": untagged
+	Message  string
+	Changes  []string // Dockerfile lines
+	Platform *ocispec.Platform
+}
+
+// ImageListRequest selects images.
+type ImageListRequest struct {
+	All        bool
+	SharedSize bool
+	Manifests  bool
+	Filters    Filters
+}
+
+// EventsRequest selects events.
+type EventsRequest struct {
+	Since, Until time.Time // zero: only new ones; no end
+	Filters      Filters
+}
