@@ -1,0 +1,112 @@
+// Package image keeps images: names, the graph of manifests, configs and
+// layers below them, and the garbage that is left when names go.
+//
+// It is not a registry client and runs nothing: content comes through a
+// Source, layers become directories in a union.Driver. Invariant: an image that
+// Get or List shows is whole. Every blob of its platform is in the blob store,
+// verified, and its chain of layers is unpacked; whatever died when.
+package image
+
+import (
+	"context"
+	"io"
+	"runtime"
+	"time"
+
+	"github.com/distribution/reference"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Image is what is known of one image, for the platform that this machine
+// would run. It is a snapshot: nobody changes it after it was handed out.
+type Image struct {
+	ID       digest.Digest             // of Target, as on current Docker
+	Target   ocispec.Descriptor        // the manifest or index that names mean
+	Manifest ocispec.Descriptor        // the manifest of the platform chosen; Target when that is no index
+	Config   dockerspec.DockerOCIImage // with Healthcheck, OnBuild and Shell
+	ConfigID digest.Digest             // of the config blob
+	Layers   []ocispec.Descriptor      // as in the manifest, deepest first
+	DiffIDs  []digest.Digest           // of the uncompressed layers, deepest first
+	Chain    digest.Digest             // of all layers, the key in union.Driver; "" without layers
+	Names    []reference.Named         // sorted; tagged names and digest references
+	Content  int64                     // bytes of the manifests, config and layer blobs held here
+	Unpacked int64                     // bytes of the files in the unpacked layers
+	Size     int64                     // Content + Unpacked: what it takes on disk if nothing is shared
+	Tagged   time.Time                 // when its newest name was given; zero when it never had one
+}
+
+// Tags returns the tagged names as Docker shows them, such as "busybox:latest".
+func (i *Image) Tags() []string { return i.familiar(false) }
+
+// Digests returns the digest references as Docker shows them, such as
+// "busybox@sha256:…". Only a pull gives an image one.
+func (i *Image) Digests() []string { return i.familiar(true) }
+
+// Dangling tells whether the image has no tag.
+func (i *Image) Dangling() bool { return len(i.Tags()) == 0 }
+
+// Platform returns the platform of the image's config.
+func (i *Image) Platform() ocispec.Platform { return i.Config.Platform }
+
+// Created returns when the image was made, or the zero time.
+func (i *Image) Created() time.Time {
+	if i.Config.Created == nil {
+		return time.Time{}
+	}
+	return *i.Config.Created
+}
+
+func (i *Image) familiar(digested bool) []string {
+	var list []string
+	for _, n := range i.Names {
+		if _, ok := n.(reference.Digested); ok == digested {
+			list = append(list, reference.FamiliarString(n))
+		}
+	}
+	return list
+}
+
+// Host is the platform of this machine.
+func Host() ocispec.Platform {
+	p := ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}
+	switch p.Architecture {
+	case "arm64":
+		p.Variant = "v8"
+	case "arm":
+		p.Variant = "v7"
+	}
+	return p
+}
+
+// Source is a place of content: a registry's repository, an archive, a layout.
+// It may be called from several goroutines at once.
+type Source interface {
+	// Fetch opens the content that desc names, from byte offset on. The caller
+	// closes it and verifies size and digest. fault.NotFound: the place lacks it.
+	Fetch(ctx context.Context, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error)
+}
+
+// The words of an Event's Status, which clients match on.
+const (
+	StatusWaiting    = "Waiting"
+	StatusPulling    = "Pulling fs layer"
+	StatusDownload   = "Downloading"
+	StatusVerifying  = "Verifying Checksum"
+	StatusDownloaded = "Download complete"
+	StatusExtracting = "Extracting"
+	StatusComplete   = "Pull complete"
+	StatusExists     = "Already exists"
+	StatusLoading    = "Loading layer"
+)
+
+// Event is one step of a layer on its way into the store.
+type Event struct {
+	ID             string // the layer's short id: 12 digits of its blob's digest
+	Status         string // one of the Status words
+	Current, Total int64  // bytes; both 0 where the status has no measure
+}
+
+// Progress takes events. Calls come one at a time; a nil Progress takes none.
+type Progress func(Event)
