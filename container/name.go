@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"regexp"
 	"strings"
+	"sync"
 
 	"berth/fault"
 )
@@ -22,11 +23,14 @@ func CheckName(name string) (string, error) {
 
 // RandomName returns an adjective_surname pair.
 func RandomName() string {
-	return adjectives()[rand.IntN(len(adjectives()))] + "_" + surnames()[rand.IntN(len(surnames()))]
+	a, s := adjectives(), surnames()
+	return a[rand.IntN(len(a))] + "_" + s[rand.IntN(len(s))]
 }
 
-func adjectives() []string { return strings.Fields(adjectiveWords) }
-func surnames() []string   { return strings.Fields(surnameWords) }
+var (
+	adjectives = sync.OnceValue(func() []string { return strings.Fields(adjectiveWords) })
+	surnames   = sync.OnceValue(func() []string { return strings.Fields(surnameWords) })
+)
 
 // People who are remembered for science, engineering, the sea and the arts.
 const (
