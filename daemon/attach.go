@@ -1,0 +1,150 @@
+package daemon
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"berth/container"
+	"berth/engine"
+	"berth/fault"
+)
+
+// containerAttach hands the client's connection to the container's supervisor:
+// from then on the stream does not pass through this process.
+func (s *Server) containerAttach(w http.ResponseWriter, r *http.Request) error {
+	id, q := r.PathValue("id"), r.URL.Query()
+	tty, err := s.engine.Containers.CheckAttach(id)
+	if err != nil {
+		return err
+	}
+	conn, buffered, err := hijack(w, r, tty)
+	if err != nil {
+		return err
+	}
+	return s.engine.Containers.Attach(r.Context(), id, engine.AttachRequest{
+		Conn: conn, Buffered: buffered,
+		Stdin: flag(q, "stdin"), Stdout: flag(q, "stdout"), Stderr: flag(q, "stderr"),
+		Logs: flag(q, "logs"), Stream: flag(q, "stream"),
+		Frames: !tty, DetachKeys: q.Get("detachKeys"),
+	})
+}
+
+func (s *Server) containerLogs(w http.ResponseWriter, r *http.Request) error {
+	request, err := logsRequest(r)
+	if err != nil {
+		return err
+	}
+	log, tty, err := s.engine.Containers.Logs(r.PathValue("id"), request)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	if err := begin(w, streamType(r, tty)); err != nil {
+		return err
+	}
+	out := lineWriter{out: flushing{w}, frames: !tty, timestamps: flag(r.URL.Query(), "timestamps"), details: flag(r.URL.Query(), "details")}
+	for {
+		line, err := log.Next(r.Context())
+		if errors.Is(err, io.EOF) || r.Context().Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return out.fail(err)
+		}
+		if err := out.write(line); err != nil {
+			return nil // the client has gone
+		}
+	}
+}
+
+func logsRequest(r *http.Request) (engine.LogsRequest, error) {
+	q := r.URL.Query()
+	request := engine.LogsRequest{Stdout: flag(q, "stdout"), Stderr: flag(q, "stderr"), Follow: flag(q, "follow"), Tail: -1}
+	if !request.Stdout && !request.Stderr {
+		return request, fault.New(fault.Invalid, "Bad parameters: you must choose at least one stream")
+	}
+	if n, err := strconv.Atoi(q.Get("tail")); err == nil && n >= 0 {
+		request.Tail = n // anything else, "all" first of all, means everything
+	}
+	var err error
+	if request.Since, err = parseTime("since", q.Get("since")); err != nil {
+		return request, err
+	}
+	request.Until, err = parseTime("until", q.Get("until"))
+	return request, err
+}
+
+// lineWriter writes log lines as the API's stream.
+type lineWriter struct {
+	out        io.Writer
+	frames     bool
+	timestamps bool
+	details    bool
+	buf        []byte
+}
+
+// Streams in the first byte of a frame.
+const (
+	frameStdout      = 1
+	frameStderr      = 2
+	frameSystemError = 3
+)
+
+func (l *lineWriter) write(line *container.Line) error {
+	stream := byte(frameStdout)
+	if line.Stream == "stderr" {
+		stream = frameStderr
+	}
+	l.start(stream)
+	if l.timestamps {
+		l.buf = line.Time.UTC().AppendFormat(l.buf, "2006-01-02T15:04:05.000000000Z07:00")
+		l.buf = append(l.buf, ' ')
+	}
+	if l.details {
+		l.buf = append(l.buf, details(line.Attrs)...)
+		l.buf = append(l.buf, ' ')
+	}
+	l.buf = append(l.buf, line.Text...)
+	return l.end()
+}
+
+// fail tells the client of an error in the middle of a stream; without frames there is no way to.
+func (l *lineWriter) fail(err error) error {
+	if !l.frames {
+		return err
+	}
+	l.start(frameSystemError)
+	l.buf = append(l.buf, "Error grabbing logs: "+err.Error()+"\n"...)
+	return errors.Join(err, l.end())
+}
+
+func (l *lineWriter) start(stream byte) {
+	l.buf = l.buf[:0]
+	if l.frames {
+		l.buf = append(l.buf, stream, 0, 0, 0, 0, 0, 0, 0)
+	}
+}
+
+func (l *lineWriter) end() error {
+	if l.frames {
+		binary.BigEndian.PutUint32(l.buf[4:8], uint32(len(l.buf)-8))
+	}
+	_, err := l.out.Write(l.buf)
+	return err
+}
+
+// details prints what a log driver's options added to a line: key=value pairs, sorted.
+func details(attrs map[string]string) string {
+	pairs := make([]string, 0, len(attrs))
+	for _, k := range slices.Sorted(maps.Keys(attrs)) {
+		pairs = append(pairs, url.QueryEscape(k)+"="+url.QueryEscape(attrs[k]))
+	}
+	return strings.Join(pairs, ",")
+}

@@ -1,0 +1,147 @@
+package daemon
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+
+	"berth/fault"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/network"
+)
+
+// maxRequest bounds a create request: the largest real ones have some hundred kilobytes of environment.
+const maxRequest = 16 << 20
+
+// readCreate reads the body of a create request. Clients of the first releases
+// write a command as one string; it becomes a list of one.
+func readCreate(r *http.Request) (container.CreateRequest, error) {
+	var body container.CreateRequest
+	data, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxRequest))
+	if err != nil {
+		return body, fault.New(fault.Invalid, "read the request: %w", err)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(data))
+	err = readJSON(r, &body, false)
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) && wrong.Value == "string" {
+		if lifted, ok := liftCommands(data); ok {
+			body = container.CreateRequest{}
+			r.Body = io.NopCloser(bytes.NewReader(lifted))
+			err = readJSON(r, &body, false)
+		}
+	}
+	if err != nil {
+		return body, err
+	}
+	if body.Config == nil {
+		return body, fault.New(fault.Invalid, "config cannot be empty in order to create a container")
+	}
+	return body, nil
+}
+
+// liftCommands turns Cmd and Entrypoint from strings into lists.
+func liftCommands(data []byte) ([]byte, bool) {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(data, &fields) != nil {
+		return nil, false
+	}
+	for _, name := range []string{"Cmd", "Entrypoint"} {
+		if v := bytes.TrimSpace(fields[name]); len(v) > 0 && v[0] == '"' {
+			fields[name] = append(append([]byte{'['}, v...), ']')
+		}
+	}
+	lifted, err := json.Marshal(fields)
+	return lifted, err == nil
+}
+
+// oldInspect adds to a container's description what clients below API 1.52
+// read: the default network's addresses at the top of NetworkSettings.
+// It returns nil when the client needs nothing old.
+func oldInspect(v apiVersion, c *container.InspectResponse) (any, error) {
+	if v >= 52 || c.NetworkSettings == nil {
+		return nil, nil
+	}
+	return struct {
+		*container.InspectResponse
+		NetworkSettings oldNetworkSettings
+	}{c, oldNetworks(c.NetworkSettings)}, nil
+}
+
+// oldNetworkSettings has the fields that the API dropped with 1.52, and some that had been constant for long.
+type oldNetworkSettings struct {
+	Bridge                 string
+	SandboxID              string
+	SandboxKey             string
+	Ports                  network.PortMap
+	HairpinMode            bool
+	LinkLocalIPv6Address   string
+	LinkLocalIPv6PrefixLen int
+	SecondaryIPAddresses   []struct{}
+	SecondaryIPv6Addresses []struct{}
+	EndpointID             string
+	Gateway                string
+	GlobalIPv6Address      string
+	GlobalIPv6PrefixLen    int
+	IPAddress              string
+	IPPrefixLen            int
+	IPv6Gateway            string
+	MacAddress             string
+	Networks               map[string]*network.EndpointSettings
+}
+
+func oldNetworks(n *container.NetworkSettings) oldNetworkSettings {
+	old := oldNetworkSettings{SandboxID: n.SandboxID, SandboxKey: n.SandboxKey, Ports: n.Ports, Networks: n.Networks}
+	e := n.Networks["bridge"]
+	if e == nil {
+		return old
+	}
+	old.EndpointID = e.EndpointID
+	if e.IPAddress.IsValid() {
+		old.IPAddress, old.IPPrefixLen = e.IPAddress.String(), e.IPPrefixLen
+	}
+	if e.Gateway.IsValid() {
+		old.Gateway = e.Gateway.String()
+	}
+	if e.GlobalIPv6Address.IsValid() {
+		old.GlobalIPv6Address, old.GlobalIPv6PrefixLen = e.GlobalIPv6Address.String(), e.GlobalIPv6PrefixLen
+	}
+	if e.IPv6Gateway.IsValid() {
+		old.IPv6Gateway = e.IPv6Gateway.String()
+	}
+	if len(e.MacAddress) > 0 {
+		old.MacAddress = e.MacAddress.String()
+	}
+	return old
+}
+
+// oldImage is an image's description with what clients of earlier versions read.
+func oldImage(v apiVersion, i *image.InspectResponse) any {
+	type before44 struct {
+		*image.InspectResponse
+		VirtualSize int64
+	}
+	if v < 44 {
+		return before44{i, i.Size}
+	}
+	return i
+}
+
+// oldSummary is a row of the image list with what clients below API 1.44 read.
+func oldSummary(v apiVersion, list []image.Summary) any {
+	if v >= 44 {
+		return list
+	}
+	type before44 struct {
+		image.Summary
+		VirtualSize int64
+	}
+	rows := make([]before44, len(list))
+	for n, s := range list {
+		rows[n] = before44{s, s.Size}
+	}
+	return rows
+}

@@ -1,0 +1,103 @@
+package daemon
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"berth/engine"
+	"berth/fault"
+	"github.com/moby/moby/api/types/registry"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// parseFilters reads the filters parameter: a map of lists, or, as clients
+// before 1.22 wrote it, a map of maps to true.
+func parseFilters(v string) (engine.Filters, error) {
+	if v == "" {
+		return nil, nil
+	}
+	lists := engine.Filters{}
+	if json.Unmarshal([]byte(v), &lists) == nil {
+		return lists, nil
+	}
+	sets := map[string]map[string]bool{}
+	if err := json.Unmarshal([]byte(v), &sets); err != nil {
+		return nil, fault.New(fault.Invalid, "invalid filter: %w", err)
+	}
+	lists = engine.Filters{}
+	for key, set := range sets {
+		lists[key] = slices.Sorted(maps.Keys(set))
+	}
+	return lists, nil
+}
+
+// parseTime reads Unix seconds with an optional fraction; "" is no time.
+func parseTime(name, v string) (time.Time, error) {
+	if v == "" || v == "0" {
+		return time.Time{}, nil
+	}
+	seconds, fraction, _ := strings.Cut(v, ".")
+	s, err := strconv.ParseInt(seconds, 10, 64)
+	var n int64
+	if err == nil && fraction != "" {
+		n, err = strconv.ParseInt((fraction + "000000000")[:9], 10, 64)
+	}
+	if err != nil || n < 0 {
+		return time.Time{}, fault.New(fault.Invalid, "query value %s=%q is not a time in Unix seconds", name, v)
+	}
+	return time.Unix(s, n), nil
+}
+
+// parsePlatform reads "os[/arch[/variant]]" or an OCI platform in JSON; "" is nil.
+func parsePlatform(v string) (*ocispec.Platform, error) {
+	if v == "" {
+		return nil, nil
+	}
+	var p ocispec.Platform
+	if strings.HasPrefix(v, "{") {
+		if err := json.Unmarshal([]byte(v), &p); err != nil {
+			return nil, fault.New(fault.Invalid, "invalid platform: %w", err)
+		}
+		return &p, nil
+	}
+	parts := strings.Split(strings.ToLower(v), "/")
+	if len(parts) > 3 || slices.Contains(parts, "") {
+		return nil, fault.New(fault.Invalid, "invalid platform %q: write os/architecture, such as linux/arm64", v)
+	}
+	switch {
+	case len(parts) == 1 && parts[0] == "linux":
+		p.OS = "linux"
+	case len(parts) == 1:
+		p.OS, p.Architecture = "linux", parts[0]
+	default:
+		p.OS, p.Architecture = parts[0], parts[1]
+	}
+	if len(parts) == 3 {
+		p.Variant = parts[2]
+	}
+	switch p.Architecture { // the names of uname
+	case "x86_64", "x86-64":
+		p.Architecture = "amd64"
+	case "aarch64":
+		p.Architecture = "arm64"
+	}
+	return &p, nil
+}
+
+// parseAuth reads the X-Registry-Auth header. One that can't be read counts as none, as in every engine before.
+func parseAuth(header string) registry.AuthConfig {
+	var auth registry.AuthConfig
+	data, err := base64.URLEncoding.DecodeString(header)
+	if err != nil {
+		data, err = base64.RawURLEncoding.DecodeString(header)
+	}
+	if err != nil || json.Unmarshal(data, &auth) != nil {
+		return registry.AuthConfig{}
+	}
+	return auth
+}

@@ -1,0 +1,114 @@
+package daemon
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/moby/moby/api/types"
+)
+
+// begin sends the header of a stream at once, before there is any data.
+func begin(w http.ResponseWriter, contentType string) error {
+	w.Header().Set("Content-Type", contentType)
+	w.WriteHeader(http.StatusOK)
+	return http.NewResponseController(w).Flush()
+}
+
+// flushing is a writer whose every write reaches the client.
+type flushing struct{ w http.ResponseWriter }
+
+func (f flushing) Write(p []byte) (int, error) {
+	n, err := f.w.Write(p)
+	if err == nil {
+		err = http.NewResponseController(f.w).Flush()
+	}
+	return n, err
+}
+
+// lines writes JSON documents, one a line, each flushed. The header is sent
+// with the first document, so that a failure before it still has a status code of its own.
+type lines struct {
+	w     http.ResponseWriter
+	enc   *json.Encoder
+	begun bool
+}
+
+func newLines(w http.ResponseWriter) *lines {
+	enc := json.NewEncoder(flushing{w})
+	enc.SetEscapeHTML(false)
+	return &lines{w: w, enc: enc}
+}
+
+func (l *lines) write(v any) error {
+	if !l.begun {
+		l.begun = true
+		l.w.Header().Set("Content-Type", "application/json")
+	}
+	return l.enc.Encode(v)
+}
+
+// fail ends the stream with err: as the answer when nothing was sent, as a last line otherwise.
+func (l *lines) fail(err error) error {
+	if err == nil || !l.begun {
+		return err
+	}
+	return l.write(map[string]any{
+		"errorDetail": map[string]any{"message": err.Error()},
+		"error":       err.Error(),
+	})
+}
+
+// hijack takes the connection of a request for a two-way stream: by protocol
+// upgrade when the client asks for it, by a bare 200 as old clients do.
+// The caller owns the returned file; buffered is what the client sent already.
+func hijack(w http.ResponseWriter, r *http.Request, tty bool) (conn *os.File, buffered []byte, err error) {
+	c, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return nil, nil, fmt.Errorf("take over the connection: %w", err)
+	}
+	if t, ok := w.(*tracked); ok {
+		t.started = true
+	}
+	head := "HTTP/1.1 200 OK\r\nContent-Type: " + types.MediaTypeRawStream + "\r\n\r\n"
+	if r.Header.Get("Upgrade") != "" {
+		head = "HTTP/1.1 101 UPGRADED\r\nContent-Type: " + streamType(r, tty) +
+			"\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+	}
+	if _, err := io.WriteString(c, head); err != nil {
+		return nil, nil, errors.Join(err, c.Close())
+	}
+	if n := rw.Reader.Buffered(); n > 0 {
+		buffered = make([]byte, n)
+		io.ReadFull(rw.Reader, buffered)
+	}
+	filer, ok := c.(interface{ File() (*os.File, error) })
+	if !ok {
+		return nil, nil, errors.Join(fmt.Errorf("a %T can't be handed over", c), c.Close())
+	}
+	f, err := filer.File()
+	return f, buffered, errors.Join(err, c.Close())
+}
+
+// streamType is the media type of a container's output: multiplexed since API 1.42, when there is no terminal.
+func streamType(r *http.Request, tty bool) string {
+	if !tty && versionOf(r) >= 42 {
+		return types.MediaTypeMultiplexedStream
+	}
+	return types.MediaTypeRawStream
+}
+
+// isLocal tells whether the peer is on this machine, which decides about warnings for plain TCP.
+func isLocal(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(strings.Trim(host, "[]"))
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
