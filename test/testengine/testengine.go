@@ -124,11 +124,15 @@ func Start(t testing.TB, args ...string) *Engine {
 	return e
 }
 
+// Fataler ends a test or a script.
+type Fataler interface {
+	Fatalf(format string, args ...any)
+}
+
 // Up starts the daemon and returns when it answers.
-func (e *Engine) Up(t testing.TB) {
-	t.Helper()
+func (e *Engine) Up(t Fataler) {
 	if err := e.up(); err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v", err)
 	}
 }
 
@@ -177,14 +181,12 @@ func (e *Engine) Log() string {
 func (e *Engine) Pid() int { return e.cmd.Process.Pid }
 
 // Kill ends the daemon as a power cut would: SIGKILL.
-func (e *Engine) Kill(t testing.TB) {
-	t.Helper()
+func (e *Engine) Kill() {
 	e.end(syscall.SIGKILL)
 }
 
 // Down asks the daemon to end and waits for it; containers go on.
-func (e *Engine) Down(t testing.TB) {
-	t.Helper()
+func (e *Engine) Down() {
 	e.end(syscall.SIGTERM)
 }
 
