@@ -177,11 +177,9 @@ func (g *Group) Dir() (*os.File, error) {
 }
 
 // Set changes the limits of a group in use to what r names; what r leaves out stays. The kernel's rules of order
-// (memory below memory+swap, burst below quota) are solved here. After an error the former values are back, as far as the kernel takes them.
-func (g *Group) Set(r *specs.LinuxResources) error {
-	_, err := g.apply(r, false)
-	return err
-}
+// (memory below memory+swap, burst below quota) are solved here. The strings are warnings, as from Create. After an error the former values
+// are back, as far as the kernel takes them.
+func (g *Group) Set(r *specs.LinuxResources) ([]string, error) { return g.apply(r, false) }
 
 // List names the groups directly below parent, in all hierarchies, sorted; none is not an error.
 func List(parent string) ([]string, error) { return Detect().List(parent) }

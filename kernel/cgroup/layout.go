@@ -45,18 +45,25 @@ func Detect() Layout { return detect() }
 var detect = sync.OnceValue(func() Layout {
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")
 	own, _ := os.ReadFile("/proc/self/cgroup")
-	l := parseLayout(mounts, own)
-	for i := range l.Hierarchies {
-		l.Hierarchies[i].locate()
-	}
-	return l
+	return parseLayout(mounts, own, isGroup).located()
 })
 
-// parseLayout reads the two tables; only Base, and v2's controllers, are left open.
-func parseLayout(mountinfo, own []byte) Layout {
+// isGroup tells whether dir is a group of this version, not something that another mount hides.
+func isGroup(dir string, version int) bool {
+	var fs unix.Statfs_t
+	magic := int64(unix.CGROUP_SUPER_MAGIC)
+	if version == 2 {
+		magic = unix.CGROUP2_SUPER_MAGIC
+	}
+	return unix.Statfs(dir, &fs) == nil && int64(fs.Type) == magic
+}
+
+// parseLayout reads the two tables. A hierarchy may be mounted several times: the first mount that visible accepts counts.
+// Base, and v2's controllers, are left open.
+func parseLayout(mountinfo, own []byte, visible func(dir string, version int) bool) Layout {
 	var l Layout
 	for line := range strings.Lines(string(mountinfo)) {
-		if h, ok := parseMount(line); ok && !l.has(h) {
+		if h, ok := parseMount(line); ok && !l.has(h) && visible(h.Mount, h.Version) {
 			l.Hierarchies = append(l.Hierarchies, h)
 		}
 	}
@@ -80,7 +87,15 @@ func parseLayout(mountinfo, own []byte) Layout {
 	return l
 }
 
-// has tells whether the hierarchy is known already: it may be mounted several times, the first one counts.
+// located fills in what only the file system says.
+func (l Layout) located() Layout {
+	for i := range l.Hierarchies {
+		l.Hierarchies[i].locate()
+	}
+	return l
+}
+
+// has tells whether the hierarchy is known already.
 func (l Layout) has(h Hierarchy) bool {
 	return slices.ContainsFunc(l.Hierarchies, func(k Hierarchy) bool {
 		return k.Version == h.Version && slices.Equal(k.Controllers, h.Controllers)
