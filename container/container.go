@@ -63,6 +63,7 @@ type Mount struct {
 	Anonymous   bool              `json:",omitempty"` // a volume that goes with the container
 	NoCopy      bool              `json:",omitempty"`
 	Recursive   bool              `json:",omitempty"` // bind what is mounted below, too
+	Explicit    bool              `json:",omitempty"` // asked for by --mount: a missing source is an error, not made
 	Options     []string          `json:",omitempty"` // of a tmpfs
 	Subpath     string            `json:",omitempty"`
 }

@@ -1,0 +1,99 @@
+package engine
+
+import (
+	"maps"
+	"slices"
+
+	"berth/container"
+	"berth/oci"
+	"berth/union"
+
+	api "github.com/moby/moby/api/types/container"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// facts is all that the rules of a bundle are told: what was recorded, and what was
+// looked up on this machine for it. Rules read nothing else, so they can be tested as data.
+type facts struct {
+	Record       *container.Record
+	Root         union.Root
+	Files        string // directory with hosts, hostname, resolv.conf; "" for none
+	Mounts       []boundMount
+	CgroupParent string
+	Join         map[specs.LinuxNamespaceType]string // namespaces of another container, as paths
+	HostDevices  []specs.LinuxDevice                 // all of the machine's, for a privileged container
+	Devices      []device                            // --device, found
+	BlockDevices map[string]specs.LinuxBlockIODevice // by path, for blkio rules
+	Seccomp      seccompProfiles
+}
+
+func (f *facts) config() *api.Config   { return f.Record.Config }
+func (f *facts) host() *api.HostConfig { return f.Record.HostConfig }
+
+// rule adds one concern to a bundle. Each stands in a file of its concern.
+type rule func(f *facts, b *oci.Bundle) error
+
+// rules are applied in this order; later ones may look at what earlier ones made.
+func rules() []rule {
+	return []rule{
+		rootRule, namespaceRule, processRule, hostnameRule, capabilityRule, securityRule, seccompRule,
+		mountRule, fileRule, deviceRule, limitRule, rlimitRule, sysctlRule,
+	}
+}
+
+// newBundle makes the bundle that the facts describe.
+func newBundle(f *facts) (*oci.Bundle, error) {
+	b := &oci.Bundle{ID: f.Record.ID, Spec: &specs.Spec{
+		Version: specs.Version,
+		Process: &specs.Process{},
+		Linux:   &specs.Linux{Resources: &specs.LinuxResources{}},
+	}}
+	for _, r := range rules() {
+		if err := r(f, b); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+// rootRule says how the root is mounted, and where in the cgroup tree the container lies.
+func rootRule(f *facts, b *oci.Bundle) error {
+	m := f.Root.Mount
+	b.Rootfs = []specs.Mount{{Destination: "/", Type: m.Type, Source: m.Source, Options: slices.Clone(m.Options)}}
+	b.Spec.Root = &specs.Root{Path: f.Root.Merged, Readonly: f.host().ReadonlyRootfs}
+	parent := f.CgroupParent
+	if p := f.host().CgroupParent; p != "" {
+		parent = p
+	}
+	b.Spec.Linux.CgroupsPath = parent + "/" + f.Record.ID
+	b.Spec.Annotations = maps.Clone(f.host().Annotations)
+	return nil
+}
+
+// namespaceRule lists the namespaces to make or join. The network's comes as an open file
+// with the request, except where a path or the host's is wanted.
+func namespaceRule(f *facts, b *oci.Bundle) error {
+	h := f.host()
+	add := func(kind specs.LinuxNamespaceType, host bool) {
+		if !host {
+			b.Spec.Linux.Namespaces = append(b.Spec.Linux.Namespaces, specs.LinuxNamespace{Type: kind, Path: f.Join[kind]})
+		}
+	}
+	add(specs.MountNamespace, false)
+	add(specs.PIDNamespace, h.PidMode.IsHost())
+	add(specs.IPCNamespace, h.IpcMode.IsHost())
+	add(specs.UTSNamespace, h.UTSMode.IsHost())
+	add(specs.NetworkNamespace, h.NetworkMode.IsHost())
+	add(specs.CgroupNamespace, h.CgroupnsMode.IsHost() || h.CgroupnsMode.IsEmpty() && h.Privileged)
+	return nil
+}
+
+// hostnameRule names the container to itself, unless the name is another's.
+func hostnameRule(f *facts, b *oci.Bundle) error {
+	if f.host().UTSMode.IsHost() || f.Join[specs.UTSNamespace] != "" {
+		return nil
+	}
+	b.Spec.Hostname = f.config().Hostname
+	b.Spec.Domainname = f.config().Domainname
+	return nil
+}

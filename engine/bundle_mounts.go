@@ -1,0 +1,193 @@
+package engine
+
+import (
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"berth/container"
+	"berth/oci"
+
+	"github.com/moby/moby/api/types/mount"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// boundMount is a container's mount with the place on this host that it shows.
+type boundMount struct {
+	container.Mount
+	Path string // on the host; "" for a tmpfs
+}
+
+// defaultShmSize is /dev/shm's size in bytes.
+const defaultShmSize = 64 << 20
+
+// defaultMounts are what every container finds besides its root.
+func defaultMounts() []specs.Mount {
+	return []specs.Mount{
+		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
+		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
+		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
+		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"ro", "nosuid", "noexec", "nodev"}},
+		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
+		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777"}},
+	}
+}
+
+// mountRule lists the default mounts, as the container's isolation changes them, and then the user's, parents first.
+func mountRule(f *facts, b *oci.Bundle) error {
+	h := f.host()
+	s, err := parseSecurity(h.SecurityOpt)
+	if err != nil {
+		return err
+	}
+	user, err := userMounts(f)
+	if err != nil {
+		return err
+	}
+	for _, m := range defaultMounts() {
+		if slices.ContainsFunc(user, func(u specs.Mount) bool { return u.Destination == m.Destination }) {
+			continue
+		}
+		switch m.Destination {
+		case "/sys":
+			if h.Privileged {
+				m.Options = without(m.Options, "ro")
+			}
+		case "/sys/fs/cgroup":
+			if h.Privileged || s.WritableCgroups {
+				m.Options = without(m.Options, "ro")
+			}
+		case "/dev/shm":
+			if h.IpcMode.IsNone() {
+				continue
+			}
+			size := h.ShmSize
+			if size <= 0 {
+				size = defaultShmSize
+			}
+			m.Options = append(m.Options, "size="+strconv.FormatInt(size, 10))
+			fallthrough
+		case "/dev/mqueue":
+			if h.IpcMode.IsHost() {
+				m = specs.Mount{Destination: m.Destination, Type: "bind", Source: m.Destination, Options: []string{"rbind", "rprivate", "nosuid", "noexec", "nodev"}}
+			}
+		}
+		b.Spec.Mounts = append(b.Spec.Mounts, m)
+	}
+	slices.SortStableFunc(user, func(a, b specs.Mount) int { return depth(a.Destination) - depth(b.Destination) })
+	b.Spec.Mounts = append(b.Spec.Mounts, user...)
+	b.Spec.Linux.RootfsPropagation = rootPropagation(f.Mounts)
+	return nil
+}
+
+func depth(p string) int { return strings.Count(path.Clean(p), "/") }
+
+func without(options []string, drop string) []string {
+	return slices.DeleteFunc(slices.Clone(options), func(o string) bool { return o == drop })
+}
+
+// userMounts turns volumes, binds and tmpfs into mounts of the runtime-spec.
+func userMounts(f *facts) ([]specs.Mount, error) {
+	var all []specs.Mount
+	for _, m := range f.Mounts {
+		if m.Type == mount.TypeTmpfs {
+			all = append(all, specs.Mount{Destination: m.Destination, Type: "tmpfs", Source: "tmpfs", Options: tmpfsOptions(m.Options, m.ReadOnly)})
+			continue
+		}
+		options := []string{"rbind"}
+		if !m.Recursive && m.Type == mount.TypeBind {
+			options[0] = "bind"
+		}
+		if m.ReadOnly {
+			options = append(options, "ro")
+		} else {
+			options = append(options, "rw")
+		}
+		propagation := m.Propagation
+		if propagation == "" {
+			propagation = mount.PropagationRPrivate
+		}
+		all = append(all, specs.Mount{Destination: m.Destination, Type: "bind", Source: m.Path, Options: append(options, string(propagation))})
+	}
+	for _, dst := range slices.Sorted(maps.Keys(f.host().Tmpfs)) {
+		var given []string
+		if o := f.host().Tmpfs[dst]; o != "" {
+			given = strings.Split(o, ",")
+		}
+		all = append(all, specs.Mount{Destination: path.Clean(dst), Type: "tmpfs", Source: "tmpfs", Options: tmpfsOptions(given, false)})
+	}
+	return all, nil
+}
+
+// tmpfsOptions puts the user's options over noexec, nosuid and nodev, which their opposites lift.
+func tmpfsOptions(given []string, readOnly bool) []string {
+	options := []string{}
+	for _, d := range []string{"noexec", "nosuid", "nodev"} {
+		if !slices.Contains(given, strings.TrimPrefix(d, "no")) && !slices.Contains(given, d) {
+			options = append(options, d)
+		}
+	}
+	options = append(options, given...)
+	if readOnly && !slices.Contains(options, "ro") {
+		options = append(options, "ro")
+	}
+	return options
+}
+
+// tmpfsMountOptions reads the options of --mount type=tmpfs.
+func tmpfsMountOptions(a mount.Mount) []string {
+	var options []string
+	o := a.TmpfsOptions
+	if o == nil {
+		return nil
+	}
+	if o.SizeBytes > 0 {
+		options = append(options, "size="+strconv.FormatInt(o.SizeBytes, 10))
+	}
+	if o.Mode != 0 {
+		options = append(options, fmt.Sprintf("mode=%o", o.Mode))
+	}
+	for _, pair := range o.Options {
+		options = append(options, strings.Join(pair, "="))
+	}
+	return options
+}
+
+// rootPropagation is what the container's whole tree must be, for its binds to hear from the host's mounts.
+func rootPropagation(mounts []boundMount) string {
+	propagation := ""
+	for _, m := range mounts {
+		switch m.Propagation {
+		case mount.PropagationShared, mount.PropagationRShared:
+			return "shared"
+		case mount.PropagationSlave, mount.PropagationRSlave:
+			propagation = "rslave"
+		}
+	}
+	return propagation
+}
+
+// fileRule binds the container's own hosts, hostname and resolv.conf, where the user puts nothing else.
+func fileRule(f *facts, b *oci.Bundle) error {
+	if f.Files == "" {
+		return nil
+	}
+	for _, name := range []string{"resolv.conf", "hostname", "hosts"} {
+		dst := "/etc/" + name
+		if slices.ContainsFunc(b.Spec.Mounts, func(m specs.Mount) bool { return m.Destination == dst }) {
+			continue
+		}
+		access := "rw"
+		if f.host().ReadonlyRootfs {
+			access = "ro"
+		}
+		b.Spec.Mounts = append(b.Spec.Mounts, specs.Mount{
+			Destination: dst, Type: "bind", Source: f.Files + "/" + name, Options: []string{"bind", access, "rprivate"},
+		})
+	}
+	return nil
+}

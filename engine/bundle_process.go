@@ -1,0 +1,111 @@
+package engine
+
+import (
+	"strings"
+
+	"berth/fault"
+	"berth/oci"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// processRule says what runs, as whom and where.
+func processRule(f *facts, b *oci.Bundle) error {
+	c, p := f.config(), b.Spec.Process
+	p.Args = append([]string{f.Record.Path}, f.Record.Args...)
+	p.Env = environment(c.Env, c.Hostname, c.Tty)
+	p.Cwd = c.WorkingDir
+	if p.Cwd == "" {
+		p.Cwd = "/"
+	}
+	p.Terminal = c.Tty
+	if size := f.host().ConsoleSize; c.Tty && size[0] > 0 && size[1] > 0 {
+		p.ConsoleSize = &specs.Box{Height: size[0], Width: size[1]}
+	}
+	if adj := f.host().OomScoreAdj; adj != 0 {
+		p.OOMScoreAdj = &adj
+	}
+	p.User.Umask = f.host().Umask
+	b.User = c.User
+	b.GroupAdd = f.host().GroupAdd
+	b.MakeCwd = true
+	b.Init = f.host().Init != nil && *f.host().Init
+	return nil
+}
+
+// environment puts the user's variables over the defaults; a name without a value removes one.
+// HOME is added where the container's users are known.
+func environment(user []string, hostname string, tty bool) []string {
+	env := []string{"PATH=" + defaultPath, "HOSTNAME=" + hostname}
+	if tty {
+		env = append(env, "TERM=xterm")
+	}
+	return overlayEnv(env, user)
+}
+
+// overlayEnv replaces or appends variables; a name without "=" removes.
+func overlayEnv(env, over []string) []string {
+	at := make(map[string]int, len(env)+len(over))
+	for i, e := range env {
+		name, _, _ := strings.Cut(e, "=")
+		at[name] = i
+	}
+	removed := false
+	for _, e := range over {
+		name, _, hasValue := strings.Cut(e, "=")
+		i, known := at[name]
+		switch {
+		case !hasValue && known:
+			env[i], removed = "", true
+			delete(at, name)
+		case !hasValue:
+		case known:
+			env[i] = e
+		default:
+			at[name] = len(env)
+			env = append(env, e)
+		}
+	}
+	if !removed {
+		return env
+	}
+	kept := env[:0]
+	for _, e := range env {
+		if e != "" {
+			kept = append(kept, e)
+		}
+	}
+	return kept
+}
+
+// rlimitRule sets the limits of --ulimit.
+func rlimitRule(f *facts, b *oci.Bundle) error {
+	for _, u := range f.host().Ulimits {
+		b.Spec.Process.Rlimits = append(b.Spec.Process.Rlimits, specs.POSIXRlimit{
+			Type: "RLIMIT_" + strings.ToUpper(u.Name), Soft: uint64(u.Soft), Hard: uint64(u.Hard),
+		})
+	}
+	return nil
+}
+
+// sysctlRule sets --sysctl, and lets every user of a network of its own open low ports and ping, as the field does.
+func sysctlRule(f *facts, b *oci.Bundle) error {
+	mode := f.host().NetworkMode
+	set := map[string]string{}
+	if !mode.IsHost() && !mode.IsContainer() {
+		set["net.ipv4.ip_unprivileged_port_start"] = "0"
+		set["net.ipv4.ping_group_range"] = "0 2147483647"
+	}
+	for k, v := range f.host().Sysctls {
+		if mode.IsHost() && strings.HasPrefix(k, "net.") {
+			return fault.New(fault.Invalid, "sysctl %q not allowed in host network namespace", k)
+		}
+		set[k] = v
+	}
+	if len(set) > 0 {
+		b.Spec.Linux.Sysctl = set
+	}
+	return nil
+}

@@ -1,0 +1,215 @@
+package engine
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"berth/fault"
+	"berth/oci"
+
+	"github.com/moby/profiles/seccomp"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// defaultCapabilities is the field's default set.
+func defaultCapabilities() []string {
+	return []string{
+		"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID",
+		"CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
+	}
+}
+
+// allCapabilities are those of Linux 5.9 and later, by number (capabilities(7)).
+func allCapabilities() []string {
+	return []string{
+		"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID",
+		"CAP_SETPCAP", "CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN", "CAP_NET_RAW",
+		"CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_CHROOT", "CAP_SYS_PTRACE", "CAP_SYS_PACCT",
+		"CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_NICE", "CAP_SYS_RESOURCE", "CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_MKNOD",
+		"CAP_LEASE", "CAP_AUDIT_WRITE", "CAP_AUDIT_CONTROL", "CAP_SETFCAP", "CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN", "CAP_SYSLOG",
+		"CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
+	}
+}
+
+// capabilityNames turns names as users write them into the kernel's. fault.Invalid for an unknown one.
+func capabilityNames(names []string) (caps []string, all bool, err error) {
+	for _, n := range names {
+		name := strings.ToUpper(n)
+		if name == "ALL" {
+			all = true
+			continue
+		}
+		if !strings.HasPrefix(name, "CAP_") {
+			name = "CAP_" + name
+		}
+		if !slices.Contains(allCapabilities(), name) {
+			return nil, false, fault.New(fault.Invalid, "unknown capability: %q", n)
+		}
+		caps = append(caps, name)
+	}
+	return caps, all, nil
+}
+
+// capabilities is the set that --cap-add, --cap-drop and --privileged leave.
+func capabilities(add, drop []string, privileged bool) ([]string, error) {
+	added, addAll, err := capabilityNames(add)
+	if err != nil {
+		return nil, err
+	}
+	dropped, dropAll, err := capabilityNames(drop)
+	if err != nil {
+		return nil, err
+	}
+	var base []string
+	switch {
+	case privileged:
+		return allCapabilities(), nil
+	case addAll:
+		base = allCapabilities()
+	case dropAll:
+		dropped = nil
+	default:
+		base = defaultCapabilities()
+	}
+	set := slices.DeleteFunc(base, func(c string) bool { return slices.Contains(dropped, c) })
+	for _, c := range added {
+		if !slices.Contains(set, c) {
+			set = append(set, c)
+		}
+	}
+	return set, nil
+}
+
+func capabilityRule(f *facts, b *oci.Bundle) error {
+	set, err := capabilities(f.host().CapAdd, f.host().CapDrop, f.host().Privileged)
+	b.Spec.Process.Capabilities = &specs.LinuxCapabilities{Bounding: set, Effective: set, Permitted: set}
+	return err
+}
+
+// securityOptions is --security-opt, read.
+type securityOptions struct {
+	NoNewPrivileges bool
+	Seccomp         string // "": the default, "unconfined", or a profile as JSON
+	WritableCgroups bool
+}
+
+// parseSecurity reads --security-opt. Labels of modules that this kernel does not load are taken and do nothing.
+func parseSecurity(opts []string) (securityOptions, error) {
+	var s securityOptions
+	for _, o := range opts {
+		if o == "no-new-privileges" {
+			s.NoNewPrivileges = true
+			continue
+		}
+		key, value, ok := strings.Cut(o, "=")
+		if !ok {
+			if key, value, ok = strings.Cut(o, ":"); !ok {
+				return s, fault.New(fault.Invalid, "invalid --security-opt 1: %q", o)
+			}
+		}
+		var err error
+		switch key {
+		case "label", "apparmor":
+		case "seccomp":
+			if s.Seccomp = value; value == "builtin" {
+				s.Seccomp = ""
+			}
+		case "no-new-privileges":
+			s.NoNewPrivileges, err = strconv.ParseBool(value)
+		case "writable-cgroups":
+			s.WritableCgroups, err = strconv.ParseBool(value)
+		default:
+			err = fmt.Errorf("unknown option")
+		}
+		if err != nil {
+			return s, fault.New(fault.Invalid, "invalid --security-opt 2: %q", o)
+		}
+	}
+	return s, nil
+}
+
+// securityRule sets no_new_privs and what of /proc and /sys is hidden.
+func securityRule(f *facts, b *oci.Bundle) error {
+	s, err := parseSecurity(f.host().SecurityOpt)
+	if err != nil {
+		return err
+	}
+	b.Spec.Process.NoNewPrivileges = s.NoNewPrivileges
+	if !f.host().Privileged {
+		b.Spec.Linux.MaskedPaths = f.host().MaskedPaths
+		b.Spec.Linux.ReadonlyPaths = f.host().ReadonlyPaths
+	}
+	return nil
+}
+
+// defaultMaskedPaths and defaultReadonlyPaths are the field's.
+func defaultMaskedPaths() []string {
+	return []string{
+		"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi",
+		"/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+	}
+}
+
+func defaultReadonlyPaths() []string {
+	return []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+}
+
+// seccompProfiles keeps the default profile for each set of capabilities, as it takes a millisecond to work out.
+type seccompProfiles interface {
+	forCapabilities(caps []string) (*specs.LinuxSeccomp, error)
+}
+
+type profileCache struct {
+	mu     sync.Mutex
+	byCaps map[string]*specs.LinuxSeccomp
+}
+
+func (p *profileCache) forCapabilities(caps []string) (*specs.LinuxSeccomp, error) {
+	key := strings.Join(caps, ",")
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s, ok := p.byCaps[key]; ok {
+		return s, nil
+	}
+	s, err := seccomp.GetDefaultProfile(withCapabilities(caps))
+	if err != nil {
+		return nil, fmt.Errorf("default seccomp profile: %w", err)
+	}
+	if len(p.byCaps) > 32 {
+		p.byCaps = nil
+	}
+	if p.byCaps == nil {
+		p.byCaps = map[string]*specs.LinuxSeccomp{}
+	}
+	p.byCaps[key] = s
+	return s, nil
+}
+
+func withCapabilities(caps []string) *specs.Spec {
+	return &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: caps}}}
+}
+
+// seccompRule filters system calls; a privileged container is not filtered.
+func seccompRule(f *facts, b *oci.Bundle) error {
+	s, err := parseSecurity(f.host().SecurityOpt)
+	if err != nil || f.host().Privileged || s.Seccomp == "unconfined" {
+		return err
+	}
+	caps := b.Spec.Process.Capabilities.Bounding
+	if s.Seccomp == "" {
+		b.Spec.Linux.Seccomp, err = f.Seccomp.forCapabilities(caps)
+		return err
+	}
+	if !json.Valid([]byte(s.Seccomp)) {
+		return fault.New(fault.Invalid, "--security-opt seccomp: the profile is not JSON (the client sends the file's content)")
+	}
+	b.Spec.Linux.Seccomp, err = seccomp.LoadProfile(s.Seccomp, withCapabilities(caps))
+	if err != nil {
+		return fault.New(fault.Invalid, "--security-opt seccomp: %w", err)
+	}
+	return nil
+}
