@@ -1,0 +1,231 @@
+// Package volume keeps named directories that outlive containers.
+//
+// It is not a mount table and knows no containers: who uses a volume, and whether it
+// may go, is decided above. Invariant: a volume that is listed has its directory and
+// its record, and first content appears in one step.
+//
+//	DIR/NAME/_data        what containers see
+//	DIR/NAME/volume.json
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"berth/archive"
+	"berth/fault"
+	"berth/internal/record"
+)
+
+// Volume is one named directory.
+type Volume struct {
+	Name      string
+	Created   time.Time
+	Anonymous bool              // named by us; a prune may take it
+	Labels    map[string]string `json:",omitempty"`
+	Options   map[string]string `json:",omitempty"`
+
+	Path string `json:"-"` // the directory that containers see
+}
+
+// Store is the volumes of one data root. Its methods may be called concurrently.
+type Store struct {
+	dir string
+	mu  sync.Mutex // creation, first content and removal
+}
+
+const (
+	dataDir     = "_data"
+	stagePrefix = ".stage-" // no name of a volume begins with a dot
+	recordFile  = "volume.json"
+)
+
+var namePattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
+
+// CheckName is fault.Invalid, in the words that tools know, for what can't be a volume's name.
+func CheckName(name string) error {
+	if namePattern.MatchString(name) {
+		return nil
+	}
+	return fault.New(fault.Invalid, "create %s: %q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path", name, name)
+}
+
+// Open returns the store in dir, made when missing, and removes what a crash left half-made.
+func Open(dir string) (*Store, error) {
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return nil, fmt.Errorf("open the store of volumes: %w", err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the store of volumes: %w", err)
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), stagePrefix) {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
+	}
+	return &Store{dir: dir}, err
+}
+
+func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
+
+// Get finds a volume. fault.NotFound in the words that tools know.
+func (s *Store) Get(name string) (*Volume, error) {
+	if namePattern.MatchString(name) {
+		v := &Volume{}
+		err := record.Load(filepath.Join(s.path(name), recordFile), v)
+		if err == nil {
+			v.Path = filepath.Join(s.path(name), dataDir)
+			return v, nil
+		}
+		if !errors.Is(err, fault.NotFound) {
+			return nil, fmt.Errorf("get volume %s: %w", name, err)
+		}
+	}
+	return nil, fault.New(fault.NotFound, "get %s: no such volume", name)
+}
+
+// Create makes a volume, or returns the one that has the name already; created tells which.
+func (s *Store) Create(v Volume) (made *Volume, created bool, err error) {
+	if err := CheckName(v.Name); err != nil {
+		return nil, false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old, err := s.Get(v.Name); err == nil || !errors.Is(err, fault.NotFound) {
+		return old, false, err
+	}
+	stage, err := os.MkdirTemp(s.dir, stagePrefix)
+	if err != nil {
+		return nil, false, fmt.Errorf("create volume %s: %w", v.Name, err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("create volume %s: %w", v.Name, err), os.RemoveAll(stage))
+		}
+	}()
+	if v.Created.IsZero() {
+		v.Created = time.Now().UTC()
+	}
+	save := record.Save
+	if v.Anonymous {
+		save = record.Put
+	}
+	// A directory without a record is what a removal left.
+	err = errors.Join(os.RemoveAll(s.path(v.Name)), os.Chmod(stage, 0o711), os.Mkdir(filepath.Join(stage, dataDir), 0o755),
+		os.Chmod(filepath.Join(stage, dataDir), 0o755), save(filepath.Join(stage, recordFile), v))
+	if err != nil {
+		return nil, false, err
+	}
+	if err = os.Rename(stage, s.path(v.Name)); err != nil {
+		return nil, false, err
+	}
+	v.Path = filepath.Join(s.path(v.Name), dataDir)
+	return &v, true, nil
+}
+
+// Fill copies a tree into a volume that is still empty, owner and mode of its top included. A volume
+// with content is left as it is. The copy appears in one step.
+func (s *Store) Fill(ctx context.Context, name string, tree *os.File) (err error) {
+	v, err := s.Get(name)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if empty, err := isEmpty(v.Path); err != nil || !empty {
+		return err
+	}
+	stage, err := os.MkdirTemp(s.dir, stagePrefix)
+	if err != nil {
+		return fmt.Errorf("fill volume %s: %w", name, err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("fill volume %s: %w", name, err), os.RemoveAll(stage))
+		}
+	}()
+	if err := copyTree(ctx, stage, tree); err != nil {
+		return err
+	}
+	return os.Rename(stage, v.Path) // takes the place of an empty directory (rename(2))
+}
+
+func isEmpty(dir string) (bool, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return false, err
+	}
+	_, err = d.Readdirnames(1)
+	if err == io.EOF {
+		return true, d.Close()
+	}
+	return false, errors.Join(err, d.Close())
+}
+
+// copyTree copies by way of a tar stream, which carries owners, modes, times, links and attributes.
+func copyTree(ctx context.Context, to string, from *os.File) (err error) {
+	root, err := os.Open(to)
+	if err != nil {
+		return err
+	}
+	defer fault.Close(root, &err)
+	r, w := io.Pipe()
+	packed := make(chan error, 1)
+	go func() {
+		err := archive.Pack(ctx, w, from, archive.PackOptions{})
+		w.CloseWithError(err)
+		packed <- err
+	}()
+	_, err = archive.Unpack(ctx, r, root, archive.UnpackOptions{})
+	r.CloseWithError(errors.Join(err, io.ErrClosedPipe))
+	if packErr := <-packed; err == nil {
+		err = packErr
+	}
+	return err
+}
+
+// Remove deletes a volume with all in it. fault.NotFound when there is none.
+func (s *Store) Remove(name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err := s.Get(name); err != nil && !errors.Is(err, fault.Corrupt) {
+		return err
+	}
+	// Out of sight by one rename, and then deleted at leisure.
+	gone := s.path(stagePrefix + "gone-" + name)
+	if err := errors.Join(os.RemoveAll(gone), os.Rename(s.path(name), gone)); err != nil {
+		return fmt.Errorf("remove volume %s: %w", name, err)
+	}
+	return os.RemoveAll(gone)
+}
+
+// List returns all volumes by name; those whose record can't be read are in err.
+func (s *Store) List() (all []*Volume, err error) {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") || !e.IsDir() {
+			continue
+		}
+		v, getErr := s.Get(e.Name())
+		switch {
+		case getErr == nil:
+			all = append(all, v)
+		case !errors.Is(getErr, fault.NotFound) && !errors.Is(getErr, fs.ErrNotExist):
+			err = errors.Join(err, getErr)
+		}
+	}
+	return all, err
+}
