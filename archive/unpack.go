@@ -1,0 +1,333 @@
+package archive
+
+import (
+	"archive/tar"
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"berth/fault"
+	"berth/kernel"
+)
+
+// UnpackOptions says how far a foreign archive is trusted.
+type UnpackOptions struct {
+	// Whiteouts translates .wh. members into overlay's form: a 0/0 character
+	// device, and trusted.overlay.opaque on directories. Unset, they are ordinary files.
+	Whiteouts bool
+	// MaxBytes bounds the tar stream and, separately, the sum of file sizes; 0 is no bound but the disk's.
+	MaxBytes int64
+	// MaxMembers bounds the number of members; 0 is no bound.
+	MaxMembers int
+}
+
+// Unpacked tells what Unpack made.
+type Unpacked struct {
+	Size    int64    // sum of the regular files' sizes in bytes, holes counted, hard links once
+	Implied []string // directories that no member named, sorted, parents first, "." for the root itself
+}
+
+// Unpack reads a plain tar stream to its end (bytes after the archive's end included, so that a
+// digest over the stream is complete) and makes its members beneath root, an open directory that
+// stays the caller's. Of two members with one name the later wins; a symbolic link as a parent is followed as
+// long as it stays beneath root. A member that would leave root is fault.Invalid, a damaged stream
+// fault.Corrupt; a full disk keeps ENOSPC in the chain. After an error the tree is partial and the caller discards it.
+func Unpack(ctx context.Context, r io.Reader, root *os.File, o UnpackOptions) (Unpacked, error) {
+	in := &input{ctx: ctx, r: r, max: o.MaxBytes}
+	br := bufio.NewReaderSize(in, 64<<10)
+	u := &unpacker{ctx: ctx, o: o, tree: newTree(root), in: in, tr: tar.NewReader(br), dirs: map[string]dirMeta{}}
+	defer u.tree.close()
+	if err := u.all(); err != nil {
+		return Unpacked{}, err
+	}
+	if _, err := io.Copy(io.Discard, br); err != nil {
+		return Unpacked{}, in.blame(err)
+	}
+	if err := u.finishDirs(); err != nil {
+		return Unpacked{}, err
+	}
+	return Unpacked{u.size, u.implied()}, nil
+}
+
+// unpacker is one run of Unpack.
+type unpacker struct {
+	ctx     context.Context
+	o       UnpackOptions
+	tree    *tree
+	in      *input
+	tr      *tar.Reader
+	dirs    map[string]dirMeta // by member path; applied at the end
+	size    int64
+	members int
+}
+
+// dirMeta is what a directory gets when nothing is made in it any more: a read-only
+// or setgid mode would disturb its content on the way, and its time would not stay.
+type dirMeta struct {
+	ino     uint64 // of the directory that was meant; another one at the path now is left alone
+	mode    uint32
+	mtime   time.Time
+	implied bool
+}
+
+// input is the tar stream with its bound; it remembers its own errors.
+type input struct {
+	ctx  context.Context
+	r    io.Reader
+	read int64
+	max  int64
+	err  error
+}
+
+func (in *input) Read(p []byte) (int, error) {
+	if err := in.ctx.Err(); err != nil {
+		in.err = fault.New(fault.Canceled, "unpack: %w", err)
+		return 0, in.err
+	}
+	n, err := in.r.Read(p)
+	in.read += int64(n)
+	if in.max > 0 && in.read > in.max {
+		err = fault.New(fault.Invalid, "the archive is longer than the %d bytes allowed", in.max)
+	}
+	if err != nil && err != io.EOF {
+		in.err = err
+	}
+	return n, err
+}
+
+// blame turns a parser's error into the stream's own, or into damage.
+func (in *input) blame(err error) error {
+	switch {
+	case in.err != nil:
+		return in.err
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return fault.New(fault.Corrupt, "the tar archive is truncated: %w", err)
+	}
+	return fault.New(fault.Corrupt, "the tar archive is damaged: %w", err)
+}
+
+func (u *unpacker) all() error {
+	for {
+		hdr, err := u.tr.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return u.in.blame(err)
+		}
+		if u.members++; u.o.MaxMembers > 0 && u.members > u.o.MaxMembers {
+			return fault.New(fault.Invalid, "the archive has more than the %d members allowed", u.o.MaxMembers)
+		}
+		u.tree.reap()
+		if err := u.member(hdr); err != nil {
+			return err
+		}
+	}
+}
+
+// member makes one member.
+func (u *unpacker) member(hdr *tar.Header) error {
+	switch hdr.Typeflag {
+	case tar.TypeXGlobalHeader, 'V': // comments, and GNU's volume label
+		return nil
+	}
+	p, err := memberPath(hdr.Name)
+	if err != nil {
+		return err
+	}
+	if err := owners(hdr); err != nil {
+		return err
+	}
+	dir, name := split(p)
+	if u.o.Whiteouts {
+		if skip, err := u.marks(hdr, p, dir, name); skip || err != nil {
+			return u.named(hdr, err)
+		}
+	}
+	if hdr.Typeflag == tar.TypeDir {
+		return u.named(hdr, u.dir(hdr, p, dir, name))
+	}
+	if p == "." {
+		return fault.New(fault.Invalid, "the archive's member %q would replace the root directory", hdr.Name)
+	}
+	parent, err := u.parent(dir)
+	if err != nil {
+		return u.named(hdr, err)
+	}
+	switch hdr.Typeflag {
+	case tar.TypeReg, tar.TypeGNUSparse, tar.TypeCont:
+		err = u.file(hdr, parent, name)
+	case tar.TypeLink:
+		err = u.link(hdr, p, parent, name)
+	case tar.TypeSymlink:
+		err = u.replace(parent, name, func() error { return kernel.SymlinkIn(hdr.Linkname, parent, name) })
+		err = u.finish(hdr, parent, name, err)
+	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
+		err = u.replace(parent, name, func() error { return kernel.MknodIn(parent, name, nodeMode(hdr), device(hdr)) })
+		err = u.finish(hdr, parent, name, err)
+	default:
+		err = fault.New(fault.Invalid, "unknown kind %q", hdr.Typeflag)
+	}
+	return u.named(hdr, err)
+}
+
+// named puts the member in front of what went wrong with it, and gives a kind
+// to what the archive, not the system, is to blame for.
+func (u *unpacker) named(hdr *tar.Header, err error) error {
+	if err == nil {
+		return nil
+	}
+	if u.in.err != nil {
+		return u.in.err
+	}
+	msg := fmt.Errorf("unpack %q: %w", hdr.Name, err)
+	if fault.Of(err) != "" {
+		return msg
+	}
+	for _, e := range []error{syscall.EXDEV, syscall.ELOOP, syscall.ENOTDIR, syscall.ENAMETOOLONG, syscall.EISDIR, syscall.ENOENT, syscall.EINVAL} {
+		if errors.Is(err, e) {
+			return fault.Wrap(fault.Invalid, msg)
+		}
+	}
+	return msg
+}
+
+func owners(hdr *tar.Header) error {
+	const none = 1<<32 - 1 // chown(2) takes it as "leave"
+	if hdr.Uid < 0 || hdr.Gid < 0 || int64(hdr.Uid) >= none || int64(hdr.Gid) >= none {
+		return fault.New(fault.Invalid, "the archive's member %q has the impossible owner %d:%d", hdr.Name, hdr.Uid, hdr.Gid)
+	}
+	return nil
+}
+
+func nodeMode(hdr *tar.Header) uint32 {
+	kind := map[byte]uint32{tar.TypeChar: kernel.TypeChar, tar.TypeBlock: kernel.TypeBlock, tar.TypeFifo: kernel.TypeFifo}[hdr.Typeflag]
+	return kind | 0o600
+}
+
+func device(hdr *tar.Header) uint64 {
+	if hdr.Typeflag == tar.TypeFifo {
+		return 0
+	}
+	return kernel.Dev(uint32(hdr.Devmajor), uint32(hdr.Devminor))
+}
+
+// replace calls mk and, when the name is taken, removes what is there and calls it again.
+func (u *unpacker) replace(parent *os.File, name string, mk func() error) error {
+	err := mk()
+	if !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	if err := u.remove(parent, name); err != nil {
+		return err
+	}
+	return mk()
+}
+
+// remove takes away what a later member replaces.
+func (u *unpacker) remove(parent *os.File, name string) error {
+	st, err := kernel.StatIn(parent, name)
+	if err != nil {
+		return err
+	}
+	switch st.Mode & kernel.TypeMask {
+	case kernel.TypeDir, kernel.TypeSymlink:
+		u.tree.forget() // open directories may have been reached through it
+	}
+	return kernel.RemoveIn(parent, name)
+}
+
+// finish gives owner, attributes, mode and time to what is neither file nor directory.
+func (u *unpacker) finish(hdr *tar.Header, parent *os.File, name string, err error) error {
+	if err != nil {
+		return err
+	}
+	if err := kernel.ChownIn(parent, name, uint32(hdr.Uid), uint32(hdr.Gid)); err != nil {
+		return err
+	}
+	if err := xattrs(hdr, func(attr, value string) error { return kernel.SetXattrIn(parent, name, attr, value) }); err != nil {
+		return err
+	}
+	if hdr.Typeflag != tar.TypeSymlink {
+		if err := kernel.ChmodIn(parent, name, mode(hdr)); err != nil {
+			return err
+		}
+	}
+	return kernel.TimesIn(parent, name, hdr.ModTime, hdr.ModTime)
+}
+
+func mode(hdr *tar.Header) uint32 { return uint32(hdr.Mode) & 0o7777 }
+
+// xattrs sets the member's extended attributes. A file system that can't hold
+// one loses it, as the field does, except a program's capabilities, without which it would be broken silently.
+func xattrs(hdr *tar.Header, set func(attr, value string) error) error {
+	for key, value := range hdr.PAXRecords {
+		attr, ok := strings.CutPrefix(key, "SCHILY.xattr.")
+		if !ok || !carried(attr) {
+			continue
+		}
+		err := set(attr, value)
+		if err == nil || attr != "security.capability" && (errors.Is(err, errors.ErrUnsupported) || errors.Is(err, os.ErrPermission)) {
+			continue
+		}
+		return err
+	}
+	return nil
+}
+
+// link makes a hard link to what an earlier member made.
+func (u *unpacker) link(hdr *tar.Header, p string, parent *os.File, name string) error {
+	target, err := memberPath(hdr.Linkname)
+	if err != nil {
+		return fault.New(fault.Invalid, "its hard link to %q leaves the directory", hdr.Linkname)
+	}
+	if target == p {
+		_, err := kernel.StatIn(parent, name)
+		return err // a link to itself changes nothing
+	}
+	dir, old := split(target)
+	from, err := u.tree.open(dir)
+	if err != nil {
+		return fmt.Errorf("hard link to %q: %w", hdr.Linkname, err)
+	}
+	st, err := kernel.StatIn(from, old)
+	switch {
+	case errors.Is(err, os.ErrNotExist), err == nil && u.o.Whiteouts && isWhiteout(st.Mode, st.Rdev):
+		return fault.New(fault.Invalid, "hard link to %q, which does not come before it in the archive", hdr.Linkname)
+	case err != nil:
+		return fmt.Errorf("hard link to %q: %w", hdr.Linkname, err)
+	case st.Mode&kernel.TypeMask == kernel.TypeDir:
+		return fault.New(fault.Invalid, "hard link to the directory %q", hdr.Linkname)
+	}
+	return u.replace(parent, name, func() error { return kernel.LinkIn(from, old, parent, name) })
+}
+
+// implied lists what no member named.
+func (u *unpacker) implied() []string {
+	var list []string
+	if _, named := u.dirs["."]; !named {
+		list = append(list, ".")
+	}
+	for p, d := range u.dirs {
+		if d.implied {
+			list = append(list, p)
+		}
+	}
+	slices.SortFunc(list, func(a, b string) int {
+		switch { // the root comes before names such as "+x"
+		case a == ".":
+			return -1
+		case b == ".":
+			return 1
+		}
+		return strings.Compare(a, b)
+	})
+	return list
+}
