@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"strconv"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -234,4 +235,12 @@ func procPath(dir *os.File, name string) string {
 		return name
 	}
 	return "/proc/self/fd/" + strconv.Itoa(fd(dir)) + "/" + name
+}
+
+// ChangeTime is when the object's content or attributes changed last, which no program can set.
+func ChangeTime(info os.FileInfo) time.Time {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return time.Unix(st.Ctim.Unix())
+	}
+	return info.ModTime()
 }
