@@ -10,7 +10,6 @@ package image
 import (
 	"context"
 	"io"
-	"runtime"
 	"time"
 
 	"github.com/distribution/reference"
@@ -68,18 +67,6 @@ func (i *Image) familiar(digested bool) []string {
 	return list
 }
 
-// Host is the platform of this machine.
-func Host() ocispec.Platform {
-	p := ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}
-	switch p.Architecture {
-	case "arm64":
-		p.Variant = "v8"
-	case "arm":
-		p.Variant = "v7"
-	}
-	return p
-}
-
 // Source is a place of content: a registry's repository, an archive, a layout.
 // It may be called from several goroutines at once.
 type Source interface {
@@ -87,26 +74,3 @@ type Source interface {
 	// closes it and verifies size and digest. fault.NotFound: the place lacks it.
 	Fetch(ctx context.Context, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error)
 }
-
-// The words of an Event's Status, which clients match on.
-const (
-	StatusWaiting    = "Waiting"
-	StatusPulling    = "Pulling fs layer"
-	StatusDownload   = "Downloading"
-	StatusVerifying  = "Verifying Checksum"
-	StatusDownloaded = "Download complete"
-	StatusExtracting = "Extracting"
-	StatusComplete   = "Pull complete"
-	StatusExists     = "Already exists"
-	StatusLoading    = "Loading layer"
-)
-
-// Event is one step of a layer on its way into the store.
-type Event struct {
-	ID             string // the layer's short id: 12 digits of its blob's digest
-	Status         string // one of the Status words
-	Current, Total int64  // bytes; both 0 where the status has no measure
-}
-
-// Progress takes events. Calls come one at a time; a nil Progress takes none.
-type Progress func(Event)

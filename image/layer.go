@@ -1,0 +1,339 @@
+package image
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"berth/archive"
+	"berth/blob"
+	"berth/fault"
+	"berth/union"
+)
+
+// job is one layer that shall be in the blob store and unpacked in its chain.
+type job struct {
+	desc          ocispec.Descriptor
+	diffID, chain digest.Digest
+	below         *job          // the layer it lies on; nil: it is the lowest
+	same          *job          // an earlier layer of the image with the same blob, which brings it
+	done          chan struct{} // closed when in place or failed
+	err           error         // set before done is closed
+	loading       bool          // it comes from an archive: other words for the progress
+}
+
+func (j *job) parent() digest.Digest {
+	if j.below == nil {
+		return ""
+	}
+	return j.below.chain
+}
+
+func (j *job) event(status string) Event { return Event{ID: shortID(j.desc.Digest), Status: status} }
+
+// wait returns when the layer is in place; nil waits for nothing.
+func (j *job) wait(ctx context.Context) error {
+	if j == nil {
+		return nil
+	}
+	select {
+	case <-j.done:
+		return j.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// jobs lists the work for all layers of an image.
+func jobs(m *document, diffIDs []digest.Digest, loading bool) []*job {
+	list := make([]*job, len(m.Layers))
+	first := map[digest.Digest]*job{}
+	for i, c := range chains(diffIDs) {
+		j := &job{desc: m.Layers[i], diffID: diffIDs[i], chain: c, done: make(chan struct{}), loading: loading}
+		if i > 0 {
+			j.below = list[i-1]
+		}
+		if j.same = first[j.desc.Digest]; j.same == nil {
+			first[j.desc.Digest] = j
+		}
+		list[i] = j
+	}
+	return list
+}
+
+// place does one job: what is missing of blob and unpacked layer is brought. The expensive part runs beside
+// that of other layers; only the last step, a rename, waits for the layer below.
+func (s *Store) place(ctx context.Context, src Source, j *job, report func(Event)) error {
+	st, err := s.prepare(ctx, src, j, report)
+	if err != nil || st == nil {
+		return err
+	}
+	defer st.stage.Abort()
+	if err := j.below.wait(ctx); err != nil {
+		return err
+	}
+	if err := st.stage.Commit(j.chain, j.parent(), st.unpacked); err != nil {
+		return fmt.Errorf("keep layer %s: %w", j.desc.Digest, err)
+	}
+	if !j.loading {
+		report(j.event(StatusComplete))
+	}
+	return nil
+}
+
+// prepare brings the blob and returns the unpacked layer, nil when it was here already.
+func (s *Store) prepare(ctx context.Context, src Source, j *job, report func(Event)) (*staged, error) {
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	haveChain := s.layers.Has(j.chain)
+	if s.blobs.Has(j.desc.Digest) {
+		if haveChain {
+			return nil, nil
+		}
+		return s.unpackBlob(ctx, j, report)
+	}
+	w, offset, err := s.blobs.Resume(j.desc.Digest)
+	if err != nil {
+		return nil, err
+	}
+	defer w.Close()
+	if offset > 0 || haveChain {
+		// The stream begins in the middle, or nobody needs it unpacked.
+		if err := s.download(ctx, src, j, w, nil, report); err != nil {
+			return nil, fmt.Errorf("layer %s: %w", j.desc.Digest, err)
+		}
+		if haveChain {
+			report(j.event(StatusComplete))
+			return nil, nil
+		}
+		return s.unpackBlob(ctx, j, report)
+	}
+	return s.downloadUnpack(ctx, src, j, w, report)
+}
+
+// downloadUnpack stores the blob and unpacks it in the same pass.
+func (s *Store) downloadUnpack(ctx context.Context, src Source, j *job, w *blob.Writer, report func(Event)) (*staged, error) {
+	st, err := s.teeUnpack(ctx, func(ctx context.Context, tee *pipe) error {
+		err := s.download(ctx, src, j, w, tee, report)
+		tee.finish(errOrEOF(err))
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("layer %s: %w", j.desc.Digest, err)
+	}
+	report(Event{ID: shortID(j.desc.Digest), Status: StatusExtracting, Current: j.desc.Size, Total: j.desc.Size})
+	return st.checked(j)
+}
+
+// teeUnpack runs store, which has to finish the pipe that it gets with all that passes through it, and unpacks
+// what comes out there. store's error counts more.
+func (s *Store) teeUnpack(ctx context.Context, store func(context.Context, *pipe) error) (*staged, error) {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var st *staged
+	tee := newPipe()
+	unpacked := make(chan error, 1)
+	go func() {
+		got, err := s.unpack(ctx, tee)
+		st = got
+		if err != nil {
+			err = fmt.Errorf("unpack: %w", err)
+			// Damaged content may be the transfer's fault: it goes on, to compare the digest. All else ends it.
+			if !errors.Is(err, fault.Corrupt) {
+				stop(err)
+			}
+		}
+		tee.leave()
+		unpacked <- err
+	}()
+	err := store(ctx, tee)
+	unpackErr := <-unpacked
+	if err != nil {
+		st.abort()
+		return nil, err
+	}
+	return st, unpackErr
+}
+
+func errOrEOF(err error) error {
+	if err == nil {
+		return io.EOF
+	}
+	return err
+}
+
+// download appends what is missing of the blob to w and commits it. What passes goes to tee as well, if
+// there is one. A broken stream leaves w to be resumed.
+func (s *Store) download(ctx context.Context, src Source, j *job, w *blob.Writer, tee *pipe, report func(Event)) error {
+	report(j.event(StatusPulling))
+	r, err := src.Fetch(ctx, j.desc, w.Size())
+	if err != nil {
+		return fmt.Errorf("fetch: %w", err)
+	}
+	defer r.Close()
+	m := &meter{event: Event{ID: shortID(j.desc.Digest), Status: StatusDownload, Current: w.Size(), Total: j.desc.Size}, to: report}
+	if err := s.copyChunks(ctx, r, w, j.desc.Size, tee, m); err != nil {
+		return fmt.Errorf("download: %w", err)
+	}
+	report(j.event(StatusVerifying))
+	if _, err := w.Commit(j.desc.Digest, j.desc.Size); err != nil {
+		return fmt.Errorf("download: %w", err)
+	}
+	report(j.event(StatusDownloaded))
+	return nil
+}
+
+// copyChunks moves r into w and, as long as somebody reads it, into tee. More than size bytes are an
+// error at once, fewer at the end; size -1 takes any number.
+func (s *Store) copyChunks(ctx context.Context, r io.Reader, w *blob.Writer, size int64, tee *pipe, m *meter) error {
+	for {
+		c, err := fill(r)
+		if ctx.Err() != nil {
+			chunks.Put(c.data)
+			return context.Cause(ctx)
+		}
+		if size >= 0 && w.Size()+int64(c.n) > size {
+			chunks.Put(c.data)
+			return fault.New(fault.Corrupt, "more than the announced %d bytes came", size)
+		}
+		if _, werr := w.Write(c.data[:c.n]); werr != nil {
+			chunks.Put(c.data)
+			return werr
+		}
+		if m != nil {
+			m.add(c.n)
+		}
+		if tee == nil || c.n == 0 {
+			chunks.Put(c.data)
+		} else if !tee.send(c) {
+			tee = nil
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if size >= 0 && w.Size() < size {
+		return fault.New(fault.Unavailable, "the stream ended after %d of %d bytes: pull again to fetch the rest", w.Size(), size)
+	}
+	return nil
+}
+
+// unpackBlob unpacks a layer from the blob store.
+func (s *Store) unpackBlob(ctx context.Context, j *job, report func(Event)) (*staged, error) {
+	f, err := s.blobs.Open(j.desc.Digest)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	m := &meter{event: Event{ID: shortID(j.desc.Digest), Status: StatusExtracting, Total: j.desc.Size}, to: report}
+	if j.loading {
+		m.event.Status = StatusLoading
+	}
+	st, err := s.unpack(ctx, metered{f, m})
+	if err != nil {
+		return nil, fmt.Errorf("layer %s: unpack: %w", j.desc.Digest, err)
+	}
+	m.event.Current = j.desc.Size
+	report(m.event)
+	return st.checked(j)
+}
+
+// staged is a layer that is unpacked but not yet part of a chain.
+type staged struct {
+	stage       *union.Stage
+	unpacked    archive.Unpacked
+	diffID      digest.Digest
+	compression archive.Compression
+}
+
+func (st *staged) abort() {
+	if st != nil {
+		st.stage.Abort()
+	}
+}
+
+// checked returns st if it is the content that the image's config names.
+func (st *staged) checked(j *job) (*staged, error) {
+	if st.diffID == j.diffID {
+		return st, nil
+	}
+	st.abort()
+	return nil, fault.New(fault.Corrupt, "layer %s: uncompressed it has digest %s, but the image's config says %s", j.desc.Digest, st.diffID, j.diffID)
+}
+
+// unpack inflates r, hashes the plain stream and unpacks it into a stage, each in a goroutine of its own. It
+// reads r to its end unless it fails.
+func (s *Store) unpack(ctx context.Context, r io.Reader) (_ *staged, err error) {
+	plain, compression, err := archive.Decompress(r)
+	if err != nil {
+		return nil, err
+	}
+	stage, err := s.layers.Stage()
+	if err != nil {
+		return nil, errors.Join(err, plain.Close())
+	}
+	inflated, hashed := newPipe(), newPipe()
+	sum := sha256.New()
+	var both sync.WaitGroup
+	both.Go(func() { pump(ctx, plain, inflated) })
+	both.Go(func() { hashing(inflated, hashed, sum) })
+	u, err := archive.Unpack(ctx, hashed, stage.Root(), archive.UnpackOptions{Whiteouts: true})
+	if err == nil {
+		_, err = io.Copy(io.Discard, hashed) // none is left, if Unpack keeps its word
+	}
+	hashed.leave()
+	both.Wait()
+	err = errors.Join(err, plain.Close())
+	if err != nil {
+		return nil, errors.Join(err, stage.Abort())
+	}
+	return &staged{stage, u, digest.NewDigest(digest.SHA256, sum), compression}, nil
+}
+
+// pump reads r into the pipe until r ends or the pipe's reader is gone.
+func pump(ctx context.Context, r io.Reader, to *pipe) {
+	for {
+		c, err := fill(r)
+		if err == nil && ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		if !to.send(c) && err == nil {
+			err = io.ErrClosedPipe
+		}
+		if err != nil {
+			to.finish(err)
+			return
+		}
+	}
+}
+
+// hashing passes chunks on and adds them to sum.
+func hashing(from, to *pipe, sum hash.Hash) {
+	defer from.leave()
+	for {
+		c, ok := from.next()
+		if !ok {
+			to.finish(from.end)
+			return
+		}
+		sum.Write(c.data[:c.n])
+		if !to.send(c) {
+			to.finish(io.ErrClosedPipe)
+			return
+		}
+	}
+}

@@ -1,0 +1,385 @@
+package image
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"berth/archive"
+	"berth/fault"
+)
+
+// Bounds on foreign archives.
+const (
+	maxMembers = 100_000
+	maxImages  = 10_000
+	maxLinks   = 8 // symlinks in a row
+)
+
+// Loaded is one image that Load brought; Name is nil when the archive had none for it.
+type Loaded struct {
+	Name reference.Named
+	ID   digest.Digest
+}
+
+// Load reads a docker-archive or an OCI layout as a tar of any compression, in one pass.
+// A docker-archive without manifests gets canonical ones, the same for the same content. On failure no
+// name has changed. fault.Invalid, fault.Corrupt: not such an archive, or a broken one.
+func (s *Store) Load(ctx context.Context, r io.Reader, p Progress) ([]Loaded, error) {
+	c := s.newCopy(archiveOnly{}, p)
+	c.loading = true
+	list, err := c.load(ctx, r)
+	c.end()
+	if err != nil {
+		// Nobody comes back for the rest of an archive.
+		_, sweepErr := s.Sweep(context.WithoutCancel(ctx))
+		return nil, errors.Join(err, sweepErr)
+	}
+	return list, nil
+}
+
+func (c *graphCopy) load(ctx context.Context, r io.Reader) ([]Loaded, error) {
+	sp := &spool{c: c, files: map[string]digest.Digest{}, links: map[string]string{}}
+	if err := sp.read(ctx, r); err != nil {
+		return nil, fmt.Errorf("load: %w", err)
+	}
+	roots, err := sp.roots()
+	if err != nil {
+		return nil, fmt.Errorf("load: %w", err)
+	}
+	var keep []named
+	var list []Loaded
+	var skipped error
+	for _, root := range roots {
+		target, _, err := c.graph(ctx, root.target)
+		if errors.Is(err, fault.Unsupported) {
+			skipped = errors.Join(skipped, err) // an artifact among images
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("load: %w", err)
+		}
+		keep = append(keep, named{target, root.names})
+		for _, n := range root.names {
+			list = append(list, Loaded{n, target.Digest})
+		}
+		if len(root.names) == 0 {
+			list = append(list, Loaded{nil, target.Digest})
+		}
+	}
+	if len(keep) == 0 {
+		return nil, errors.Join(fault.New(fault.Invalid, "load: the archive has no image"), skipped)
+	}
+	return list, c.keep(keep)
+}
+
+// archiveOnly is the Source of a load: all there is was spooled before.
+type archiveOnly struct{}
+
+func (archiveOnly) Fetch(_ context.Context, desc ocispec.Descriptor, _ int64) (io.ReadCloser, error) {
+	return nil, fault.New(fault.Corrupt, "the archive lacks %s", desc.Digest)
+}
+
+// spool takes an archive apart: every file goes into the blob store, whatever the order.
+type spool struct {
+	c     *graphCopy
+	files map[string]digest.Digest // by clean path
+	links map[string]string        // clean path → clean path
+}
+
+func (sp *spool) read(ctx context.Context, r io.Reader) (err error) {
+	plain, _, err := archive.Decompress(r)
+	if err != nil {
+		return err
+	}
+	defer fault.Close(plain, &err)
+	t := tar.NewReader(plain)
+	for n := 0; ; n++ {
+		h, err := t.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return damaged(err)
+		}
+		if n == maxMembers {
+			return fault.New(fault.Invalid, "the archive has more than %d members", maxMembers)
+		}
+		if err := sp.member(ctx, h, t); err != nil {
+			return fmt.Errorf("archive member %q: %w", h.Name, err)
+		}
+	}
+}
+
+// damaged gives errors of the tar format a kind, and leaves those of the stream below it alone.
+func damaged(err error) error {
+	if errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, tar.ErrFieldTooLong) {
+		return fault.New(fault.Corrupt, "the archive is damaged or cut off: %w", err)
+	}
+	return err
+}
+
+func (sp *spool) member(ctx context.Context, h *tar.Header, r io.Reader) error {
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	name := clean(h.Name)
+	switch h.Typeflag {
+	case tar.TypeReg:
+		d, err := sp.file(ctx, name, h.Size, r)
+		if err != nil {
+			return err
+		}
+		sp.files[name] = d
+		delete(sp.links, name)
+	case tar.TypeSymlink:
+		sp.links[name] = clean(path.Join(path.Dir(name), h.Linkname))
+		delete(sp.files, name)
+	case tar.TypeLink:
+		sp.links[name] = clean(h.Linkname)
+		delete(sp.files, name)
+	case tar.TypeGNUSparse:
+		return fault.New(fault.Invalid, "sparse files have no place in an image archive")
+	}
+	return nil
+}
+
+// clean brings a member's name to the one form that is compared. Names only ever are keys of a map here.
+func clean(name string) string { return strings.TrimPrefix(path.Clean("/"+name), "/") }
+
+// file stores one member. If its name is a digest, its content must have it.
+func (sp *spool) file(ctx context.Context, name string, size int64, r io.Reader) (digest.Digest, error) {
+	var want digest.Digest
+	if hex, ok := strings.CutPrefix(name, "blobs/sha256/"); ok {
+		want = digest.NewDigestFromEncoded(digest.SHA256, hex)
+		if err := want.Validate(); err != nil {
+			return "", fault.Wrap(fault.Invalid, err)
+		}
+		sp.c.lease.hold(want)
+		if have, err := sp.c.s.blobs.Size(want); err == nil && have == size {
+			return want, nil
+		}
+	}
+	w, err := sp.c.s.blobs.Create()
+	if err != nil {
+		return "", err
+	}
+	defer w.Close()
+	if err := sp.c.s.copyChunks(ctx, r, w, -1, nil, nil); err != nil {
+		return "", damaged(err)
+	}
+	sp.c.lease.hold(w.Digest())
+	return w.Commit(want, size)
+}
+
+// find returns the blob of a path, links followed.
+func (sp *spool) find(name string) (digest.Digest, error) {
+	at := clean(name)
+	for range maxLinks {
+		if d, ok := sp.files[at]; ok {
+			return d, nil
+		}
+		to, ok := sp.links[at]
+		if !ok {
+			break
+		}
+		at = to
+	}
+	return "", fault.New(fault.Corrupt, "the archive lacks %q", name)
+}
+
+// roots reads the archive's table of contents.
+func (sp *spool) roots() ([]named, error) {
+	_, layout := sp.files[ocispec.ImageLayoutFile]
+	index, indexErr := sp.find(ocispec.ImageIndexFile)
+	table, tableErr := sp.find("manifest.json")
+	switch {
+	case layout && indexErr == nil:
+		data, err := sp.c.s.readBlob(index, maxDocument)
+		if err != nil {
+			return nil, err
+		}
+		return parseLayout(data)
+	case tableErr == nil:
+		data, err := sp.c.s.readBlob(table, maxDocument)
+		if err != nil {
+			return nil, err
+		}
+		return sp.dockerArchive(data)
+	}
+	if _, err := sp.find("repositories"); err == nil {
+		return nil, fault.New(fault.Unsupported, "the archive was saved by a Docker before 1.10 and has no manifest.json: save it again with a newer one")
+	}
+	return nil, fault.New(fault.Invalid, "unrecognized image format: the archive has neither manifest.json nor an OCI layout; a root file system is read by import")
+}
+
+// parseLayout reads an OCI layout's index.json. The same image under several names is one entry with those names.
+func parseLayout(data []byte) ([]named, error) {
+	var index ocispec.Index
+	if err := json.Unmarshal(data, &index); err != nil {
+		return nil, fault.New(fault.Corrupt, "parse index.json: %w", err)
+	}
+	if len(index.Manifests) > maxImages {
+		return nil, fault.New(fault.Unsupported, "index.json names %d images, more than %d are not supported", len(index.Manifests), maxImages)
+	}
+	var list []named
+	at := map[digest.Digest]int{}
+	for _, desc := range index.Manifests {
+		if err := checkDescriptor(desc); err != nil {
+			return nil, fmt.Errorf("index.json: %w", err)
+		}
+		i, ok := at[desc.Digest]
+		if !ok {
+			i = len(list)
+			at[desc.Digest] = i
+			list = append(list, named{target: desc})
+		}
+		name, err := layoutName(desc.Annotations)
+		if err != nil {
+			return nil, err
+		}
+		if name != nil {
+			list[i].names = append(list[i].names, name)
+		}
+	}
+	return list, nil
+}
+
+// layoutName returns the name that an entry of index.json has: containerd's annotation, or OCI's if it is
+// more than a tag, of which nobody says what it belongs to.
+func layoutName(annotations map[string]string) (reference.Named, error) {
+	name := annotations[annotationName]
+	if ref := annotations[ocispec.AnnotationRefName]; name == "" && strings.ContainsAny(ref, ":/") {
+		name = ref
+	}
+	if name == "" {
+		return nil, nil
+	}
+	named, err := ParseName(name)
+	if err != nil {
+		return nil, fmt.Errorf("index.json: image name %q: %w", name, err)
+	}
+	if _, digested := named.(reference.Digested); digested {
+		return nil, nil // says no more than the descriptor
+	}
+	return named, nil
+}
+
+// dockerArchive reads manifest.json and makes the manifests that such an archive lacks.
+func (sp *spool) dockerArchive(data []byte) ([]named, error) {
+	table, err := parseArchiveTable(data)
+	if err != nil {
+		return nil, err
+	}
+	var list []named
+	for _, a := range table {
+		manifest, err := sp.canonical(a)
+		if err != nil {
+			return nil, err
+		}
+		n := named{target: ocispec.Descriptor{MediaType: dockerManifest, Size: int64(len(manifest))}}
+		if n.target.Digest, err = sp.c.s.putHeld(sp.c.lease, manifest); err != nil {
+			return nil, err
+		}
+		for _, tag := range a.RepoTags {
+			name, err := ParseName(tag)
+			if err != nil {
+				return nil, fmt.Errorf("manifest.json: image name %q: %w", tag, err)
+			}
+			n.names = append(n.names, name)
+		}
+		list = append(list, n)
+	}
+	return list, nil
+}
+
+func parseArchiveTable(data []byte) ([]archived, error) {
+	var table []archived
+	if err := json.Unmarshal(data, &table); err != nil {
+		return nil, fault.New(fault.Corrupt, "parse manifest.json: %w", err)
+	}
+	if len(table) > maxImages {
+		return nil, fault.New(fault.Unsupported, "manifest.json names %d images, more than %d are not supported", len(table), maxImages)
+	}
+	for _, a := range table {
+		if len(a.Layers) > maxLayers {
+			return nil, fault.New(fault.Unsupported, "manifest.json: an image has %d layers, more than %d are not supported", len(a.Layers), maxLayers)
+		}
+	}
+	return table, nil
+}
+
+// canonical makes the manifest for an image of a docker-archive: schema 2, as containerd makes it, so that the image's
+// ID is the same there.
+func (sp *spool) canonical(a archived) ([]byte, error) {
+	config, err := sp.descriptor(a.Config, dockerConfig)
+	if err != nil {
+		return nil, err
+	}
+	layers := make([]ocispec.Descriptor, 0, len(a.Layers))
+	for _, path := range a.Layers {
+		desc, err := sp.descriptor(path, dockerLayer)
+		if err != nil {
+			return nil, err
+		}
+		if desc.MediaType, err = sp.layerType(desc.Digest); err != nil {
+			return nil, err
+		}
+		layers = append(layers, desc)
+	}
+	return json.Marshal(struct {
+		SchemaVersion int                  `json:"schemaVersion"`
+		MediaType     string               `json:"mediaType"`
+		Config        ocispec.Descriptor   `json:"config"`
+		Layers        []ocispec.Descriptor `json:"layers"`
+	}{2, dockerManifest, config, layers})
+}
+
+func (sp *spool) descriptor(name, mediaType string) (ocispec.Descriptor, error) {
+	d, err := sp.find(name)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	size, err := sp.c.s.blobs.Size(d)
+	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: size}, err
+}
+
+// layerType tells a layer's media type by its first bytes. bzip2 and xz have none; the unpacker knows them all the same.
+func (sp *spool) layerType(d digest.Digest) (_ string, err error) {
+	f, err := sp.c.s.blobs.Open(d)
+	if err != nil {
+		return "", err
+	}
+	defer fault.Close(f, &err)
+	var head [4]byte
+	if _, err := io.ReadFull(f, head[:]); err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return "", err
+	}
+	switch {
+	case bytes.HasPrefix(head[:], []byte{0x1f, 0x8b}):
+		return dockerLayerGz, nil
+	case bytes.Equal(head[:], []byte{0x28, 0xb5, 0x2f, 0xfd}):
+		return dockerLayerZstd, nil
+	}
+	return dockerLayer, nil
+}
+
+// putHeld stores data and claims it first.
+func (s *Store) putHeld(l *lease, data []byte) (digest.Digest, error) {
+	d := digest.FromBytes(data)
+	l.hold(d)
+	if s.blobs.Has(d) {
+		return d, nil
+	}
+	return s.putBlob(data, d, int64(len(data)))
+}
