@@ -63,3 +63,15 @@ func keep(files ...*os.File) {
 		runtime.KeepAlive(f)
 	}
 }
+
+// IsBusy tells whether err means that a mount is in the way.
+func IsBusy(err error) bool { return errors.Is(err, unix.EBUSY) }
+
+// IsNotDir tells whether err means that a path leads through something that is no directory.
+func IsNotDir(err error) bool { return errors.Is(err, unix.ENOTDIR) }
+
+// IsBrokenPipe tells whether err means that nobody reads any more.
+func IsBrokenPipe(err error) bool { return errors.Is(err, unix.EPIPE) }
+
+// IsGone tells whether err means that the process has ended.
+func IsGone(err error) bool { return errors.Is(err, unix.ESRCH) }

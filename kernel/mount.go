@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"errors"
 	"os"
 	"strings"
 
@@ -9,19 +10,19 @@ import (
 
 // Attributes of a mount (mount_setattr(2)).
 const (
-	ReadOnly      = unix.MOUNT_ATTR_RDONLY
-	NoSUID        = unix.MOUNT_ATTR_NOSUID
-	NoDev         = unix.MOUNT_ATTR_NODEV
-	NoExec        = unix.MOUNT_ATTR_NOEXEC
-	NoATime       = unix.MOUNT_ATTR_NOATIME
-	StrictATime   = unix.MOUNT_ATTR_STRICTATIME
-	NoDirATime    = unix.MOUNT_ATTR_NODIRATIME
-	NoSymFollow   = unix.MOUNT_ATTR_NOSYMFOLLOW
-	AtimeModes    = unix.MOUNT_ATTR__ATIME
-	PropPrivate   = unix.MS_PRIVATE
-	PropSlave     = unix.MS_SLAVE
-	PropShared    = unix.MS_SHARED
-	PropUnbindble = unix.MS_UNBINDABLE
+	ReadOnly       = unix.MOUNT_ATTR_RDONLY
+	NoSUID         = unix.MOUNT_ATTR_NOSUID
+	NoDev          = unix.MOUNT_ATTR_NODEV
+	NoExec         = unix.MOUNT_ATTR_NOEXEC
+	NoATime        = unix.MOUNT_ATTR_NOATIME
+	StrictATime    = unix.MOUNT_ATTR_STRICTATIME
+	NoDirATime     = unix.MOUNT_ATTR_NODIRATIME
+	NoSymFollow    = unix.MOUNT_ATTR_NOSYMFOLLOW
+	AtimeModes     = unix.MOUNT_ATTR__ATIME
+	PropPrivate    = unix.MS_PRIVATE
+	PropSlave      = unix.MS_SLAVE
+	PropShared     = unix.MS_SHARED
+	PropUnbindable = unix.MS_UNBINDABLE
 )
 
 // NewMount makes a file system instance and a detached mount of it. options
@@ -135,15 +136,51 @@ func SetMount(f *os.File, recursive bool, set, clear uint64, propagation uint64)
 	return pathError("mount_setattr", f.Name(), err)
 }
 
-// SetMountPath is SetMount by path.
-func SetMountPath(path string, recursive bool, set, clear uint64, propagation uint64) error {
-	flags := uint(0)
-	if recursive {
-		flags |= unix.AT_RECURSIVE
+// CanSetMount tells whether this kernel has mount_setattr(2) (5.12).
+func CanSetMount() bool {
+	return unix.MountSetattr(-1, "", unix.AT_EMPTY_PATH, &unix.MountAttr{}) != unix.ENOSYS
+}
+
+// Attributes is SetMount for attributes of the attached mount at f, with a fallback to a
+// remount before Linux 5.12, where recursion is fault-free only for nothing to do.
+func Attributes(f *os.File, recursive bool, set, clear uint64) error {
+	if set|clear == 0 {
+		return nil
 	}
-	attr := unix.MountAttr{Attr_set: set, Attr_clr: clear, Propagation: propagation}
-	err := retry(func() error { return unix.MountSetattr(unix.AT_FDCWD, path, flags, &attr) })
-	return pathError("mount_setattr", path, err)
+	err := SetMount(f, recursive, set, clear, 0)
+	if !errors.Is(err, unix.ENOSYS) || recursive {
+		return err
+	}
+	var now unix.Statfs_t
+	if err := unix.Fstatfs(fd(f), &now); err != nil {
+		return pathError("statfs", f.Name(), err)
+	}
+	keep(f)
+	return pathError("remount", f.Name(), unix.Mount("", ProcFD(f), "", unix.MS_REMOUNT|unix.MS_BIND|remountFlags(uint64(now.Flags), set, clear), ""))
+}
+
+// remountFlags translates attributes into mount(2)'s flags; the lower ST_* flags of statfs(2) have the same values.
+func remountFlags(now, set, clear uint64) uintptr {
+	flags := now & (unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME | unix.MS_NODIRATIME)
+	for attr, flag := range map[uint64]uint64{ReadOnly: unix.MS_RDONLY, NoSUID: unix.MS_NOSUID, NoDev: unix.MS_NODEV,
+		NoExec: unix.MS_NOEXEC, NoATime: unix.MS_NOATIME, NoDirATime: unix.MS_NODIRATIME} {
+		if clear&attr != 0 {
+			flags &^= flag
+		}
+		if set&attr != 0 {
+			flags |= flag
+		}
+	}
+	return uintptr(flags)
+}
+
+// Spread sets the propagation of the attached mount at f.
+func Spread(f *os.File, propagation uint64, recursive bool) error {
+	err := SetMount(f, recursive, 0, 0, propagation)
+	if errors.Is(err, unix.ENOSYS) {
+		err = Propagation(ProcFD(f), propagation, recursive)
+	}
+	return err
 }
 
 // Unmount detaches the mount at path (umount2(2)); lazy leaves it to its last user.

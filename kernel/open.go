@@ -122,3 +122,33 @@ func SyncFS(f *os.File) error {
 	keep(f)
 	return pathError("syncfs", f.Name(), err)
 }
+
+// Types of files for MknodIn (inode(7)).
+const (
+	Regular     = unix.S_IFREG
+	CharDevice  = unix.S_IFCHR
+	BlockDevice = unix.S_IFBLK
+	FIFO        = unix.S_IFIFO
+)
+
+// Readlink returns what the symbolic link that the O_PATH file f stands for
+// points to, and "" when f is something else.
+func Readlink(f *os.File) (string, error) {
+	st, err := Stat(f)
+	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFLNK {
+		return "", err
+	}
+	buf := make([]byte, 4096)
+	n, err := unix.Readlinkat(fd(f), "", buf)
+	keep(f)
+	if err != nil {
+		return "", pathError("readlink", f.Name(), err)
+	}
+	return string(buf[:n]), nil
+}
+
+// IsDir tells whether f is a directory.
+func IsDir(f *os.File) (bool, error) {
+	st, err := Stat(f)
+	return st.Mode&unix.S_IFMT == unix.S_IFDIR, err
+}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-
 )
 
 // Bundle is all that a container is made from. It is plain data that travels as JSON.

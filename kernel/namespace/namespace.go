@@ -56,3 +56,39 @@ func Enter(ns *os.File, kind int) error {
 	}
 	return nil
 }
+
+// The kinds of namespaces, as bits of a set (namespaces(7)).
+const (
+	Mount  = unix.CLONE_NEWNS
+	PID    = unix.CLONE_NEWPID
+	Net    = unix.CLONE_NEWNET
+	IPC    = unix.CLONE_NEWIPC
+	UTS    = unix.CLONE_NEWUTS
+	User   = unix.CLONE_NEWUSER
+	Cgroup = unix.CLONE_NEWCGROUP
+	Time   = unix.CLONE_NEWTIME
+)
+
+// Unshare gives the calling, locked thread new namespaces of the kinds given. With PID only its
+// later children are in the new one.
+func Unshare(kinds int) error {
+	if kinds == 0 {
+		return nil
+	}
+	return os.NewSyscallError("unshare", unix.Unshare(kinds))
+}
+
+// Is checks that f is a namespace of that kind (ioctl_nsfs(2)).
+func Is(f *os.File, kind int) error {
+	got, err := unix.IoctlRetInt(kernel.FD(f), unix.NS_GET_NSTYPE)
+	if err != nil {
+		return &os.PathError{Op: "namespace", Path: f.Name(), Err: err}
+	}
+	if got != kind {
+		return &os.PathError{Op: "namespace", Path: f.Name(), Err: unix.EINVAL}
+	}
+	return nil
+}
+
+// Dup returns a second descriptor of a namespace.
+func Dup(f *os.File) (*os.File, error) { return kernel.Dup(f) }

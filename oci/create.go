@@ -1,0 +1,174 @@
+package oci
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"berth/fault"
+	"berth/kernel"
+	"berth/kernel/cgroup"
+	"berth/kernel/namespace"
+	"berth/kernel/seccomp"
+)
+
+// options are what only some callers of create need.
+type options struct {
+	preserve int // files after stdio that the program inherits
+}
+
+// check refuses a bundle that can't be run, before anything is made.
+func (b *Bundle) check() error {
+	switch {
+	case b.Spec == nil || b.Spec.Process == nil:
+		return fault.New(fault.Invalid, "container %s: the bundle has no process to run", b.ID)
+	case len(b.Spec.Process.Args) == 0:
+		return &StartError{Code: 127, Err: errors.New("no command specified")}
+	case b.Spec.Process.Cwd != "" && b.Spec.Process.Cwd[0] != '/':
+		return fault.New(fault.Invalid, "the working directory %q is not absolute", b.Spec.Process.Cwd)
+	}
+	return nil
+}
+
+func create(ctx context.Context, bundle *Bundle, stdio Stdio, netns *os.File, o options) (p *Process, err error) {
+	if err := errors.Join(ctx.Err(), bundle.check()); err != nil {
+		return nil, err
+	}
+	spec := *bundle.Spec
+	if spec.Linux == nil {
+		spec.Linux = &specs.Linux{}
+	}
+	b := &builder{bundle: bundle, spec: &spec, console: stdio.Console, preserve: o.preserve}
+	defer b.close()
+	if b.ns, err = planNamespaces(spec.Linux.Namespaces, netns); err != nil {
+		return nil, err
+	}
+	defer b.ns.close()
+	if err := b.openStdio(stdio); err != nil {
+		return nil, err
+	}
+	r, warnings, err := planRights(spec.Process, kernel.BoundingSet())
+	if err != nil {
+		return nil, err
+	}
+	if r.filter, err = filterOf(&spec); err != nil {
+		return nil, err
+	}
+	b.warnings = warnings
+	if err := b.makeGroup(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, remove(b.group))
+		}
+	}()
+	return b.direct(ctx, r)
+}
+
+func filterOf(spec *specs.Spec) (seccomp.Program, error) {
+	if spec.Linux.Seccomp == nil {
+		return seccomp.Program{}, nil
+	}
+	return seccomp.Compile(spec.Linux.Seccomp)
+}
+
+// makeGroup makes the container's cgroup, when the bundle names one.
+func (b *builder) makeGroup() error {
+	if b.spec.Linux.CgroupsPath == "" {
+		return nil
+	}
+	g, warnings, err := cgroup.Create(b.spec.Linux.CgroupsPath, b.spec.Linux.Resources)
+	if err != nil {
+		return err
+	}
+	b.group = g
+	b.warnings = append(b.warnings, warnings...)
+	return nil
+}
+
+// openStdio takes the files of the program, out of the way of its first descriptors.
+func (b *builder) openStdio(s Stdio) error {
+	if s.Console {
+		return nil
+	}
+	for i, f := range []*os.File{s.Stdin, s.Stdout, s.Stderr} {
+		if f == nil {
+			null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+			if err != nil {
+				return err
+			}
+			f = b.own(null)
+		}
+		high, err := kernel.HighDup(f)
+		if err != nil {
+			return err
+		}
+		b.stdio[i] = b.own(high)
+	}
+	return nil
+}
+
+// direct is builder B: the calling program's own thread enters the new namespaces and sets the container up;
+// the first process is forked from it and goes on by a script of system calls, so no second program is started,
+// and no file of ours can be reached from inside.
+func (b *builder) direct(ctx context.Context, r rights) (*Process, error) {
+	gateIn, gateOut, err := kernel.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer gateIn.Close()
+	var child *kernel.Child
+	err = kernel.Thread(func() error {
+		if err := b.setup(); err != nil {
+			return err
+		}
+		var s kernel.Script
+		s.CloseFile(gateOut)
+		if err := b.joinAndMount(&s); err != nil {
+			return err
+		}
+		stdioOf(&s, b.stdio, b.terminal, b.preserve)
+		dropAndExec(&s, b.spec.Process, b.user, r, gateIn, b.proc, execution{path: b.program, argv: b.spec.Process.Args, env: b.env})
+		child, err = s.Fork(uintptr(b.ns.fresh & namespace.PID))
+		return err
+	})
+	if err != nil {
+		gateOut.Close()
+		if b.master != nil {
+			b.master.Close()
+		}
+		return nil, err
+	}
+	p := &Process{
+		child: child, pidfd: child.PidFD, gate: gateOut, console: b.master, group: b.group, owns: true,
+		program: b.program, warnings: b.warnings,
+	}
+	if err := p.awaitReady(ctx); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// awaitReady waits until the process stands at its gate.
+func (p *Process) awaitReady(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { kernel.SignalPid(p.pidfd, kill) })
+	err := p.child.Ready()
+	stop()
+	if err = errors.Join(ctx.Err(), err); err == nil {
+		return nil
+	}
+	p.child.Close()
+	p.discard()
+	p.pidfd.Close()
+	p.gate.Close()
+	if p.console != nil {
+		p.console.Close()
+	}
+	return err
+}
+
+// hooksInside is where hooks of the container's own namespaces run; see builder A.
+func (b *builder) hooksInside() error { return nil }

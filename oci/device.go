@@ -1,0 +1,236 @@
+package oci
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"berth/fault"
+	"berth/kernel"
+	"berth/kernel/namespace"
+)
+
+// defaultDevices are those that every container has (runtime-spec, "Default Devices").
+var defaultDevices = []specs.LinuxDevice{
+	{Path: "/dev/null", Type: "c", Major: 1, Minor: 3},
+	{Path: "/dev/zero", Type: "c", Major: 1, Minor: 5},
+	{Path: "/dev/full", Type: "c", Major: 1, Minor: 7},
+	{Path: "/dev/random", Type: "c", Major: 1, Minor: 8},
+	{Path: "/dev/urandom", Type: "c", Major: 1, Minor: 9},
+	{Path: "/dev/tty", Type: "c", Major: 5, Minor: 0},
+}
+
+var deviceLinks = []struct{ name, target string }{
+	{"fd", "/proc/self/fd"}, {"stdin", "/proc/self/fd/0"}, {"stdout", "/proc/self/fd/1"}, {"stderr", "/proc/self/fd/2"},
+}
+
+// devices fills /dev, unless the caller bound one of its own.
+func (b *builder) devices() error {
+	for _, m := range b.spec.Mounts {
+		if path.Clean(m.Destination) == "/dev" && (m.Type == "bind" || parseOptions(m.Options).bind) {
+			return nil
+		}
+	}
+	dev, err := b.target("/dev", true)
+	if err != nil {
+		return err
+	}
+	defer dev.Close()
+	asked := map[string]bool{}
+	for _, d := range b.spec.Linux.Devices {
+		asked[path.Clean(d.Path)] = true
+	}
+	for _, d := range defaultDevices {
+		if !asked[d.Path] {
+			if err := b.device(d); err != nil {
+				return err
+			}
+		}
+	}
+	for _, d := range b.spec.Linux.Devices {
+		if err := b.device(d); err != nil {
+			return err
+		}
+	}
+	for _, l := range deviceLinks {
+		if err := kernel.SymlinkIn(l.target, dev, l.name); err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+	}
+	if _, err := kernel.StatIn(b.proc, "kcore"); err == nil {
+		if err := kernel.SymlinkIn("/proc/kcore", dev, "core"); err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+	}
+	return replaceLink("pts/ptmx", dev, "ptmx")
+}
+
+// replaceLink makes a symbolic link in place of whatever the image has under that name.
+func replaceLink(target string, dir *os.File, name string) error {
+	err := kernel.SymlinkIn(target, dir, name)
+	if errors.Is(err, os.ErrExist) {
+		if err = kernel.UnlinkIn(dir, name); err == nil {
+			err = kernel.SymlinkIn(target, dir, name)
+		}
+	}
+	return err
+}
+
+// device makes one node. Where that is not allowed (a user namespace), the host's is bound.
+func (b *builder) device(d specs.LinuxDevice) error {
+	kind, block := uint32(kernel.CharDevice), false
+	switch d.Type {
+	case "c", "u", "":
+	case "b":
+		kind, block = kernel.BlockDevice, true
+	case "p":
+		kind = kernel.FIFO
+	default:
+		return fault.New(fault.Invalid, "device %s: type %q is none of c, b, u, p", d.Path, d.Type)
+	}
+	mode := uint32(0o666)
+	if d.FileMode != nil {
+		mode = uint32(*d.FileMode) & 0o7777
+	}
+	clean := path.Clean("/" + d.Path)
+	if clean == "/" {
+		return fault.New(fault.Invalid, "device path %q", d.Path)
+	}
+	dir, err := b.target(path.Dir(clean), true)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	name := path.Base(clean)
+	if b.ns.has(namespace.User) {
+		return b.bindDevice(d, dir, name, block)
+	}
+	number := kernel.Dev(uint32(d.Major), uint32(d.Minor))
+	err = kernel.MknodIn(dir, name, kind|mode, number)
+	if errors.Is(err, os.ErrExist) { // the image's own, whatever that is
+		if err = kernel.UnlinkIn(dir, name); err == nil {
+			err = kernel.MknodIn(dir, name, kind|mode, number)
+		}
+		if kernel.IsBusy(err) { // a mount that the caller asked for
+			return nil
+		}
+	}
+	if errors.Is(err, os.ErrPermission) {
+		return b.bindDevice(d, dir, name, block)
+	}
+	if err != nil {
+		return fmt.Errorf("make device %s: %w", d.Path, err)
+	}
+	if d.UID != nil || d.GID != nil {
+		return kernel.ChownIn(dir, name, value(d.UID), value(d.GID))
+	}
+	return nil
+}
+
+func value(n *uint32) uint32 {
+	if n == nil {
+		return 0
+	}
+	return *n
+}
+
+// bindDevice binds the host's node, after a look at what it really is.
+func (b *builder) bindDevice(d specs.LinuxDevice, dir *os.File, name string, block bool) error {
+	host, err := kernel.OpenIn(nil, d.Path, kernel.OPath, 0, 0)
+	if err != nil {
+		return fmt.Errorf("device %s: %w", d.Path, err)
+	}
+	defer host.Close()
+	if d.Type != "p" {
+		if err := kernel.IsDevice(host, block, uint32(d.Major), uint32(d.Minor)); err != nil {
+			return err
+		}
+	}
+	return bindFile(host, dir, name)
+}
+
+// bindFile puts the object f stands for on name in dir, which is made an empty file when it is missing.
+func bindFile(f, dir *os.File, name string) error {
+	err := kernel.MknodIn(dir, name, kernel.Regular|0o644, 0)
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	target, err := kernel.OpenIn(dir, name, kernel.OPath|kernel.ONoFollow, 0, kernel.Beneath|kernel.NoSymlinks)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	m, err := kernel.CloneMount(f, "", false)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	return kernel.AttachMount(m, target)
+}
+
+// makeConsole opens a terminal in the container's own devpts and binds its other side to /dev/console.
+// CVE-2025-52565: each object is verified by its descriptor before it is used, none is reached through an image's path twice.
+func (b *builder) makeConsole() error {
+	if !b.console {
+		return nil
+	}
+	pts, err := kernel.OpenIn(b.root, "/dev/pts", kernel.OPath|kernel.ODirectory, 0, kernel.InRoot|kernel.NoSymlinks)
+	if err != nil {
+		return fmt.Errorf("terminal: %w", err)
+	}
+	defer pts.Close()
+	if kind, err := kernel.FSType(pts); err != nil || kind != kernel.DevptsMagic {
+		return errors.Join(fault.New(fault.Invalid, "terminal: /dev/pts in the container is not a devpts"), err)
+	}
+	master, err := kernel.OpenIn(pts, "ptmx", os.O_RDWR|kernel.ONoCTTY, 0, kernel.Beneath|kernel.NoSymlinks)
+	if err != nil {
+		return fmt.Errorf("terminal: %w", err)
+	}
+	b.master = master
+	if err := kernel.IsDevice(master, false, 5, 2); err != nil {
+		return err
+	}
+	if err := kernel.UnlockTerminal(master); err != nil {
+		return err
+	}
+	slave, err := kernel.TerminalPeer(master)
+	if err != nil {
+		return err
+	}
+	b.terminal = b.own(slave)
+	if size := b.spec.Process.ConsoleSize; size != nil {
+		if err := kernel.SetSize(master, uint16(size.Height), uint16(size.Width)); err != nil {
+			return err
+		}
+	}
+	dev, err := b.target("/dev", true)
+	if err != nil {
+		return err
+	}
+	defer dev.Close()
+	if err := replaceByFile(dev, "console"); err != nil {
+		return err
+	}
+	return bindFile(slave, dev, "console")
+}
+
+// replaceByFile makes name an empty regular file, whatever the image put there.
+func replaceByFile(dir *os.File, name string) error {
+	err := kernel.MknodIn(dir, name, kernel.Regular|0o600, 0)
+	if errors.Is(err, os.ErrExist) {
+		if err = kernel.UnlinkIn(dir, name); err == nil {
+			err = kernel.MknodIn(dir, name, kernel.Regular|0o600, 0)
+		}
+	}
+	return err
+}
+
+// below gives the part of name under dir, and whether it is there.
+func below(dir, name string) (string, bool) {
+	rest, ok := strings.CutPrefix(path.Clean(name), dir+"/")
+	return rest, ok
+}

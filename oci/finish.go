@@ -1,0 +1,226 @@
+package oci
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"berth/fault"
+	"berth/kernel"
+	"berth/kernel/namespace"
+	"berth/kernel/seccomp"
+)
+
+// rights are what a program may do, cut down to what we may.
+type rights struct {
+	bounding, effective, permitted, inheritable, ambient kernel.CapSet
+	noNewPrivs                                           bool
+	filter                                               seccomp.Program
+	limits                                               []kernel.Limit
+	oomScore                                             string
+}
+
+// capSet turns names into a set.
+func capSet(names []string) (kernel.CapSet, error) {
+	var set kernel.CapSet
+	for _, name := range names {
+		n, known := kernel.Capability(name)
+		if !known {
+			return 0, fault.New(fault.Invalid, "capability %q is not known", name)
+		}
+		set |= 1 << n
+	}
+	return set, nil
+}
+
+// planRights turns the process's part of a spec into rights. have is our own bounding set; what is beyond it is
+// left out with a warning, and so are limits that we can't raise.
+func planRights(p *specs.Process, have kernel.CapSet) (r rights, warnings []string, err error) {
+	r.noNewPrivs = p.NoNewPrivileges
+	if c := p.Capabilities; c != nil {
+		for _, s := range []struct {
+			set   *kernel.CapSet
+			names []string
+		}{{&r.bounding, c.Bounding}, {&r.effective, c.Effective}, {&r.permitted, c.Permitted}, {&r.inheritable, c.Inheritable}, {&r.ambient, c.Ambient}} {
+			wanted, err := capSet(s.names)
+			if err != nil {
+				return r, nil, err
+			}
+			*s.set = wanted & have
+			if lost := wanted &^ have; lost != 0 && s.set == &r.bounding {
+				warnings = append(warnings, "capabilities not available here are left out: "+strings.Join(lost.Names(), " "))
+			}
+		}
+	}
+	limits, more, err := planLimits(p.Rlimits)
+	r.limits = limits
+	if p.OOMScoreAdj != nil {
+		score, warning := kernel.ClampOOMScore(*p.OOMScoreAdj)
+		r.oomScore = fmt.Sprint(score)
+		if warning != "" {
+			more = append(more, warning)
+		}
+	}
+	return r, append(warnings, more...), err
+}
+
+// planLimits resolves names and keeps within our own hard limits where we can't raise them.
+func planLimits(list []specs.POSIXRlimit) (limits []kernel.Limit, warnings []string, err error) {
+	for _, l := range list {
+		limit, err := kernel.NewLimit(l.Type, l.Soft, l.Hard)
+		if err != nil {
+			return nil, nil, fault.Wrap(fault.Invalid, err)
+		}
+		if cut, was := limit.Clamp(); cut {
+			warnings = append(warnings, fmt.Sprintf("%s: the hard limit %d is beyond ours and can't be raised: %d is set", l.Type, was, limit.Hard))
+		}
+		limits = append(limits, limit)
+	}
+	return limits, warnings, nil
+}
+
+// joinAndMount is the first part of what the first process does: it joins its groups, and mounts what
+// shows its own pid and cgroup namespaces.
+func (b *builder) joinAndMount(s *kernel.Script) error {
+	s.For("make the process's memory private")
+	s.Undumpable()
+	s.For("join the container's cgroup")
+	files, err := joinFiles(b.group)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		s.Write(s.F(b.own(f)), "0")
+	}
+	if b.ns.fresh&namespace.Cgroup != 0 {
+		s.For("make a cgroup namespace")
+		s.Unshare(namespace.Cgroup)
+	}
+	return b.mountLater(s)
+}
+
+func (b *builder) mountLater(s *kernel.Script) error {
+	var proc kernel.Ref
+	for _, l := range b.late {
+		s.For("mount " + l.name)
+		if l.mount != nil {
+			at := s.Open(kernel.R(proc), l.path, kernel.OPath, kernel.Beneath|kernel.NoSymlinks)
+			s.AttachMount(s.F(l.mount), kernel.R(at))
+			s.Close(at)
+			continue
+		}
+		m := s.NewMount(l.kind, l.options.data, int(l.options.set))
+		s.AttachMount(kernel.R(m), s.F(l.target))
+		if l.kind == "proc" {
+			proc = m
+		}
+	}
+	for _, m := range b.masks {
+		s.For("protect /proc/" + m.path)
+		at := s.Open(kernel.R(proc), m.path, kernel.OPath|kernel.ONoFollow, kernel.Beneath|kernel.NoSymlinks)
+		s.AllowMissing(at)
+		if !m.readOnly {
+			s.AttachMount(s.F(m.cover), kernel.R(at))
+			s.Close(at)
+			continue
+		}
+		tree := s.CloneMount(kernel.R(at), true)
+		s.AttachMount(kernel.R(tree), kernel.R(at))
+		if kernel.CanSetMount() {
+			s.SetMount(kernel.R(tree), false, kernel.ReadOnly, 0)
+		} else {
+			s.RemountReadOnly("/proc/"+m.path, tree)
+		}
+		s.Close(tree)
+		s.Close(at)
+	}
+	return nil
+}
+
+// stdioOf gives a program its first files and, with a terminal, its session.
+func stdioOf(s *kernel.Script, files [3]*os.File, terminal *os.File, preserve int) {
+	s.For("give the process its first files")
+	arg := func(i int) kernel.Arg {
+		if terminal != nil {
+			return s.F(terminal)
+		}
+		return s.F(files[i])
+	}
+	s.Session(arg(0), terminal != nil)
+	for i := range files {
+		s.Dup(arg(i), i)
+	}
+	s.CloseOnExec(3 + preserve)
+}
+
+// dropAndExec is the last part: limits, rights, identity, then the program. gate, when not nil, is waited for in between.
+func dropAndExec(s *kernel.Script, p *specs.Process, u user, r rights, gate *os.File, proc *os.File, run execution) {
+	if r.oomScore != "" {
+		s.For("set oom_score_adj to " + r.oomScore)
+		f := s.Open(s.F(proc), "self/oom_score_adj", os.O_WRONLY, 0)
+		s.AllowDenied(s.Write(kernel.R(f), r.oomScore))
+		s.Close(f)
+	}
+	for _, l := range r.limits {
+		s.For("set " + l.Name)
+		s.Limit(l)
+	}
+	mask := uint32(0o022)
+	if p.User.Umask != nil {
+		mask = *p.User.Umask
+	}
+	s.Umask(mask)
+	s.For("start a session keyring")
+	s.SessionKeyring()
+	if gate != nil {
+		s.For("wait for the start")
+		s.Announce()
+		s.Await(gate)
+	}
+	s.For("drop capabilities from the bounding set")
+	if p.Capabilities != nil {
+		s.Bound(r.bounding)
+	}
+	s.For("become user " + u.String())
+	s.Identity(u.uid, u.gid, u.groups)
+	if r.noNewPrivs {
+		s.NoNewPrivs()
+	}
+	filter := func() {
+		if len(r.filter.Instructions) > 0 {
+			s.For("load the seccomp filter")
+			s.Seccomp(r.filter.Instructions, uint(r.filter.Flags))
+		}
+	}
+	if !r.noNewPrivs && len(r.filter.Instructions) > 0 {
+		// Without no_new_privs the filter takes CAP_SYS_ADMIN, which the change of user took from the effective set.
+		s.For("keep what loading the filter takes")
+		s.Regain()
+		filter()
+	}
+	s.For("set capabilities")
+	if p.Capabilities != nil {
+		s.Capabilities(r.effective, r.permitted, r.inheritable, r.ambient)
+	} else {
+		s.KeepCaps(false)
+	}
+	if r.noNewPrivs {
+		filter()
+	}
+	s.For("exec " + run.path)
+	if run.file != nil {
+		s.ExecFile(run.file, run.argv, run.env)
+	} else {
+		s.Exec(run.path, run.argv, run.env)
+	}
+}
+
+// execution is the program that a process becomes.
+type execution struct {
+	path string
+	file *os.File // executed instead of path when not nil
+	argv []string
+	env  []string
+}

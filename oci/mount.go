@@ -1,0 +1,341 @@
+package oci
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"berth/fault"
+	"berth/kernel"
+)
+
+// mountOptions are a spec's mount options, sorted by who takes them.
+type mountOptions struct {
+	bind, recursive bool
+	set, clear      uint64   // attributes of the mount itself
+	rset, rclear    uint64   // attributes of it and all below
+	propagation     []spread // in the order given
+	data            []string // the file system's own
+	copyUp          bool     // tmpfs starts with what lies beneath
+}
+
+type spread struct {
+	flag      uint64
+	recursive bool
+}
+
+type attribute struct {
+	bit   uint64
+	clear bool
+}
+
+var attributes = map[string]attribute{
+	"ro": {kernel.ReadOnly, false}, "rw": {kernel.ReadOnly, true},
+	"nosuid": {kernel.NoSUID, false}, "suid": {kernel.NoSUID, true},
+	"nodev": {kernel.NoDev, false}, "dev": {kernel.NoDev, true},
+	"noexec": {kernel.NoExec, false}, "exec": {kernel.NoExec, true},
+	"nodiratime": {kernel.NoDirATime, false}, "diratime": {kernel.NoDirATime, true},
+	"nosymfollow": {kernel.NoSymFollow, false}, "symfollow": {kernel.NoSymFollow, true},
+}
+
+var atimes = map[string]uint64{"noatime": kernel.NoATime, "strictatime": kernel.StrictATime, "relatime": 0, "atime": 0, "norelatime": 0, "nostrictatime": 0}
+
+var spreads = map[string]uint64{"private": kernel.PropPrivate, "slave": kernel.PropSlave, "shared": kernel.PropShared, "unbindable": kernel.PropUnbindable}
+
+// parseOptions sorts the options of a spec's mount (runtime-spec, "Linux mount options").
+func parseOptions(options []string) (o mountOptions) {
+	for _, name := range options {
+		bare, recursive := strings.CutPrefix(name, "r")
+		if a, known := attributes[name]; known {
+			o.attribute(a, false)
+		} else if a, known := attributes[bare]; recursive && known {
+			o.attribute(a, true)
+		} else if bits, known := atimes[name]; known {
+			o.set, o.clear = o.set&^kernel.AtimeModes|bits, o.clear|kernel.AtimeModes
+		} else if bits, known := atimes[bare]; recursive && known {
+			o.rset, o.rclear = o.rset&^kernel.AtimeModes|bits, o.rclear|kernel.AtimeModes
+		} else if flag, known := spreads[name]; known {
+			o.propagation = append(o.propagation, spread{flag, false})
+		} else if flag, known := spreads[bare]; recursive && known {
+			o.propagation = append(o.propagation, spread{flag, true})
+		} else {
+			o.other(name)
+		}
+	}
+	return o
+}
+
+func (o *mountOptions) attribute(a attribute, recursive bool) {
+	set, clear := &o.set, &o.clear
+	if recursive {
+		set, clear = &o.rset, &o.rclear
+	}
+	if a.clear {
+		*set, *clear = *set&^a.bit, *clear|a.bit
+	} else {
+		*set, *clear = *set|a.bit, *clear&^a.bit
+	}
+}
+
+func (o *mountOptions) other(name string) {
+	switch name {
+	case "bind":
+		o.bind = true
+	case "rbind":
+		o.bind, o.recursive = true, true
+	case "tmpcopyup":
+		o.copyUp = true
+	case "", "defaults", "remount", "async", "nomand", "nolazytime", "loud", "silent", "iversion", "noiversion", "z", "Z":
+	default:
+		o.data = append(o.data, name)
+	}
+}
+
+// lateMount is a mount that only the first process can make, in its pid namespace or below such a mount.
+type lateMount struct {
+	kind    string
+	options mountOptions
+	mount   *os.File // when it is made already
+	target  *os.File // what it goes on; nil when path is used
+	path    string   // below the late mount before it
+	name    string
+}
+
+// mountRoot makes the container's root a mount of its own and opens it.
+func (b *builder) mountRoot() error {
+	place := "/proc/fs" // a directory that every procfs has: the mount needs a place until it becomes the root
+	var at string
+	if b.spec.Root != nil {
+		at = b.spec.Root.Path
+	}
+	if len(b.bundle.Rootfs) == 0 {
+		if at == "" {
+			return fault.New(fault.Invalid, "the bundle has no root file system")
+		}
+		m, err := kernel.CloneMount(nil, at, true)
+		if err != nil {
+			return fmt.Errorf("root file system %s: %w", at, err)
+		}
+		return b.attachRoot(b.own(m), at)
+	}
+	if at != "" {
+		if st, err := os.Stat(at); err == nil && st.IsDir() {
+			place = at
+		}
+	}
+	first := b.bundle.Rootfs[0]
+	o := parseOptions(first.Options)
+	m, err := b.newMount(first, o)
+	if err != nil {
+		return fmt.Errorf("root file system: %w", err)
+	}
+	if err := b.attachRoot(b.own(m), place); err != nil {
+		return err
+	}
+	for _, more := range b.bundle.Rootfs[1:] {
+		if err := b.mountOne(more); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *builder) attachRoot(m *os.File, at string) error {
+	target, err := kernel.OpenIn(nil, at, kernel.OPath|kernel.ODirectory, 0, 0)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	if err := kernel.AttachMount(m, target); err != nil {
+		return err
+	}
+	b.root = m
+	// Not shared, or pivot_root refuses; the caller's choice is set at the end.
+	return kernel.Spread(m, kernel.PropPrivate, true)
+}
+
+// newMount makes a detached mount, a new file system or a bind.
+func (b *builder) newMount(m specs.Mount, o mountOptions) (*os.File, error) {
+	if !o.bind && m.Type != "bind" {
+		return kernel.NewMount(m.Type, m.Source, o.data, int(o.set))
+	}
+	f, err := kernel.CloneMount(nil, m.Source, o.recursive)
+	if err != nil {
+		return nil, fault.New(fault.Invalid, "bind source %s: %w", m.Source, bare(err))
+	}
+	return f, nil
+}
+
+// mountAll makes the spec's mounts, in order.
+func (b *builder) mountAll() error {
+	for _, m := range b.spec.Mounts {
+		if err := b.mountOne(m); err != nil {
+			return fmt.Errorf("mount %s: %w", m.Destination, err)
+		}
+	}
+	return nil
+}
+
+func (b *builder) mountOne(m specs.Mount) error {
+	o := parseOptions(m.Options)
+	dest := path.Clean("/" + m.Destination)
+	if dest == "/" {
+		return fault.New(fault.Invalid, "a mount can't cover the container's root")
+	}
+	if below, ok := strings.CutPrefix(dest, "/proc/"); ok && b.hasLateProc() {
+		return b.mountLate(m, o, below)
+	}
+	switch m.Type {
+	case "proc":
+		return b.mountProc(o, dest)
+	case "sysfs":
+		return b.mountSys(m, o, dest)
+	case "cgroup", "cgroup2":
+		return b.mountCgroups(o, dest)
+	case "tmpfs":
+		return b.mountTmpfs(m, o, dest)
+	}
+	f, err := b.newMount(m, o)
+	if err != nil {
+		return err
+	}
+	return b.attach(f, dest, o)
+}
+
+// attach puts the detached mount f at dest and closes it.
+func (b *builder) attach(f *os.File, dest string, o mountOptions) error {
+	defer f.Close()
+	dir, err := kernel.IsDir(f)
+	if err != nil {
+		return err
+	}
+	target, err := b.target(dest, dir)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	return b.attachTo(f, target, o)
+}
+
+// attachTo attaches f and then gives it its attributes: nobody else is here yet, and kernels before
+// 5.12 can't change a detached mount.
+func (b *builder) attachTo(f, target *os.File, o mountOptions) error {
+	if err := kernel.AttachMount(f, target); err != nil {
+		return err
+	}
+	if err := kernel.Attributes(f, false, o.set, o.clear); err != nil {
+		return err
+	}
+	if err := kernel.Attributes(f, true, o.rset, o.rclear); err != nil {
+		return err
+	}
+	for _, p := range o.propagation {
+		if err := kernel.Spread(f, p.flag, p.recursive); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// directory opens dest as a plain directory, no symbolic link on the way: what is
+// mounted there is trusted later (CVE-2019-19921, CVE-2025-52881).
+func (b *builder) directory(dest string) (*os.File, error) {
+	const how = kernel.InRoot | kernel.NoSymlinks
+	f, err := kernel.OpenIn(b.root, dest, kernel.OPath|kernel.ODirectory, 0, how)
+	if errors.Is(err, os.ErrNotExist) {
+		made, merr := makeIn(b.root, dest, true, 0, 0)
+		if merr != nil {
+			return nil, merr
+		}
+		made.Close()
+		f, err = kernel.OpenIn(b.root, dest, kernel.OPath|kernel.ODirectory, 0, how)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s must be an ordinary directory in the container's root: %w", dest, bare(err))
+	}
+	return f, nil
+}
+
+func (b *builder) hasLateProc() bool {
+	for _, l := range b.late {
+		if l.kind == "proc" {
+			return true
+		}
+	}
+	return false
+}
+
+// mountProc leaves procfs to the first process: it shows the pid namespace of the process that makes it.
+func (b *builder) mountProc(o mountOptions, dest string) error {
+	target, err := b.directory(dest)
+	if err != nil {
+		return err
+	}
+	b.late = append(b.late, lateMount{kind: "proc", options: o, target: b.own(target), name: dest})
+	return nil
+}
+
+// mountLate prepares a mount on something below /proc.
+func (b *builder) mountLate(m specs.Mount, o mountOptions, below string) error {
+	if !o.bind && m.Type != "bind" && m.Type != "tmpfs" {
+		return fault.New(fault.Unsupported, "a file system of type %s below /proc", m.Type)
+	}
+	f, err := b.newMount(m, o)
+	if err != nil {
+		return err
+	}
+	b.late = append(b.late, lateMount{mount: b.own(f), path: below, name: m.Destination})
+	return nil
+}
+
+// mountSys makes a sysfs, which shows the network namespace of the thread that makes it. Where user
+// namespaces forbid that (the network is shared), the host's is bound instead.
+func (b *builder) mountSys(m specs.Mount, o mountOptions, dest string) error {
+	target, err := b.directory(dest)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	f, err := kernel.NewMount("sysfs", "sysfs", o.data, int(o.set))
+	if errors.Is(err, os.ErrPermission) {
+		f, err = kernel.CloneMount(nil, "/sys", true)
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return b.attachTo(f, target, o)
+}
+
+// mountTmpfs makes an empty tmpfs with the mode of the directory that it covers, unless one is given.
+func (b *builder) mountTmpfs(m specs.Mount, o mountOptions, dest string) error {
+	target, err := b.target(dest, true)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	given := false
+	for _, d := range o.data {
+		given = given || strings.HasPrefix(d, "mode=")
+	}
+	if !given {
+		st, err := kernel.Stat(target)
+		if err != nil {
+			return err
+		}
+		o.data = append(o.data, fmt.Sprintf("mode=%o", st.Mode&0o7777))
+	}
+	if o.copyUp {
+		b.warn("tmpfs %s starts empty: tmpcopyup is not supported", dest)
+	}
+	f, err := kernel.NewMount("tmpfs", m.Source, o.data, int(o.set))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return b.attachTo(f, target, o)
+}

@@ -1,0 +1,127 @@
+package oci
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	passwd "github.com/moby/sys/user"
+
+	"berth/fault"
+	"berth/kernel"
+)
+
+// user is who a program runs as.
+type user struct {
+	uid, gid uint32
+	groups   []uint32
+	home     string
+}
+
+// maxTable bounds how much of a container's /etc/passwd is read, in bytes.
+const maxTable = 8 << 20
+
+// table reads a file such as /etc/passwd of the thread's root, as far as it is a regular file; none is empty.
+func table(path string) ([]byte, error) {
+	f, err := kernel.OpenIn(nil, path, os.O_RDONLY|kernel.ONonblock|kernel.ONoCTTY, 0, kernel.NoMagicLinks)
+	if errors.Is(err, os.ErrNotExist) || kernel.IsNotDir(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		return nil, errors.Join(err, fault.New(fault.Invalid, "%s in the container is not a regular file", path))
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxTable+1))
+	if len(data) > maxTable {
+		return nil, fault.New(fault.Invalid, "%s in the container is larger than %d bytes", path, maxTable)
+	}
+	return data, err
+}
+
+// findUser resolves who runs, by the tables of the thread's root.
+func findUser(name string, given *specs.User, add []string) (user, error) {
+	users, err := table("/etc/passwd")
+	if err != nil {
+		return user{}, err
+	}
+	groups, err := table("/etc/group")
+	if err != nil {
+		return user{}, err
+	}
+	return resolveUser(name, given, add, users, groups)
+}
+
+// resolveUser resolves name as an image has it ("", "name", "uid:gid", …), or takes the numbers given. The texts
+// of its errors are those that the field's tools know.
+func resolveUser(name string, given *specs.User, add []string, users, groups []byte) (user, error) {
+	if given != nil {
+		u := user{uid: given.UID, gid: given.GID, groups: slices.Clone(given.AdditionalGids), home: "/"}
+		entries, err := passwd.ParsePasswdFilter(bytes.NewReader(users), func(e passwd.User) bool { return e.Uid == int(given.UID) })
+		if err == nil && len(entries) > 0 {
+			u.home = entries[0].Home
+		}
+		return u, nil
+	}
+	found, err := passwd.GetExecUser(name, &passwd.ExecUser{Home: "/"}, bytes.NewReader(users), bytes.NewReader(groups))
+	if err != nil {
+		return user{}, fault.Wrap(fault.Invalid, err)
+	}
+	more, err := passwd.GetAdditionalGroups(add, bytes.NewReader(groups))
+	if err != nil {
+		return user{}, fault.Wrap(fault.Invalid, err)
+	}
+	u := user{uid: uint32(found.Uid), gid: uint32(found.Gid), home: found.Home}
+	list := append(found.Sgids, more...)
+	if name == "" || !strings.Contains(name, ":") {
+		list = append([]int{found.Gid}, list...)
+	}
+	for _, g := range list {
+		if n := uint32(g); !slices.Contains(u.groups, n) {
+			u.groups = append(u.groups, n)
+		}
+	}
+	return u, nil
+}
+
+// resolveUser decides who the container's program runs as, and its environment.
+func (b *builder) resolveUser() error {
+	var given *specs.User
+	if b.bundle.UserFromSpec {
+		given = &b.spec.Process.User
+	}
+	u, err := findUser(b.bundle.User, given, b.bundle.GroupAdd)
+	if err != nil {
+		return err
+	}
+	b.user, b.env = u, withHome(b.spec.Process.Env, u)
+	return nil
+}
+
+// withHome adds HOME to an environment that has none.
+func withHome(env []string, u user) []string {
+	for _, e := range env {
+		if v, ok := strings.CutPrefix(e, "HOME="); ok && v != "" {
+			return env
+		}
+	}
+	out := slices.DeleteFunc(slices.Clone(env), func(e string) bool { return strings.HasPrefix(e, "HOME=") })
+	home := u.home
+	if home == "" {
+		home = "/"
+	}
+	return append(out, "HOME="+home)
+}
+
+func (u user) String() string {
+	return fmt.Sprintf("%d:%s", u.uid, strconv.Itoa(int(u.gid)))
+}
