@@ -35,16 +35,22 @@ const (
 // world; otherwise it runs them as they are, and those that call Root skip.
 // It does not return.
 func Main(m *testing.M) {
-	switch {
-	case os.Getenv(stageVar) == "world":
-		os.Exit(checkLeaks(m.Run))
-	case os.Getenv(stageVar) == "init":
-		os.Exit(initWorld())
-	case os.Geteuid() != 0:
+	if os.Geteuid() != 0 {
 		os.Exit(m.Run())
-	default:
-		os.Exit(Enter(os.Args))
 	}
+	os.Exit(World(func() int { return checkLeaks(m.Run) }))
+}
+
+// World runs inside in a world, by executing this program there again with the same
+// arguments, and returns its exit code. The caller does nothing before it that must not be done three times.
+func World(inside func() int) int {
+	switch os.Getenv(stageVar) {
+	case "world":
+		return inside()
+	case "init":
+		return initWorld()
+	}
+	return Enter(os.Args)
 }
 
 // Root skips the test unless it runs as root in a world.

@@ -1,0 +1,195 @@
+// Command bench measures what a user waits for, on berth and on the engines
+// that Debian packages, in one run, alternately, each in a world of its own.
+//
+// It prints absolute medians and their ratios; only the ratios mean something on a machine that others use too.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+
+	"berth/internal/kerneltest"
+)
+
+func main() {
+	rounds := flag.Int("n", 30, "how often each thing is measured")
+	only := flag.String("only", "", "measure only what has this in its name")
+	worker := flag.String("worker", "", "used by bench itself: serve one engine's measurements")
+	flag.Parse()
+	if *worker != "" {
+		os.Exit(kerneltest.World(func() int { return serve(*worker) }))
+	}
+	if os.Geteuid() != 0 {
+		fmt.Fprintln(os.Stderr, "bench needs root: engines make namespaces and mounts. Try: sudo make bench")
+		os.Exit(1)
+	}
+	if err := compare(*rounds, *only); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// answer is a worker's reply to one measurement.
+type answer struct {
+	Value float64 // milliseconds, or megabytes
+	Error string
+}
+
+// peer is one engine behind a worker process.
+type peer struct {
+	name string
+	cmd  *exec.Cmd
+	in   *json.Encoder
+	out  *bufio.Reader
+	got  map[string][]float64
+	bad  map[string]string
+}
+
+func compare(rounds int, only string) error {
+	var peers []*peer
+	for _, name := range engineNames {
+		p, err := start(name)
+		if err != nil {
+			fmt.Printf("%s: left out: %v\n", name, err)
+			continue
+		}
+		defer p.stop()
+		peers = append(peers, p)
+	}
+	for _, m := range measurements {
+		if !strings.Contains(m.name, only) {
+			continue
+		}
+		n := rounds
+		if m.slow {
+			n = max(1, rounds/10)
+		}
+		for i := range n + 1 {
+			for _, p := range peers { // alternately, so that noise hits all alike
+				p.measure(m.name, i > 0) // the first round warms up
+			}
+		}
+		fmt.Fprintf(os.Stderr, "%s: done\n", m.name)
+	}
+	report(peers, only)
+	return nil
+}
+
+func start(name string) (*peer, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(self, "-worker", name)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	p := &peer{name: name, cmd: cmd, in: json.NewEncoder(in), out: bufio.NewReader(out), got: map[string][]float64{}, bad: map[string]string{}}
+	if a := p.read(); a.Error != "" {
+		p.stop()
+		return nil, fmt.Errorf("%s", a.Error)
+	}
+	return p, nil
+}
+
+func (p *peer) read() (a answer) {
+	line, err := p.out.ReadBytes('\n')
+	if err == nil {
+		err = json.Unmarshal(line, &a)
+	}
+	if err != nil {
+		a.Error = "the worker ended: " + err.Error()
+	}
+	return a
+}
+
+func (p *peer) measure(name string, count bool) {
+	p.in.Encode(name)
+	switch a := p.read(); {
+	case a.Error != "":
+		p.bad[name] = a.Error
+	case count:
+		p.got[name] = append(p.got[name], a.Value)
+	}
+}
+
+func (p *peer) stop() {
+	p.in.Encode("end")
+	done := make(chan struct{})
+	go func() { p.cmd.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(30 * time.Second):
+		p.cmd.Process.Kill()
+		<-done
+	}
+}
+
+// report prints one row per measurement: medians, and each peer's divided by ours.
+func report(peers []*peer, only string) {
+	fmt.Printf("%-28s %6s", "", "unit")
+	for i, p := range peers {
+		fmt.Printf(" %16s", p.name)
+		if i > 0 {
+			fmt.Printf(" %8s", "ratio")
+		}
+	}
+	fmt.Println()
+	var failures []string
+	for _, m := range measurements {
+		if !strings.Contains(m.name, only) {
+			continue
+		}
+		fmt.Printf("%-28s %6s", m.name, m.unit)
+		base := 0.0
+		for i, p := range peers {
+			mid, low := quantiles(p.got[m.name])
+			if i == 0 {
+				base = mid
+			}
+			if len(p.got[m.name]) == 0 {
+				fmt.Printf(" %16s", "-")
+			} else {
+				fmt.Printf(" %8.2f (%5.2f)", mid, low)
+			}
+			switch {
+			case i > 0 && base > 0 && mid > 0:
+				fmt.Printf(" %8.1f", mid/base)
+			case i > 0:
+				fmt.Printf(" %8s", "-")
+			}
+			if e := p.bad[m.name]; e != "" {
+				failures = append(failures, fmt.Sprintf("%s, %s: %s", p.name, m.name, e))
+			}
+		}
+		fmt.Println()
+	}
+	fmt.Println("\nmedian (lowest tenth); ratio: how many times ours")
+	for _, f := range failures {
+		fmt.Println("failed:", f)
+	}
+}
+
+func quantiles(v []float64) (median, low float64) {
+	if len(v) == 0 {
+		return 0, 0
+	}
+	v = slices.Sorted(slices.Values(v))
+	return v[len(v)/2], v[len(v)/10]
+}
