@@ -152,3 +152,9 @@ func IsDir(f *os.File) (bool, error) {
 	st, err := Stat(f)
 	return st.Mode&unix.S_IFMT == unix.S_IFDIR, err
 }
+
+// IsPipe tells whether a file of that mode is a pipe or a socket.
+func IsPipe(mode uint32) bool {
+	kind := mode & unix.S_IFMT
+	return kind == unix.S_IFIFO || kind == unix.S_IFSOCK
+}

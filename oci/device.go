@@ -173,39 +173,12 @@ func bindFile(f, dir *os.File, name string) error {
 }
 
 // makeConsole opens a terminal in the container's own devpts and binds its other side to /dev/console.
-// CVE-2025-52565: each object is verified by its descriptor before it is used, none is reached through an image's path twice.
 func (b *builder) makeConsole() error {
 	if !b.console {
 		return nil
 	}
-	pts, err := kernel.OpenIn(b.root, "/dev/pts", kernel.OPath|kernel.ODirectory, 0, kernel.InRoot|kernel.NoSymlinks)
-	if err != nil {
-		return fmt.Errorf("terminal: %w", err)
-	}
-	defer pts.Close()
-	if kind, err := kernel.FSType(pts); err != nil || kind != kernel.DevptsMagic {
-		return errors.Join(fault.New(fault.Invalid, "terminal: /dev/pts in the container is not a devpts"), err)
-	}
-	master, err := kernel.OpenIn(pts, "ptmx", os.O_RDWR|kernel.ONoCTTY, 0, kernel.Beneath|kernel.NoSymlinks)
-	if err != nil {
-		return fmt.Errorf("terminal: %w", err)
-	}
-	b.master = master
-	if err := kernel.IsDevice(master, false, 5, 2); err != nil {
+	if err := b.openTerminal(); err != nil {
 		return err
-	}
-	if err := kernel.UnlockTerminal(master); err != nil {
-		return err
-	}
-	slave, err := kernel.TerminalPeer(master)
-	if err != nil {
-		return err
-	}
-	b.terminal = b.own(slave)
-	if size := b.spec.Process.ConsoleSize; size != nil {
-		if err := kernel.SetSize(master, uint16(size.Height), uint16(size.Width)); err != nil {
-			return err
-		}
 	}
 	dev, err := b.target("/dev", true)
 	if err != nil {
@@ -215,7 +188,50 @@ func (b *builder) makeConsole() error {
 	if err := replaceByFile(dev, "console"); err != nil {
 		return err
 	}
-	return bindFile(slave, dev, "console")
+	return bindFile(b.terminal, dev, "console")
+}
+
+// openTerminal makes a terminal in the container's devpts. CVE-2025-52565: each object is verified
+// by its descriptor before it is used, none is reached through an image's path twice.
+func (b *builder) openTerminal() error {
+	pts, err := kernel.OpenIn(b.root, "/dev/pts", kernel.OPath|kernel.ODirectory, 0, kernel.InRoot|kernel.NoSymlinks)
+	if err != nil {
+		return fmt.Errorf("terminal: %w", err)
+	}
+	defer pts.Close()
+	if kind, err := kernel.FSType(pts); err != nil || kind != kernel.DevptsMagic {
+		return errors.Join(fault.New(fault.Invalid, "terminal: /dev/pts in the container is not a devpts"), err)
+	}
+	ptmx, err := kernel.OpenIn(pts, "ptmx", kernel.OPath, 0, kernel.Beneath|kernel.NoSymlinks)
+	if err != nil {
+		return fmt.Errorf("terminal: %w", err)
+	}
+	defer ptmx.Close()
+	if err := kernel.IsDevice(ptmx, false, 5, 2); err != nil {
+		return err
+	}
+	master, err := kernel.OpenIn(pts, "ptmx", os.O_RDWR|kernel.ONoCTTY|kernel.ONonblock, 0, kernel.Beneath|kernel.NoSymlinks)
+	if err != nil {
+		return fmt.Errorf("terminal: %w", err)
+	}
+	b.master = master
+	if err := errors.Join(kernel.IsDevice(master, false, 5, 2), kernel.UnlockTerminal(master)); err != nil {
+		return err
+	}
+	peer, err := kernel.TerminalPeer(master)
+	if err != nil {
+		return err
+	}
+	defer peer.Close()
+	slave, err := kernel.HighDup(peer)
+	if err != nil {
+		return err
+	}
+	b.terminal = b.own(slave)
+	if size := b.spec.Process.ConsoleSize; size != nil {
+		return kernel.SetSize(master, uint16(size.Height), uint16(size.Width))
+	}
+	return nil
 }
 
 // replaceByFile makes name an empty regular file, whatever the image put there.

@@ -72,7 +72,7 @@ func (b *builder) mask(p string) error {
 // (CVE-2025-31133: the container's own may be anything).
 func (b *builder) cover(dir bool) (*os.File, error) {
 	if dir {
-		return kernel.NewMount("tmpfs", "tmpfs", []string{"mode=755", "nr_inodes=2", "size=0"}, kernel.ReadOnly)
+		return kernel.NewMount("tmpfs", "tmpfs", []string{"mode=755", "nr_inodes=2"}, kernel.ReadOnly)
 	}
 	null, err := kernel.OpenIn(nil, os.DevNull, kernel.OPath|kernel.ONoFollow, 0, 0)
 	if err != nil {

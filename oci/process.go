@@ -154,11 +154,6 @@ func Create(ctx context.Context, b *Bundle, io Stdio, netns *os.File) (*Process,
 	return create(ctx, b, io, netns, options{})
 }
 
-// Exec starts one more process inside the container whose first process is pid (as the caller sees it).
-func Exec(ctx context.Context, pid int, b *Bundle, e ExecSpec, io Stdio) (*Process, error) {
-	return nil, errors.New("not there yet")
-}
-
 // InitMain takes over when this program was executed by Create as the
 // process that sets a container up from the inside; it returns at once otherwise. Every program
 // that calls Create (tests included) calls it first thing in main.

@@ -104,6 +104,26 @@ func (b *builder) resolveUser() error {
 		return err
 	}
 	b.user, b.env = u, withHome(b.spec.Process.Env, u)
+	return b.giveStdio()
+}
+
+// giveStdio makes the program's user own its pipes and its terminal, so that /dev/stdout can be opened again.
+func (b *builder) giveStdio() error {
+	for _, f := range append([]*os.File{b.terminal}, b.stdio[:]...) {
+		if f == nil {
+			continue
+		}
+		st, err := kernel.Stat(f)
+		if err != nil {
+			return err
+		}
+		if f != b.terminal && !kernel.IsPipe(st.Mode) || st.Uid == b.user.uid {
+			continue
+		}
+		if err := kernel.Chown(f, b.user.uid, st.Gid); err != nil && !errors.Is(err, os.ErrPermission) {
+			return err
+		}
+	}
 	return nil
 }
 

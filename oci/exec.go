@@ -1,0 +1,162 @@
+package oci
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"berth/fault"
+	"berth/kernel"
+	"berth/kernel/cgroup"
+	"berth/kernel/namespace"
+)
+
+// Exec starts one more process inside the container whose first process is pid (as the caller sees it), with
+// the limits, filter and rights that b and e give it, and returns when its program was executed; a StartError
+// when it could not be. The process is the caller's child: Wait for it.
+func Exec(ctx context.Context, pid int, bundle *Bundle, e ExecSpec, stdio Stdio) (*Process, error) {
+	first, err := kernel.OpenPid(pid)
+	if err != nil {
+		return nil, fault.New(fault.Conflict, "container %s is not running", bundle.ID)
+	}
+	defer first.Close()
+	return enter(ctx, first, pid, bundle, e, stdio)
+}
+
+// entrant makes one more process in a container, on a thread of the caller's that joined it.
+type entrant struct {
+	builder
+	first *os.File // the container's first process
+	pid   int
+	spec  ExecSpec
+}
+
+func enter(ctx context.Context, first *os.File, pid int, bundle *Bundle, e ExecSpec, stdio Stdio) (_ *Process, err error) {
+	if bundle.Spec == nil || bundle.Spec.Linux == nil {
+		return nil, fault.New(fault.Invalid, "container %s: the bundle says nothing of Linux", bundle.ID)
+	}
+	if len(e.Process.Args) == 0 {
+		return nil, &StartError{Code: 127, Err: errors.New("no command specified")}
+	}
+	x := &entrant{builder: builder{bundle: bundle, console: stdio.Console}, first: first, pid: pid, spec: e}
+	spec := *bundle.Spec
+	spec.Process = &e.Process
+	x.builder.spec = &spec
+	defer x.close()
+	if err := x.openStdio(stdio); err != nil {
+		return nil, err
+	}
+	r, warnings, err := planRights(&e.Process, kernel.BoundingSet())
+	if err != nil {
+		return nil, err
+	}
+	x.warnings = warnings
+	if r.filter, err = filterOf(&spec); err != nil {
+		return nil, err
+	}
+	if path := spec.Linux.CgroupsPath; path != "" {
+		x.group = cgroup.Load(path)
+	}
+	child, err := x.fork(r)
+	if err == nil {
+		p := &Process{child: child, pidfd: child.PidFD, console: x.master, group: x.group, program: x.program, warnings: x.warnings}
+		if err = p.executed(ctx); err == nil {
+			return p, nil
+		}
+	}
+	if x.master != nil {
+		x.master.Close()
+	}
+	return nil, err
+}
+
+// executed waits until the program was executed and takes the process away when it was not.
+func (p *Process) executed(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { kernel.SignalPid(p.pidfd, kill) })
+	err := p.child.Started()
+	stop()
+	if err = errors.Join(ctx.Err(), err); err == nil {
+		return nil
+	}
+	p.discard()
+	p.pidfd.Close()
+	return execError(p.program, err)
+}
+
+// fork joins the container on a thread of its own and forks the process there.
+func (x *entrant) fork(r rights) (child *kernel.Child, err error) {
+	err = kernel.Thread(func() error {
+		if err := x.openProc(); err != nil {
+			return err
+		}
+		// What joins the container must not be open to its processes before it has dropped its rights.
+		if err := kernel.SetDumpable(false); err != nil {
+			return err
+		}
+		files, err := joinFiles(x.group)
+		if err != nil {
+			return err
+		}
+		for _, f := range files {
+			x.own(f)
+		}
+		if err := x.join(); err != nil {
+			return err
+		}
+		if err := x.prepare(); err != nil {
+			return err
+		}
+		var s kernel.Script
+		s.For("join the container's cgroup")
+		for _, f := range files {
+			s.Write(s.F(f), "0")
+		}
+		stdioOf(&s, x.stdio, x.terminal, 0)
+		dropAndExec(&s, &x.spec.Process, x.user, r, nil, x.proc, execution{path: x.program, argv: x.spec.Process.Args, env: x.env})
+		child, err = s.Fork(0)
+		return err
+	})
+	return child, err
+}
+
+// join enters the namespaces of the container's first process, all that differ from ours.
+func (x *entrant) join() error {
+	if err := kernel.UnshareFS(); err != nil {
+		return err
+	}
+	const all = namespace.Mount | namespace.PID | namespace.Net | namespace.IPC | namespace.UTS | namespace.Cgroup
+	err := namespace.Enter(x.first, all)
+	if kernel.IsGone(err) {
+		return fault.New(fault.Conflict, "container %s is not running", x.bundle.ID)
+	}
+	return err
+}
+
+// prepare resolves user, directory and program inside the container.
+func (x *entrant) prepare() error {
+	if err := x.workingDirectory(); err != nil {
+		return err
+	}
+	if x.console {
+		root, err := kernel.OpenIn(nil, "/", kernel.OPath|kernel.ODirectory, 0, 0)
+		if err != nil {
+			return err
+		}
+		x.root = x.own(root)
+		if err := x.openTerminal(); err != nil {
+			return err
+		}
+	}
+	var given *specs.User
+	if x.spec.UserFromSpec {
+		given = &x.spec.Process.User
+	}
+	u, err := findUser(x.spec.User, given, x.spec.GroupAdd)
+	if err != nil {
+		return err
+	}
+	x.user, x.env = u, withHome(x.spec.Process.Env, u)
+	return errors.Join(x.giveStdio(), x.findProgram())
+}
