@@ -29,8 +29,9 @@ type builder struct {
 
 	ns       namespaces
 	group    *cgroup.Group
-	proc     *os.File // the procfs that the caller sees, verified
-	root     *os.File // the container's root directory
+	joins    []*os.File // what the first process writes to in order to join it
+	proc     *os.File   // the procfs that the caller sees, verified
+	root     *os.File   // the container's root directory
 	late     []lateMount
 	masks    []lateMask
 	master   *os.File // of the console

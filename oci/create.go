@@ -86,6 +86,13 @@ func (b *builder) makeGroup() error {
 	}
 	b.group = g
 	b.warnings = append(b.warnings, warnings...)
+	files, err := joinFiles(g) // now: behind pivot_root the hierarchies are out of sight
+	if err != nil {
+		return errors.Join(err, remove(g))
+	}
+	for _, f := range files {
+		b.joins = append(b.joins, b.own(f))
+	}
 	return nil
 }
 

@@ -87,12 +87,8 @@ func (b *builder) joinAndMount(s *kernel.Script) error {
 	s.For("make the process's memory private")
 	s.Undumpable()
 	s.For("join the container's cgroup")
-	files, err := joinFiles(b.group)
-	if err != nil {
-		return err
-	}
-	for _, f := range files {
-		s.Write(s.F(b.own(f)), "0")
+	for _, f := range b.joins {
+		s.Write(s.F(f), "0")
 	}
 	if b.ns.fresh&namespace.Cgroup != 0 {
 		s.For("make a cgroup namespace")
