@@ -3,6 +3,8 @@ package shim
 import (
 	"os"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
 	"berth/oci"
 )
 
@@ -22,6 +24,14 @@ type Request struct {
 type ConsoleSize struct {
 	Height uint16 `json:"height,omitempty"`
 	Width  uint16 `json:"width,omitempty"`
+}
+
+// box is the size as the runtime-spec has it; nil when it is to be left alone.
+func (c ConsoleSize) box() *specs.Box {
+	if c == (ConsoleSize{}) {
+		return nil
+	}
+	return &specs.Box{Height: uint(c.Height), Width: uint(c.Width)}
 }
 
 // The log drivers that the shim knows.

@@ -1,0 +1,255 @@
+package shim
+
+import (
+	"bufio"
+	"encoding/binary"
+	"encoding/json"
+	"io"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"berth/fault"
+	"berth/kernel"
+)
+
+const (
+	// detachPatience is how long a client that leaves is given to take the output that was on its way to it.
+	detachPatience = time.Second
+	// linger is how long a client's last input is waited for before its connection is closed: closing a TCP
+	// socket with unread input resets it, and the client would lose output that it has not read yet.
+	linger = 500 * time.Millisecond
+)
+
+// client is one attached connection.
+type client struct {
+	Attachment
+	s       *stdio
+	writing sync.Mutex  // held over a write, and over the replay of the log
+	gone    bool        // under writing: nothing more is written
+	silent  atomic.Bool // its input has ended
+}
+
+// attach begins to serve a. Its connection is closed in the end, or now on an error.
+func (s *stdio) attach(a Attachment) error {
+	conn, err := kernel.Pollable(a.Conn)
+	if err != nil {
+		return err
+	}
+	a.Conn = conn
+	c := &client{Attachment: a, s: s}
+	c.writing.Lock() // copiers wait until the replay is done, so there is no gap and no double
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		conn.Close()
+		return fault.New(fault.Conflict, "attach: the process has ended")
+	}
+	var files []*os.File
+	var parts []io.Reader
+	rest := make(map[byte][]byte) // unfinished lines, which the log has not
+	if a.Logs {
+		files, parts = s.log.snapshot()
+		for _, st := range s.streams {
+			rest[st.number] = slices.Clone(st.split.pending)
+		}
+	}
+	over := s.over
+	if !over && !a.NoStream {
+		s.clients = append(slices.Clone(s.clients), c)
+	}
+	s.serving.Add(1)
+	s.mu.Unlock()
+	go func() {
+		defer s.serving.Done()
+		defer s.activity(wholeRound)
+		defer conn.Close()
+		c.replay(io.MultiReader(parts...), rest)
+		kernel.CloseAll(files)
+		c.writing.Unlock()
+		if over || a.NoStream {
+			c.finish()
+		}
+		c.input()
+		c.drop()
+	}()
+	return nil
+}
+
+// wants tells whether the client asked for a stream.
+func (c *client) wants(stream byte) bool {
+	return stream == streamOut && c.Stdout || stream == streamErr && c.Stderr
+}
+
+// write passes output on, after room for the frame's header. It waits as long as the client does not read.
+func (c *client) write(stream byte, frame []byte) {
+	if !c.wants(stream) {
+		return
+	}
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	c.put(frame)
+}
+
+// put writes under the lock.
+func (c *client) put(frame []byte) {
+	if c.gone {
+		return
+	}
+	if !c.Frames {
+		frame = frame[frameHeader:]
+	}
+	if _, err := c.Conn.Write(frame); err != nil {
+		c.gone = true
+		c.forget()
+		c.Conn.Close() // ends input
+	}
+}
+
+// forget takes the client off the list.
+func (c *client) forget() {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	if i := slices.Index(c.s.clients, c); i >= 0 {
+		c.s.clients = slices.Delete(slices.Clone(c.s.clients), i, i+1)
+	}
+}
+
+// drop ends a client that is not worth waiting for any more.
+func (c *client) drop() {
+	c.forget()
+	c.Conn.Close() // a writer that waits gives up
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	c.gone = true
+}
+
+// finish ends the client in good order: what is being written goes out whole, the client
+// reads to the end, and its input gets a moment to end too.
+func (c *client) finish() {
+	c.forget()
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	if !c.gone {
+		c.gone = true
+		kernel.CloseWrite(c.Conn)
+		patience := time.Duration(linger)
+		if c.silent.Load() {
+			patience = 0
+		}
+		c.Conn.SetReadDeadline(time.Now().Add(patience))
+	}
+}
+
+// detach is finish for a client that leaves on its own while the process goes on.
+func (c *client) detach() {
+	c.Conn.SetWriteDeadline(time.Now().Add(detachPatience))
+	c.finish()
+}
+
+// input takes what the client sends until it hangs up.
+func (c *client) input() {
+	keys := newDetector(c.DetachKeys)
+	var c1 *chunk
+	get := func() []byte {
+		c1 = c.s.chunks.Get().(*chunk)
+		return c1[:]
+	}
+	put := func([]byte) { c.s.chunks.Put(c1) }
+
+	c.take(keys, c.Buffered)
+	c.Buffered = nil
+	for {
+		buf, n, err := kernel.AwaitRead(c.Conn, get, put)
+		if err != nil {
+			c.endOfInput(keys, err)
+			return
+		}
+		c.take(keys, buf[:n])
+		put(buf)
+	}
+}
+
+// take passes input on. After the detach keys the rest of it is dropped.
+func (c *client) take(keys *detector, in []byte) {
+	if !c.Stdin {
+		return
+	}
+	if len(c.DetachKeys) == 0 {
+		c.s.feed(in)
+		return
+	}
+	pass, detached := keys.feed(nil, in)
+	c.s.feed(pass)
+	if detached {
+		c.Stdin = false
+		c.detach()
+	}
+}
+
+// endOfInput decides what the end of the client's input means: the end of the process's input with
+// StdinOnce, else that the client leaves. One that only listens has ended its input at the beginning as a rule.
+func (c *client) endOfInput(keys *detector, err error) {
+	c.silent.Store(true)
+	if c.Stdin {
+		c.s.feed(keys.held())
+		if !c.s.once {
+			c.detach()
+			return
+		}
+		c.s.closeStdin()
+	}
+	if err == io.EOF {
+		kernel.AwaitHangup(c.Conn)
+	}
+}
+
+// replay writes the log's lines, then the unfinished ones, under the lock that attach took.
+func (c *client) replay(log io.Reader, rest map[byte][]byte) {
+	if !c.Logs {
+		return
+	}
+	frame := make([]byte, frameHeader, 1<<10)
+	out := func(stream byte, text []byte) {
+		if len(text) == 0 || !c.wants(stream) {
+			return
+		}
+		frame = append(frame[:frameHeader], text...)
+		frame[0] = stream
+		binary.BigEndian.PutUint32(frame[4:], uint32(len(text)))
+		c.put(frame)
+	}
+	lines := bufio.NewReaderSize(log, 32<<10)
+	var long []byte
+	for !c.gone {
+		part, err := lines.ReadSlice('\n')
+		if err == bufio.ErrBufferFull {
+			long = append(long, part...)
+			continue
+		}
+		if err != nil {
+			break
+		}
+		if len(long) > 0 {
+			part = append(long, part...)
+			long = nil
+		}
+		var entry struct {
+			Log    string `json:"log"`
+			Stream string `json:"stream"`
+		}
+		if json.Unmarshal(part, &entry) != nil { // a line that a full disk broke
+			continue
+		}
+		number := streamOut
+		if entry.Stream == "stderr" {
+			number = streamErr
+		}
+		out(number, []byte(entry.Log))
+	}
+	for _, number := range []byte{streamOut, streamErr} {
+		out(number, rest[number])
+	}
+}

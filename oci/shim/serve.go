@@ -1,0 +1,151 @@
+package shim
+
+import (
+	"errors"
+	"os"
+
+	"berth/fault"
+	"berth/kernel"
+)
+
+// talk answers one engine until it goes away.
+func (sup *supervisor) talk(p *peer) {
+	defer p.conn.Close()
+	for {
+		m, err := receive(p.conn)
+		if err != nil {
+			if kind := fault.Of(err); kind != "" {
+				p.answer(&message{Number: greeting, Error: toWire(err)})
+			}
+			return
+		}
+		sup.handle(p, m)
+	}
+}
+
+// handle answers a request, now or later. It doesn't wait itself.
+func (sup *supervisor) handle(p *peer, m *message) {
+	reply := func(a message, err error) {
+		a.Number, a.Error = m.Number, toWire(err)
+		p.answer(&a)
+	}
+	later := func(f func() (message, error)) {
+		go func() {
+			defer sup.memory.used(wholeRound)
+			reply(f())
+		}()
+	}
+	switch {
+	case m.Op == opWait:
+		sup.wait(pending{p, m.Number})
+	case m.Op == opExecWait:
+		sup.execWait(pending{p, m.Number}, m.ExecID)
+	case m.Op == opSignal:
+		reply(message{}, sup.signal(m.ExecID, m.Signal))
+	case m.Op == opResize && m.Size != nil:
+		reply(message{}, sup.resize(m.ExecID, *m.Size))
+	case m.Op == opAttach && m.Attach != nil:
+		reply(message{}, sup.stdio.attach(*m.Attach))
+	case m.Op == opExec && m.Exec != nil:
+		later(func() (message, error) {
+			pid, err := sup.startExec(m.Exec)
+			return message{Pid: pid}, err
+		})
+	case m.Op == opPids:
+		later(func() (message, error) {
+			if err := sup.alive(); err != nil {
+				return message{}, err
+			}
+			pids, err := sup.init.Pids()
+			return message{Pids: pids}, err
+		})
+	case m.Op == opPause, m.Op == opResume:
+		later(func() (message, error) { return message{}, sup.freeze(m.Op == opPause) })
+	case m.Op == opState:
+		reply(message{State: sup.tell()}, nil)
+	default:
+		for _, a := range m.attachments() {
+			kernel.CloseAll(append(m.files, a.Conn))
+		}
+		reply(message{}, fault.New(fault.Unsupported, "this supervisor does not know how to %s", m.Op))
+	}
+}
+
+func (sup *supervisor) notRunning() error {
+	return fault.New(fault.Conflict, "container %s is not running", sup.bundle.ID)
+}
+
+// alive is nil as long as the exit is not known.
+func (sup *supervisor) alive() error {
+	sup.mu.Lock()
+	defer sup.mu.Unlock()
+	if sup.exit != nil {
+		return sup.notRunning()
+	}
+	return nil
+}
+
+func (sup *supervisor) wait(w pending) {
+	sup.mu.Lock()
+	exit := sup.exit
+	if exit == nil {
+		sup.waiters = append(sup.waiters, w)
+	}
+	sup.mu.Unlock()
+	if exit != nil {
+		w.from.answer(&message{Number: w.number, Exit: exit})
+	}
+}
+
+func (sup *supervisor) signal(execID string, n int) error {
+	target := sup.init
+	if execID != "" {
+		e, err := sup.execution(execID)
+		if err != nil {
+			return err
+		}
+		target = e.process
+	} else if err := sup.alive(); err != nil {
+		return err
+	}
+	return gone(target.Signal(n))
+}
+
+func (sup *supervisor) resize(execID string, size ConsoleSize) error {
+	if execID == "" {
+		return sup.stdio.resize(size)
+	}
+	e, err := sup.execution(execID)
+	if err != nil {
+		return err
+	}
+	return e.stdio.resize(size)
+}
+
+// freeze pauses the container or lets it go on.
+func (sup *supervisor) freeze(stop bool) error {
+	sup.freezing.Lock()
+	defer sup.freezing.Unlock()
+	if err := sup.alive(); err != nil {
+		return err
+	}
+	act := sup.init.Resume
+	if stop {
+		act = sup.init.Pause
+	}
+	if err := act(); err != nil {
+		return err
+	}
+	sup.mu.Lock()
+	sup.state.Paused = stop
+	sup.mu.Unlock()
+	return nil
+}
+
+// gone names the failure to signal a process that has ended in the meantime.
+func gone(err error) error {
+	if errors.Is(err, os.ErrProcessDone) || errors.Is(err, fault.NotFound) {
+		return fault.Wrap(fault.Conflict, err)
+	}
+	return err
+}

@@ -1,0 +1,314 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"berth/fault"
+	"berth/kernel"
+	"berth/oci"
+)
+
+// patience is how long the news of an exit waits for clients that don't take their output.
+const patience = 2 * time.Second
+
+// container is what the supervisor needs of an *oci.Process; the protocol's tests bring their own.
+type container interface {
+	Start() error
+	Pid() int
+	Console() *os.File
+	Warnings() []string
+	Wait() (oci.Exit, error)
+	Signal(n int) error
+	Pids() ([]int, error)
+	Pause() error
+	Resume() error
+	Delete() error
+}
+
+// builder makes the processes.
+type builder struct {
+	create func(ctx context.Context, b *oci.Bundle, io oci.Stdio, netns *os.File) (container, error)
+	exec   func(ctx context.Context, pid int, b *oci.Bundle, e oci.ExecSpec, io oci.Stdio) (container, error)
+}
+
+// supervisor is the program's one object: a container and those who talk about it.
+type supervisor struct {
+	builder
+	dir    string   // the run directory
+	lock   *os.File // the directory, locked
+	listen *os.File
+	bundle *oci.Bundle
+	init   container
+	stdio  *stdio
+	memory memory
+
+	freezing sync.Mutex // one pause or resume at a time
+	mu       sync.Mutex
+	state    State // its LostLines and Execs are filled in when asked for
+	exit     *oci.Exit
+	waiters  []pending
+	execs    map[string]*execution
+	order    []string // of the executions that ended, oldest first
+	ending   bool     // no more execs
+	running  sync.WaitGroup
+}
+
+// pending is a request that is answered later.
+type pending struct {
+	from   *peer
+	number uint64
+}
+
+// peer is one connection of an engine.
+type peer struct {
+	conn    *os.File
+	writing sync.Mutex
+}
+
+func (p *peer) answer(m *message) {
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	if err := send(p.conn, m); err != nil {
+		p.conn.Close() // half a message would be the end anyway
+	}
+}
+
+// serve runs one container on behalf of the first message on conn and returns
+// when it has ended and all was delivered.
+func serve(conn *os.File, dir string, b builder) error {
+	p := &peer{conn: conn}
+	m, err := receive(conn)
+	if err != nil {
+		return err // the engine ended without a use for this spare
+	}
+	if m.Op != opStart || m.Start == nil {
+		return fault.New(fault.Invalid, "spare supervisor got a request to %s", m.Op)
+	}
+	sup := &supervisor{builder: b, bundle: &m.Start.Bundle, execs: make(map[string]*execution)}
+	sup.dir = filepath.Join(dir, sup.bundle.ID)
+	if err := sup.start(m.Start); err != nil {
+		p.answer(&message{Number: m.Number, Error: toWire(err)})
+		for _, a := range m.attachments() {
+			a.Conn.Close() // those that nobody serves
+		}
+		if sup.stdio != nil {
+			sup.stdio.finish()
+		}
+		return nil
+	}
+	p.answer(&message{Number: m.Number, State: sup.tell()})
+	if err := sup.note(); err != nil {
+		sup.complain(err)
+	}
+	go sup.talk(p)
+	go sup.accept()
+	sup.supervise()
+	return nil
+}
+
+// start brings the container up. On an error nothing is left but the connections
+// of clients, which the caller closes.
+func (sup *supervisor) start(r *Request) (err error) {
+	if r.NetNS != nil {
+		defer r.NetNS.Close()
+	}
+	if err = sup.occupy(); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			if sup.init != nil {
+				sup.init.Delete()
+			}
+			if sup.stdio != nil {
+				sup.stdio.end(0)
+			}
+			sup.vacate()
+		}
+	}()
+	log, err := openLog(r.Log)
+	if err != nil {
+		return err
+	}
+	io, given, err := newStdio(r.Terminal, r.OpenStdin, r.StdinOnce, log)
+	if err != nil {
+		return err
+	}
+	io.activity = sup.memory.used
+	sup.stdio = io
+	if err = sup.note(); err != nil {
+		return err
+	}
+	if r.Terminal && r.Bundle.Spec != nil && r.Bundle.Spec.Process != nil {
+		r.Bundle.Spec.Process.ConsoleSize = r.Size.box()
+	}
+	if sup.init, err = sup.create(context.Background(), sup.bundle, given, r.NetNS); err != nil {
+		sup.init = nil
+		return err
+	}
+	if r.Terminal {
+		if err = io.terminal(sup.init.Console(), r.OpenStdin, r.Size); err != nil {
+			return err
+		}
+	}
+	for _, a := range r.Attach {
+		if err = io.attach(a); err != nil {
+			return err
+		}
+	}
+	io.begin()
+	if err = sup.init.Start(); err != nil {
+		return err
+	}
+	sup.state = State{
+		Protocol: protocol, ID: sup.bundle.ID, Shim: os.Getpid(), Pid: sup.init.Pid(), StartedAt: time.Now(),
+		Terminal: r.Terminal, Warnings: sup.init.Warnings(),
+	}
+	return nil
+}
+
+// occupy makes the run directory ours and opens the socket in it.
+func (sup *supervisor) occupy() (err error) {
+	if err = os.MkdirAll(sup.dir, 0o700); err != nil {
+		return fmt.Errorf("make run directory: %w", err)
+	}
+	if sup.lock, err = os.Open(sup.dir); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			sup.lock.Close()
+		}
+	}()
+	free, err := kernel.TryLock(sup.lock)
+	if err == nil && !free {
+		// The last run's supervisor cleans up after its exit, in a moment, or the container runs.
+		if _, none := loadExit(sup.dir); none != nil {
+			return fault.New(fault.Conflict, "container %s is already running", sup.bundle.ID)
+		}
+		err = kernel.Lock(sup.lock)
+	}
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.RemoveAll(sup.dir)
+		}
+	}()
+	for _, name := range []string{exitFile, runFile, socketFile} {
+		if err = os.Remove(filepath.Join(sup.dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	if sup.listen, err = kernel.ListenUnix(sup.lock, socketFile); err != nil {
+		return err
+	}
+	crash, err := os.OpenFile(filepath.Join(sup.dir, crashFile), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err == nil {
+		err = errors.Join(debug.SetCrashOutput(crash, debug.CrashOptions{}), crash.Close())
+	}
+	return err
+}
+
+// vacate undoes occupy.
+func (sup *supervisor) vacate() {
+	sup.listen.Close()
+	os.RemoveAll(sup.dir)
+	sup.lock.Close()
+}
+
+// note writes down what an engine needs to clean up should this process die: before there is
+// anything, and again when the first process is known.
+func (sup *supervisor) note() error {
+	boot, err := bootID()
+	if err != nil {
+		return err
+	}
+	r := run{Protocol: protocol, ID: sup.bundle.ID, BootID: boot}
+	if sup.bundle.Spec != nil && sup.bundle.Spec.Linux != nil {
+		r.Cgroup = sup.bundle.Spec.Linux.CgroupsPath
+	}
+	if r.Shim, err = identify(os.Getpid()); err != nil {
+		return err
+	}
+	if sup.init != nil {
+		if r.Init, err = identify(sup.init.Pid()); err != nil && fault.Of(err) != fault.NotFound {
+			return err
+		}
+	}
+	return r.save(sup.dir)
+}
+
+// supervise sees the container to its end: reap, drain, record, hang up, tell.
+func (sup *supervisor) supervise() {
+	sup.memory.used(wholeRound)
+	exit, err := sup.init.Wait()
+	if err != nil {
+		exit = oci.Exit{Code: 255, At: time.Now(), Error: err.Error()}
+	}
+	if exit.At.IsZero() {
+		exit.At = time.Now()
+	}
+	// Whatever is left shares no pid namespace with the first process; it must not hold the output, nor outlive the container.
+	if err := sup.init.Delete(); err != nil && exit.Error == "" {
+		exit.Error = err.Error()
+	}
+	sup.stdio.end(patience)
+	sup.endExecs(patience)
+	if err := saveExit(sup.dir, exit); err != nil {
+		sup.complain(err)
+	}
+	sup.mu.Lock()
+	sup.exit = &exit
+	waiters := sup.waiters
+	sup.waiters = nil
+	sup.mu.Unlock()
+	kernel.Unlock(sup.lock) // a next run may begin
+	for _, w := range waiters {
+		w.from.answer(&message{Number: w.number, Exit: &exit})
+	}
+	sup.stdio.finish()
+	sup.running.Wait()
+}
+
+// accept greets engines that come later.
+func (sup *supervisor) accept() {
+	for {
+		conn, err := kernel.Accept(sup.listen)
+		if err != nil {
+			return
+		}
+		p := &peer{conn: conn}
+		p.answer(&message{Number: greeting, State: sup.tell()})
+		go sup.talk(p)
+	}
+}
+
+// tell returns the current state.
+func (sup *supervisor) tell() *State {
+	sup.mu.Lock()
+	defer sup.mu.Unlock()
+	state := sup.state
+	for id, e := range sup.execs {
+		if e.exit == nil {
+			state.Execs = append(state.Execs, id)
+		}
+	}
+	slices.Sort(state.Execs)
+	state.LostLines = sup.stdio.lostLines()
+	return &state
+}
+
+// complain leaves a message where a crash would, for want of anybody to tell.
+func (sup *supervisor) complain(err error) {
+	os.WriteFile(filepath.Join(sup.dir, crashFile), []byte(err.Error()+"\n"), 0o600)
+}
