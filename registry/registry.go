@@ -8,15 +8,14 @@ package registry
 
 import (
 	"context"
-	"io"
+	"net/http"
+	"sync"
+	"time"
 
 	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"berth/fault"
+	"oras.land/oras-go/v2/registry/remote/auth"
 )
-
-var errUnfinished = fault.New(fault.Unsupported, "registry: not written yet")
 
 // Auth is what a user has for one registry; the zero value is an anonymous user.
 type Auth struct {
@@ -27,19 +26,43 @@ type Auth struct {
 
 // Options of a client.
 type Options struct {
-	UserAgent string // such as "berth/1.0"; "" = "berth"
-	// Waiting is told why and how long a request waits before it is tried again; nil: nobody is.
-	Waiting func(ctx context.Context, host string, reason string, seconds float64)
+	UserAgent string        // such as "berth/1.0"; "" = "berth"
+	Backoff   time.Duration // the first pause before a request is tried again, each further one doubles it; 0 = 250 ms
+	// Waiting is told why a request to host waits and for how long before it is tried again; nil: nobody is.
+	Waiting func(ctx context.Context, host, reason string, pause time.Duration)
 }
 
 // Client talks to any number of registries. It keeps connections and tokens, and may be used from several goroutines.
-type Client struct{}
+type Client struct {
+	options Options
+	wire    *wire
+	mu      sync.Mutex
+	schemes map[string]string // of loopback hosts
+	users   map[user]*auth.Client
+}
+
+// user is who asks whom: tokens of one are never used for another.
+type user struct {
+	host string
+	auth Auth
+}
+
+// maxUsers bounds the tokens kept; when there are more, all are forgotten.
+const maxUsers = 256
 
 // NewClient returns a client. Close it when done.
-func NewClient(o Options) *Client { return &Client{} }
+func NewClient(o Options) *Client {
+	if o.UserAgent == "" {
+		o.UserAgent = "berth"
+	}
+	if o.Backoff == 0 {
+		o.Backoff = 250 * time.Millisecond
+	}
+	return &Client{options: o, wire: newWire(), schemes: map[string]string{}, users: map[user]*auth.Client{}}
+}
 
 // Close drops idle connections.
-func (c *Client) Close() {}
+func (c *Client) Close() { c.wire.close() }
 
 // Resolve asks the registry what ref means now: HEAD of the manifest, and GET where HEAD tells too little.
 // Errors are in Docker's words. fault.NotFound: no such repository or tag, or no right to know;
@@ -49,18 +72,38 @@ func (c *Client) Resolve(ctx context.Context, ref reference.Named, auth Auth) (o
 }
 
 // Repository returns the repository of ref on its registry, as seen by a user.
-func (c *Client) Repository(ref reference.Named, auth Auth) *Repository { return &Repository{} }
-
-// Repository is one repository, seen by one user. It fits image.Source.
-type Repository struct{}
-
-// Resolve is Client.Resolve in this repository.
-func (r *Repository) Resolve(ctx context.Context, ref reference.Named) (ocispec.Descriptor, error) {
-	return ocispec.Descriptor{}, errUnfinished
+func (c *Client) Repository(ref reference.Named, auth Auth) *Repository {
+	host := reference.Domain(ref)
+	if host == "docker.io" {
+		host = "registry-1.docker.io"
+	}
+	return &Repository{client: c, name: reference.TrimNamed(ref), host: host, path: reference.Path(ref), auth: auth}
 }
 
-// Fetch opens the manifest or blob that desc names, from byte offset on. The stream takes up
-// again where it broke, a few times with growing pauses. The caller closes it.
-func (r *Repository) Fetch(ctx context.Context, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
-	return nil, errUnfinished
+// authorized returns the client that speaks for a user.
+func (c *Client) authorized(host string, a Auth) *auth.Client {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	key := user{host, a}
+	if known := c.users[key]; known != nil {
+		return known
+	}
+	if len(c.users) >= maxUsers {
+		clear(c.users)
+	}
+	credential := auth.Credential{Username: a.Username, Password: a.Password, RefreshToken: a.IdentityToken, AccessToken: a.RegistryToken}
+	ac := &auth.Client{
+		Client:   &http.Client{Transport: c.wire},
+		Header:   http.Header{"User-Agent": {c.options.UserAgent}},
+		ClientID: "berth",
+		Cache:    auth.NewCache(),
+		Credential: func(_ context.Context, asked string) (auth.Credential, error) {
+			if asked != host {
+				return auth.EmptyCredential, nil
+			}
+			return credential, nil
+		},
+	}
+	c.users[key] = ac
+	return ac
 }

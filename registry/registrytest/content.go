@@ -1,0 +1,198 @@
+package registrytest
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// blob answers GET, HEAD and DELETE of a blob. It gives s.mu back while the bytes flow.
+func (s *Server) blob(w http.ResponseWriter, r *http.Request, name, ref string) {
+	d := digest.Digest(ref)
+	data, ok := s.repo(name).blobs[d]
+	if !ok || slices.Contains(s.faults.Missing, d) {
+		refuse(w, http.StatusNotFound, "BLOB_UNKNOWN", "blob unknown to registry")
+		return
+	}
+	switch r.Method {
+	case http.MethodDelete:
+		delete(s.repo(name).blobs, d)
+		w.WriteHeader(http.StatusAccepted)
+		return
+	case http.MethodGet, http.MethodHead:
+	default:
+		refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED", r.Method)
+		return
+	}
+	data = s.spoiled(d, data)
+	if s.faults.NoRanges {
+		r.Header.Del("Range")
+	}
+	if s.faults.CutAfter > 0 && r.Method == http.MethodGet {
+		w = &cutting{w, s, s.faults.CutAfter}
+	}
+	w.Header().Set("Docker-Content-Digest", ref)
+	w.Header().Set("Content-Type", "application/octet-stream")
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+}
+
+// spoiled returns data as it is sent: damaged if it shall be.
+func (s *Server) spoiled(d digest.Digest, data []byte) []byte {
+	if slices.Contains(s.faults.Corrupt, d) && len(data) > 0 {
+		data = slices.Clone(data)
+		data[len(data)/2] ^= 1
+	}
+	return data
+}
+
+// cutting ends the connection after so many bytes.
+type cutting struct {
+	http.ResponseWriter
+	s    *Server
+	left int64
+}
+
+func (c *cutting) Write(p []byte) (int, error) {
+	if int64(len(p)) <= c.left {
+		c.left -= int64(len(p))
+		return c.ResponseWriter.Write(p)
+	}
+	c.ResponseWriter.Write(p[:c.left])
+	c.s.cut()
+	if f, ok := c.ResponseWriter.(http.Flusher); ok {
+		f.Flush()
+	}
+	// ServeHTTP's own unlock still runs, as blob takes the lock again while the panic passes.
+	panic(http.ErrAbortHandler)
+}
+
+// cut counts a cut and ends them when there were enough.
+func (s *Server) cut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.faults.Cuts > 0 {
+		if s.faults.Cuts--; s.faults.Cuts == 0 {
+			s.faults.CutAfter = 0
+		}
+	}
+}
+
+func (s *Server) manifest(w http.ResponseWriter, r *http.Request, name, ref string) {
+	known := s.repos[name]
+	if r.Method == http.MethodPut {
+		s.putManifest(w, r, name, ref)
+		return
+	}
+	if known == nil {
+		refuse(w, http.StatusNotFound, "NAME_UNKNOWN", "repository name not known to registry")
+		return
+	}
+	d := digest.Digest(ref)
+	if d.Validate() != nil {
+		d = known.tags[ref]
+	}
+	m, ok := known.manifests[d]
+	if !ok {
+		refuse(w, http.StatusNotFound, "MANIFEST_UNKNOWN", "manifest unknown")
+		return
+	}
+	switch {
+	case r.Method == http.MethodDelete:
+		delete(known.manifests, d)
+		w.WriteHeader(http.StatusAccepted)
+		return
+	case r.Method == http.MethodHead && s.faults.NoHead:
+		w.WriteHeader(http.StatusMethodNotAllowed)
+		return
+	}
+	if !s.faults.NoDigest {
+		w.Header().Set("Docker-Content-Digest", d.String())
+	}
+	w.Header().Set("Content-Type", m.mediaType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(m.data)))
+	if r.Method == http.MethodGet {
+		w.Write(s.spoiled(d, m.data))
+	}
+}
+
+func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, name, ref string) {
+	data, err := io.ReadAll(io.LimitReader(r.Body, 4<<20))
+	if err != nil {
+		refuse(w, http.StatusBadRequest, "MANIFEST_INVALID", err.Error())
+		return
+	}
+	d := digest.FromBytes(data)
+	if want := digest.Digest(ref); want.Validate() == nil {
+		if want != d {
+			refuse(w, http.StatusBadRequest, "DIGEST_INVALID", "content has digest "+d.String())
+			return
+		}
+	} else {
+		s.repo(name).tags[ref] = d
+	}
+	s.repo(name).manifests[d] = manifest{r.Header.Get("Content-Type"), data}
+	w.Header().Set("Location", "/v2/"+name+"/manifests/"+d.String())
+	w.Header().Set("Docker-Content-Digest", d.String())
+	w.WriteHeader(http.StatusCreated)
+}
+
+// upload takes a blob in one request (POST with digest), in two (POST, PUT) or in parts (POST, PATCH…, PUT), or from
+// another repository (POST with mount).
+func (s *Server) upload(w http.ResponseWriter, r *http.Request, name, id string) {
+	query := r.URL.Query()
+	if r.Method == http.MethodPost {
+		if d := digest.Digest(query.Get("mount")); d != "" && s.repos[query.Get("from")] != nil {
+			if data, ok := s.repos[query.Get("from")].blobs[d]; ok {
+				s.repo(name).blobs[d] = data
+				s.created(w, name, d)
+				return
+			}
+		}
+		s.serial++
+		id = strconv.Itoa(s.serial)
+		s.uploads[id] = &upload{repo: name}
+	}
+	u := s.uploads[id]
+	if u == nil || u.repo != name {
+		refuse(w, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "upload unknown to registry")
+		return
+	}
+	data, err := io.ReadAll(r.Body)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, "BLOB_UPLOAD_INVALID", err.Error())
+		return
+	}
+	u.data = append(u.data, data...)
+	if want := digest.Digest(query.Get("digest")); want != "" {
+		delete(s.uploads, id)
+		if d := digest.FromBytes(u.data); d != want {
+			refuse(w, http.StatusBadRequest, "DIGEST_INVALID", "content has digest "+d.String())
+			return
+		}
+		s.repo(name).blobs[want] = u.data
+		s.created(w, name, want)
+		return
+	}
+	w.Header().Set("Location", "/v2/"+name+"/blobs/uploads/"+id)
+	w.Header().Set("Docker-Upload-UUID", id)
+	w.Header().Set("Range", fmt.Sprintf("0-%d", max(0, len(u.data)-1)))
+	if r.Method == http.MethodGet {
+		w.WriteHeader(http.StatusNoContent)
+	} else {
+		w.WriteHeader(http.StatusAccepted)
+	}
+}
+
+func (s *Server) created(w http.ResponseWriter, name string, d digest.Digest) {
+	w.Header().Set("Location", "/v2/"+name+"/blobs/"+d.String())
+	w.Header().Set("Docker-Content-Digest", d.String())
+	w.WriteHeader(http.StatusCreated)
+}
