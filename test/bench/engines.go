@@ -154,7 +154,7 @@ func (e *podman) start() error {
 }
 
 func (e *podman) client(args ...string) *exec.Cmd {
-	all := []string{"--root", e.dir + "/data", "--runroot", "/run/podman", "--cgroup-manager", "cgroupfs", "--storage-driver", "overlay", "--events-backend", "file"}
+	all := []string{"--root", e.dir + "/data", "--runroot", "/run/podman", "--cgroup-manager", "cgroupfs", "--storage-driver", "overlay", "--events-backend", "file", "--runtime", "runc"}
 	if args[0] == "run" || args[0] == "create" {
 		args = append([]string{args[0], "--cgroup-parent", e.parent}, args[1:]...)
 	}
