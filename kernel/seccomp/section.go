@@ -84,12 +84,7 @@ func amd64Section(amd64, x32 architecture, plain, marked bool, r rules) section 
 // ranges lays out the numbers from first to last.
 func (r rules) ranges(a architecture, first, last uint32) []callRange {
 	calls, newest := r.resolve(a)
-	numbers := make([]uint32, 0, len(calls))
-	for n := range calls {
-		numbers = append(numbers, n)
-	}
-	slices.Sort(numbers)
-	var all []callRange
+	all := make([]callRange, 0, 2*len(calls))
 	// gap covers the numbers from at up to, not including, end, of which no rule speaks.
 	gap := func(at, end uint64) {
 		if at < end && at <= uint64(newest) {
@@ -101,10 +96,14 @@ func (r rules) ranges(a architecture, first, last uint32) []callRange {
 		}
 	}
 	next := uint64(first) // the first number that has no range yet
-	for _, n := range numbers {
-		gap(next, uint64(n))
-		all = append(all, callRange{first: n, weight: calls[n].weight, verdict: calls[n].verdict})
-		next = uint64(n) + 1
+	for i := range calls {
+		c := &calls[i]
+		if !c.spoken {
+			continue
+		}
+		gap(next, uint64(c.first))
+		all = append(all, c.callRange)
+		next = uint64(c.first) + 1
 	}
 	gap(next, uint64(last)+1)
 	return all
@@ -126,34 +125,37 @@ func merge(ranges []callRange) []callRange {
 
 // resolved is what the rules say about one call.
 type resolved struct {
-	verdict
-	weight int
-	final  bool // an unconditional rule was seen
+	callRange
+	spoken bool // a rule was seen
+	final  bool // one without conditions was
 }
 
-// resolve collects the rules by number on one architecture, and the newest number that the profile names there. A profile that
-// names none says nothing about age: all numbers are old.
-func (r rules) resolve(a architecture) (calls map[uint32]*resolved, newest uint32) {
-	table := a.numbers()
-	calls = make(map[uint32]*resolved, len(table))
+// resolve collects the rules for each call of one architecture, by number, and the newest number that the profile names there. A
+// profile that names none says nothing about age: all numbers are old.
+func (r rules) resolve(a architecture) (calls []resolved, newest uint32) {
+	table := a.table()
+	calls = make([]resolved, len(table.numbers))
+	for i, n := range table.numbers {
+		calls[i].first, calls[i].action = n, r.fallback
+	}
 	named := false
 	for _, rule := range r.calls {
 		for _, name := range rule.names {
-			n, ok := table[name]
+			at, ok := table.index[name]
 			if !ok {
 				continue
 			}
-			if a.private == 0 || n < a.private {
+			if n := table.numbers[at]; a.private == 0 || n < a.private {
 				newest, named = max(newest, n), true
 			}
 			if rule.action == r.fallback {
 				continue
 			}
-			r.call(calls, n, weight(name)).apply(rule.action, rule.any)
+			calls[at].apply(name, rule.action, rule.any)
 			if via, arg, ok := multiplexed(a.name, name); ok && len(rule.any) == 0 {
 				// ipc's upper half is a version number, which the kernel ignores.
 				same := condition{{Index: 0, Value: 0xffff, ValueTwo: arg, Op: specs.OpMaskedEqual}}
-				r.call(calls, table[via], weight(via)).apply(rule.action, []condition{same})
+				calls[table.index[via]].apply(via, rule.action, []condition{same})
 			}
 		}
 	}
@@ -163,19 +165,11 @@ func (r rules) resolve(a architecture) (calls map[uint32]*resolved, newest uint3
 	return calls, newest
 }
 
-func (r rules) call(calls map[uint32]*resolved, n uint32, weight int) *resolved {
-	c, ok := calls[n]
-	if !ok {
-		c = &resolved{verdict: verdict{action: r.fallback}, weight: weight}
-		calls[n] = c
-	}
-	return c
-}
-
-func (c *resolved) apply(action uint32, any []condition) {
+func (c *resolved) apply(name string, action uint32, any []condition) {
 	if c.final {
 		return
 	}
+	c.spoken, c.weight = true, weight(name)
 	if len(any) == 0 {
 		c.verdict, c.final = verdict{action: action}, true
 		return

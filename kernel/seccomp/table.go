@@ -64,16 +64,27 @@ func native() specs.Arch {
 	return map[string]specs.Arch{"amd64": specs.ArchX86_64, "386": specs.ArchX86, "arm64": specs.ArchAARCH64, "arm": specs.ArchARM}[runtime.GOARCH]
 }
 
-// numbers reads a table.
-func (a architecture) numbers() map[string]uint32 {
-	calls := make(map[string]uint32, 512)
+// table is an architecture's calls: their numbers, ascending, and where in that list a name is.
+type table struct {
+	numbers []uint32
+	index   map[string]int
+}
+
+// table reads the text. It is done anew for each compilation, in some tens of microseconds, and kept by nobody.
+func (a architecture) table() table {
+	t := table{make([]uint32, 0, 512), make(map[string]int, 512)}
 	for line := range strings.Lines(*a.calls) {
 		name, number, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
-		if n, err := strconv.ParseUint(number, 10, 32); err == nil {
-			calls[name] = uint32(n)
+		n, err := strconv.ParseUint(number, 10, 32)
+		if err != nil {
+			continue
 		}
+		if last := len(t.numbers) - 1; last < 0 || t.numbers[last] != uint32(n) { // some have two names
+			t.numbers = append(t.numbers, uint32(n))
+		}
+		t.index[name] = len(t.numbers) - 1
 	}
-	return calls
+	return t
 }
 
 // multiplexed gives, for 32-bit x86, the call through which name can be reached as well (socketcall(2), ipc(2)) and the value of
@@ -82,18 +93,71 @@ func multiplexed(a specs.Arch, name string) (via string, arg uint64, ok bool) {
 	if a != specs.ArchX86 {
 		return "", 0, false
 	}
-	sockets := map[string]uint64{ // linux/net.h
-		"socket": 1, "bind": 2, "connect": 3, "listen": 4, "accept": 5, "getsockname": 6, "getpeername": 7, "socketpair": 8,
-		"send": 9, "recv": 10, "sendto": 11, "recvfrom": 12, "shutdown": 13, "setsockopt": 14, "getsockopt": 15,
-		"sendmsg": 16, "recvmsg": 17, "accept4": 18, "recvmmsg": 19, "sendmmsg": 20,
+	switch name { // the numbers are those of linux/net.h and linux/ipc.h
+	case "socket":
+		return "socketcall", 1, true
+	case "bind":
+		return "socketcall", 2, true
+	case "connect":
+		return "socketcall", 3, true
+	case "listen":
+		return "socketcall", 4, true
+	case "accept":
+		return "socketcall", 5, true
+	case "getsockname":
+		return "socketcall", 6, true
+	case "getpeername":
+		return "socketcall", 7, true
+	case "socketpair":
+		return "socketcall", 8, true
+	case "send":
+		return "socketcall", 9, true
+	case "recv":
+		return "socketcall", 10, true
+	case "sendto":
+		return "socketcall", 11, true
+	case "recvfrom":
+		return "socketcall", 12, true
+	case "shutdown":
+		return "socketcall", 13, true
+	case "setsockopt":
+		return "socketcall", 14, true
+	case "getsockopt":
+		return "socketcall", 15, true
+	case "sendmsg":
+		return "socketcall", 16, true
+	case "recvmsg":
+		return "socketcall", 17, true
+	case "accept4":
+		return "socketcall", 18, true
+	case "recvmmsg":
+		return "socketcall", 19, true
+	case "sendmmsg":
+		return "socketcall", 20, true
+	case "semop":
+		return "ipc", 1, true
+	case "semget":
+		return "ipc", 2, true
+	case "semctl":
+		return "ipc", 3, true
+	case "semtimedop":
+		return "ipc", 4, true
+	case "msgsnd":
+		return "ipc", 11, true
+	case "msgrcv":
+		return "ipc", 12, true
+	case "msgget":
+		return "ipc", 13, true
+	case "msgctl":
+		return "ipc", 14, true
+	case "shmat":
+		return "ipc", 21, true
+	case "shmdt":
+		return "ipc", 22, true
+	case "shmget":
+		return "ipc", 23, true
+	case "shmctl":
+		return "ipc", 24, true
 	}
-	if n, ok := sockets[name]; ok {
-		return "socketcall", n, true
-	}
-	ipc := map[string]uint64{ // linux/ipc.h
-		"semop": 1, "semget": 2, "semctl": 3, "semtimedop": 4, "msgsnd": 11, "msgrcv": 12, "msgget": 13, "msgctl": 14,
-		"shmat": 21, "shmdt": 22, "shmget": 23, "shmctl": 24,
-	}
-	n, ok := ipc[name]
-	return "ipc", n, ok
+	return "", 0, false
 }
