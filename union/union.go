@@ -6,12 +6,19 @@
 package union
 
 import (
+	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 
 	"berth/archive"
 	"berth/fault"
+	"berth/kernel"
 )
 
 // Driver is one way to stack layers. One process at a time has a driver's directory open.
@@ -39,9 +46,11 @@ type Driver interface {
 	Delete(id string) error
 	// Roots lists the ids of all roots, sorted.
 	Roots() ([]string, error)
-	// Sync makes all committed layers survive a power cut. Call it before something durable refers to them.
+	// Sync makes all committed layers survive a power cut. Call it before something durable
+	// refers to them; a layer that never was synced is dropped when the machine goes down.
 	Sync() error
-	// Close waits for the background work to stop and lets another process open the directory. Roots stay usable.
+	// Close waits for the background work to stop and lets another process open the
+	// directory. Roots stay usable; the driver's other methods do not. It may be called more than once.
 	Close() error
 }
 
@@ -63,33 +72,98 @@ type Root struct {
 }
 
 // Mount says how a root is mounted: overlay takes one "lowerdir+=PATH" per layer, top first,
-// "upperdir=", "workdir=" and flags such as "volatile".
+// "upperdir=", "workdir=" and flags such as "volatile" (see kernel.NewMount).
 type Mount struct {
 	Type    string
 	Source  string
 	Options []string
 }
 
-// Stage is a layer in the making. One of Commit and Abort ends it.
-type Stage struct{}
+// Stage is a layer in the making, for one goroutine. One of Commit and Abort ends it.
+type Stage struct {
+	root   *os.File // nil when ended
+	commit func(root *os.File, chain, parent digest.Digest, u archive.Unpacked) error
+	abort  func() error
+	once   sync.Once
+}
 
 // Root is the directory to unpack into; it belongs to the stage.
-func (s *Stage) Root() *os.File { return nil }
+func (s *Stage) Root() *os.File { return s.root }
 
 // Commit makes the stage the layer chain over parent ("" = none). Directories that u
-// names as implied take mode, owner, times and attributes from the parent chain. When another stage
-// was committed as the same chain before, this one is dropped and that is no error.
-func (s *Stage) Commit(chain, parent digest.Digest, u archive.Unpacked) error { return errNotBuilt }
+// names as implied take mode, owner, times and attributes from the parent chain; where the parent
+// chain has a symbolic link in place of such a directory, its content goes where the link leads. When
+// another stage was committed as the same chain before, this one is dropped and that is no error.
+func (s *Stage) Commit(chain, parent digest.Digest, u archive.Unpacked) (err error) {
+	err = fault.New(fault.Conflict, "commit layer %s: the stage has ended", chain)
+	s.once.Do(func() {
+		err = s.commit(s.root, chain, parent, u)
+		err = errors.Join(err, s.root.Close())
+		if err != nil {
+			err = errors.Join(fmt.Errorf("commit layer %s: %w", chain, err), s.abort())
+		}
+	})
+	return err
+}
 
 // Abort drops the stage. After Commit it does nothing.
-func (s *Stage) Abort() error { return nil }
+func (s *Stage) Abort() (err error) {
+	s.once.Do(func() { err = errors.Join(s.root.Close(), s.abort()) })
+	return err
+}
 
-var errNotBuilt = fault.New(fault.Unsupported, "union: not built yet")
+// drivers in the order of their names; no other way in than this table.
+var drivers = map[string]func(dir string) (Driver, error){
+	"overlay2": openOverlay,
+}
 
-// Open opens the driver called name ("" = overlay2, "overlay" means the same) in dir, made when missing, and sweeps what a crash left.
-// fault.Unsupported says why the driver can't work there, fault.Conflict that another process has it open.
-func Open(name, dir string) (Driver, error) { return nil, errNotBuilt }
+// Open opens the driver called name ("" = overlay2, "overlay" means the same) in dir, made
+// when missing, and sweeps what a crash left. The caller closes it. fault.Unsupported says why the
+// driver can't work there, fault.Conflict that another process has it open.
+func Open(name, dir string) (Driver, error) {
+	if name == "" || name == "overlay" {
+		name = "overlay2"
+	}
+	open := drivers[name]
+	if open == nil {
+		var known []string
+		for n := range drivers {
+			known = append(known, n)
+		}
+		slices.Sort(known)
+		return nil, fault.New(fault.Unsupported, "storage driver %q is not supported: use one of %s", name, strings.Join(known, ", "))
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	return open(dir)
+}
 
-// View mounts r where no other process sees it, calls fn with its directory and unmounts it. The
-// directory is fn's only for the call.
-func View(r Root, fn func(dir *os.File) error) error { return errNotBuilt }
+// View mounts r where no process can reach it by path, calls fn with its directory and unmounts it. The
+// directory is fn's only for the call. r must not be in use: two mounts of one root disagree about it.
+func View(r Root, fn func(dir *os.File) error) (err error) {
+	options := slices.Clone(r.Mount.Options)
+	if r.Mount.Type == "overlay" && r.Upper != "" {
+		// Unmounting would sync the whole file system below; a container's own mount doesn't promise more.
+		options = append(options, "volatile")
+		defer func() { err = errors.Join(err, clearVolatile(r.Work)) }()
+	}
+	m, err := kernel.NewMount(r.Mount.Type, r.Mount.Source, options, 0)
+	if err != nil {
+		return fmt.Errorf("mount root %s: %w", r.ID, err)
+	}
+	defer fault.Close(m, &err)
+	dir, err := kernel.OpenIn(m, ".", kernel.ODirectory, 0, 0)
+	if err != nil {
+		return fmt.Errorf("open root %s: %w", r.ID, err)
+	}
+	defer fault.Close(dir, &err)
+	return fn(dir)
+}
+
+// clearVolatile removes overlay's note that a volatile mount used the directory, without which it can't be mounted again.
+// (overlayfs.rst, "Volatile mount").
+func clearVolatile(work string) error {
+	return os.RemoveAll(filepath.Join(work, "work", "incompat"))
+}

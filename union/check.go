@@ -1,0 +1,94 @@
+package union
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"berth/fault"
+	"berth/kernel"
+)
+
+// backing names file systems as `info` shows them.
+var backing = map[int64]string{
+	kernel.ExtMagic:   "extfs",
+	kernel.XFSMagic:   "xfs",
+	kernel.BtrfsMagic: "btrfs",
+	kernel.TmpfsMagic: "tmpfs",
+}
+
+// check refuses a directory on which overlay can't work, with the reason, and tries it once for real.
+func (o *overlay) check() error {
+	magic, err := kernel.FSType(o.lock)
+	if err != nil {
+		return err
+	}
+	if magic == kernel.OverlayMagic {
+		return fault.New(fault.Unsupported, "storage driver overlay2: %s lies on an overlay file system, which can't carry another one: "+
+			"give --data-root a directory on a disk, a volume or tmpfs", o.dir)
+	}
+	o.backing = backing[magic]
+	if o.backing == "" {
+		o.backing = fmt.Sprintf("0x%x", magic)
+	}
+	if err := o.try(); err != nil {
+		return fault.New(fault.Unsupported, "storage driver overlay2 does not work in %s (%s): %w", o.dir, o.backing, err)
+	}
+	return nil
+}
+
+// try mounts a small overlay and deletes a file in it.
+func (o *overlay) try() (err error) {
+	dir, err := os.MkdirTemp(o.path("stage"), "check-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	for _, d := range []string{"lower", "upper", "work"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o700); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "lower", "f"), nil, 0o600); err != nil {
+		return err
+	}
+	lower, err := os.Open(filepath.Join(dir, "lower"))
+	if err != nil {
+		return err
+	}
+	defer fault.Close(lower, &err)
+	if known, err := kernel.KnowsTypes(lower); err != nil || !known {
+		return errors.Join(err, errors.New("its directories don't tell the types of their entries (d_type; for xfs: make it with ftype=1)"))
+	}
+	r := Root{ID: "check", Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work")}
+	r.Mount = overlayMount([]string{lower.Name()}, r.Upper, r.Work)
+	if err := View(r, func(d *os.File) error { return kernel.UnlinkIn(d, "f") }); err != nil {
+		return err
+	}
+	upper, err := os.Open(r.Upper)
+	if err != nil {
+		return err
+	}
+	defer fault.Close(upper, &err)
+	st, err := kernel.StatIn(upper, "f")
+	if err == nil && (st.Mode&kernel.TypeMask != kernel.TypeChar || st.Rdev != 0) {
+		err = errors.New("a deleted file leaves no whiteout")
+	}
+	return err
+}
+
+// overlayMount is a mount of lower (top first) below upper and work; these are empty for a read-only one.
+func overlayMount(lower []string, upper, work string) Mount {
+	m := Mount{Type: "overlay", Source: "overlay"}
+	for _, l := range lower {
+		m.Options = append(m.Options, "lowerdir+="+l)
+	}
+	if upper != "" {
+		m.Options = append(m.Options, "upperdir="+upper, "workdir="+work)
+	}
+	// Off whatever the module's defaults are: with them the writable directory
+	// alone would not tell what changed, and each doubles the mount's cost.
+	m.Options = append(m.Options, "index=off", "metacopy=off", "redirect_dir=off")
+	return m
+}

@@ -1,0 +1,157 @@
+package union
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/go-digest"
+
+	"berth/fault"
+	"berth/kernel"
+)
+
+// The kernel stacks at most 500 layers (EINVAL beyond). Of a deeper chain the bottom
+// is merged, in steps of mergeStep layers, so that chains which share a bottom share the merged directory too.
+const (
+	maxLower  = 500
+	mergeStep = 400
+)
+
+// lower returns the directories to stack for a chain, top first, few enough to leave room for an init layer.
+func (o *overlay) lower(chain digest.Digest) ([]string, error) {
+	if dirs, short := o.shortLower(chain); short {
+		return dirs, nil
+	}
+	o.building.Lock()
+	defer o.building.Unlock()
+	return o.lowerLocked(chain)
+}
+
+func (o *overlay) shortLower(chain digest.Digest) (dirs []string, short bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	dirs = o.chainDirs(chain)
+	return dirs, len(dirs) < maxLower
+}
+
+// lowerLocked is lower for a caller that holds o.building.
+func (o *overlay) lowerLocked(chain digest.Digest) ([]string, error) {
+	dirs, short := o.shortLower(chain)
+	if short {
+		return dirs, nil
+	}
+	keep := len(dirs) % mergeStep
+	bottom := o.ancestor(chain, keep)
+	base, err := o.mergedDir(bottom)
+	if err != nil {
+		return nil, fmt.Errorf("merge the lowest %d layers: %w", len(dirs)-keep, err)
+	}
+	return append(dirs[:keep:keep], base), nil
+}
+
+// ancestor goes n layers down.
+func (o *overlay) ancestor(chain digest.Digest, n int) digest.Digest {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for range n {
+		chain = o.layers[chain].Parent
+	}
+	return chain
+}
+
+// mergedDir returns a directory that shows chain, whose depth is a multiple of mergeStep, and makes it when missing.
+func (o *overlay) mergedDir(chain digest.Digest) (string, error) {
+	to := o.path("merged", key(chain))
+	if _, err := os.Lstat(to); err == nil {
+		return filepath.Join(to, "diff"), nil
+	}
+	o.mu.Lock()
+	dirs := o.chainDirs(chain)
+	o.mu.Unlock()
+	if len(dirs) > mergeStep {
+		base, err := o.mergedDir(o.ancestor(chain, mergeStep))
+		if err != nil {
+			return "", err
+		}
+		dirs = append(dirs[:mergeStep:mergeStep], base)
+	}
+	dir, diff, err := o.newStage("merged-")
+	if err != nil {
+		return "", err
+	}
+	for i := len(dirs) - 1; i >= 0; i-- {
+		if err := linkTree(dirs[i], diff); err != nil {
+			return "", errors.Join(err, o.trash.take(dir))
+		}
+	}
+	return filepath.Join(to, "diff"), os.Rename(dir, to)
+}
+
+// linkTree lays the layer directory from over the directory to, as overlay would show it; files become hard links.
+func linkTree(from, to string) (err error) {
+	src, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer fault.Close(src, &err)
+	dst, err := os.Open(to)
+	if err != nil {
+		return err
+	}
+	defer fault.Close(dst, &err)
+	return linkDir(src, dst)
+}
+
+func linkDir(src, dst *os.File) error {
+	names, err := src.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := linkOne(src, dst, name); err != nil {
+			return err
+		}
+	}
+	return copyAttributes(dst, src, ".")
+}
+
+func linkOne(src, dst *os.File, name string) (err error) {
+	st, err := kernel.StatIn(src, name)
+	if err != nil {
+		return err
+	}
+	if st.Mode&kernel.TypeMask != kernel.TypeDir {
+		if err := kernel.RemoveIn(dst, name); err != nil {
+			return err
+		}
+		if st.Mode&kernel.TypeMask == kernel.TypeChar && st.Rdev == 0 {
+			return nil // a whiteout: nothing is below the lowest
+		}
+		return kernel.LinkIn(src, name, dst, name)
+	}
+	opaque, _, err := kernel.XattrIn(src, name, opaqueXattr)
+	if err != nil {
+		return err
+	}
+	if have, err := kernel.StatIn(dst, name); err == nil && (opaque == "y" || have.Mode&kernel.TypeMask != kernel.TypeDir) {
+		if err := kernel.RemoveIn(dst, name); err != nil {
+			return err
+		}
+	}
+	if err := kernel.MkdirIn(dst, name, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	from, err := kernel.OpenIn(src, name, kernel.ODirectory|kernel.ONoFollow, 0, 0)
+	if err != nil {
+		return err
+	}
+	defer fault.Close(from, &err)
+	to, err := kernel.OpenIn(dst, name, kernel.ODirectory|kernel.ONoFollow, 0, 0)
+	if err != nil {
+		return err
+	}
+	defer fault.Close(to, &err)
+	return linkDir(from, to)
+}

@@ -1,0 +1,314 @@
+package union
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+
+	"berth/fault"
+	"berth/internal/record"
+	"berth/kernel"
+)
+
+// overlay is the overlay2 driver.
+//
+//	DIR/lock                      held by the process that has the driver open
+//	DIR/layers/HEX/diff           a layer's own files, in overlay's form
+//	DIR/layers/HEX/layer.json     a Layer
+//	DIR/inits/HEX/diff            what init made over that chain ("none" = over no layers)
+//	DIR/merged/HEX/diff           that chain in one directory, hard links to its layers' files
+//	DIR/roots/ID/{diff,work}      a root's writable part
+//	DIR/roots/ID/lower            symbolic link to the layer or init right below; made last, so a root without it is half
+//	DIR/empty                     what a root without layers stands on
+//	DIR/stage, DIR/trash          unfinished and removed things; swept
+//	DIR/unsynced                  boot id: layers were committed since the last Sync, during this boot
+//
+// Everything but a root is built under stage and put in place by one rename.
+type overlay struct {
+	dir     string
+	lock    *os.File
+	backing string
+	trash   *trash
+	closed  sync.Once
+
+	mu       sync.Mutex
+	layers   map[digest.Digest]*layer
+	roots    map[string]*rootState
+	unsynced bool
+
+	building sync.Mutex // one init or merged directory at a time
+}
+
+// layer is what memory keeps of a committed layer.
+type layer struct {
+	Layer
+	depth    int
+	children int
+	roots    int
+}
+
+// rootState is what memory keeps of a root.
+type rootState struct {
+	chain digest.Digest
+	ready bool // whole on disk
+}
+
+// maxDir keeps every path in a mount option below the 256 bytes that fsconfig(2) takes.
+const maxDir = 160
+
+func openOverlay(dir string) (Driver, error) {
+	if len(dir) > maxDir {
+		return nil, fault.New(fault.Unsupported, "storage driver overlay2: the path %s is longer than %d bytes, which mount options can't hold: choose a shorter --data-root", dir, maxDir)
+	}
+	o := &overlay{dir: dir, layers: map[digest.Digest]*layer{}, roots: map[string]*rootState{}}
+	for _, d := range []string{"layers", "inits", "merged", "roots", "empty", "stage", "trash"} {
+		if err := os.MkdirAll(o.path(d), 0o700); err != nil {
+			return nil, fmt.Errorf("open storage driver overlay2: %w", err)
+		}
+	}
+	if err := os.Chmod(o.path("empty"), 0o755); err != nil {
+		return nil, fmt.Errorf("open storage driver overlay2: %w", err)
+	}
+	if err := o.open(); err != nil {
+		if o.lock != nil {
+			o.lock.Close()
+		}
+		return nil, err
+	}
+	return o, nil
+}
+
+func (o *overlay) open() (err error) {
+	if o.lock, err = os.OpenFile(o.path("lock"), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
+		return err
+	}
+	free, err := kernel.TryLock(o.lock)
+	if err != nil {
+		return err
+	}
+	if !free {
+		return fault.New(fault.Conflict, "storage directory %s is in use by another process: stop that daemon or choose another --data-root", o.dir)
+	}
+	if err := o.check(); err != nil {
+		return err
+	}
+	o.trash = newTrash(o.path("trash"))
+	if err := o.load(); err != nil {
+		return errors.Join(fmt.Errorf("open storage driver overlay2: %w", err), o.trash.close())
+	}
+	return nil
+}
+
+func (o *overlay) path(elem ...string) string {
+	return filepath.Join(append([]string{o.dir}, elem...)...)
+}
+
+// key is the directory name of a chain.
+func key(chain digest.Digest) string {
+	if chain == "" {
+		return "none"
+	}
+	return chain.Encoded()
+}
+
+func validChain(chain digest.Digest) error {
+	if err := chain.Validate(); err != nil || chain.Algorithm() != digest.SHA256 {
+		return fault.New(fault.Invalid, "layer chain %q is not a sha256 digest", chain)
+	}
+	return nil
+}
+
+// load reads what is on disk and moves every half state to the trash.
+func (o *overlay) load() error {
+	if err := o.sweepStages(); err != nil {
+		return err
+	}
+	if err := o.dropTorn(); err != nil {
+		return err
+	}
+	if err := o.loadLayers(); err != nil {
+		return err
+	}
+	if err := o.loadRoots(); err != nil {
+		return err
+	}
+	for _, kind := range []string{"inits", "merged"} {
+		err := each(o.path(kind), func(name string) error {
+			chain := digest.NewDigestFromEncoded(digest.SHA256, name)
+			l := o.layers[chain]
+			if l == nil && !(kind == "inits" && name == key("")) {
+				return o.trash.take(o.path(kind, name))
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if err := record.Sweep(o.dir); err != nil {
+		return err
+	}
+	if o.unsynced {
+		return o.Sync()
+	}
+	return nil
+}
+
+func each(dir string, fn func(name string) error) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if err == nil {
+			err = fn(e.Name())
+		}
+	}
+	return err
+}
+
+func (o *overlay) sweepStages() error {
+	return each(o.path("stage"), func(name string) error { return o.trash.take(o.path("stage", name)) })
+}
+
+// loadLayers indexes the layers; one that doesn't parse or has lost its parent can't be used by anyone.
+func (o *overlay) loadLayers() error {
+	err := each(o.path("layers"), func(name string) error {
+		var l layer
+		err := record.Load(o.path("layers", name, "layer.json"), &l.Layer)
+		switch {
+		case errors.Is(err, fault.NotFound), errors.Is(err, fault.Corrupt), err == nil && key(l.Chain) != name:
+			return o.trash.take(o.path("layers", name))
+		case err != nil:
+			return err
+		}
+		o.layers[l.Chain] = &l
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for lost := true; lost; {
+		lost = false
+		for chain, l := range o.layers {
+			if l.Parent == "" || o.layers[l.Parent] != nil {
+				continue
+			}
+			lost = true
+			delete(o.layers, chain)
+			if err := o.trash.take(o.path("layers", key(chain))); err != nil {
+				return err
+			}
+		}
+	}
+	for _, l := range o.layers {
+		for p := l.Parent; p != ""; p = o.layers[p].Parent {
+			l.depth++
+		}
+		if p := o.layers[l.Parent]; p != nil {
+			p.children++
+		}
+	}
+	return nil
+}
+
+func (o *overlay) loadRoots() error {
+	return each(o.path("roots"), func(id string) error {
+		target, err := os.Readlink(o.path("roots", id, "lower"))
+		if errors.Is(err, fs.ErrNotExist) {
+			return o.trash.take(o.path("roots", id))
+		}
+		if err != nil {
+			return err
+		}
+		var chain digest.Digest
+		if name := filepath.Base(target); name != key("") && name != "empty" {
+			chain = digest.NewDigestFromEncoded(digest.SHA256, name)
+		}
+		o.roots[id] = &rootState{chain, true}
+		if l := o.layers[chain]; l != nil {
+			l.roots++
+		}
+		return nil
+	})
+}
+
+// Name implements Driver.
+func (o *overlay) Name() string { return "overlay2" }
+
+// Status implements Driver.
+func (o *overlay) Status() [][2]string {
+	return [][2]string{
+		{"Backing Filesystem", o.backing},
+		{"Supports d_type", "true"},     // open refuses what doesn't
+		{"Using metacopy", "false"},     // switched off in every mount
+		{"Native Overlay Diff", "true"}, // the writable directory alone tells what changed
+		{"userxattr", "false"},
+	}
+}
+
+// Has implements Driver.
+func (o *overlay) Has(chain digest.Digest) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.layers[chain] != nil
+}
+
+// Layers implements Driver.
+func (o *overlay) Layers() ([]Layer, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var all []*layer
+	for _, l := range o.layers {
+		all = append(all, l)
+	}
+	slices.SortFunc(all, func(a, b *layer) int {
+		if a.depth != b.depth {
+			return a.depth - b.depth
+		}
+		return strings.Compare(string(a.Chain), string(b.Chain))
+	})
+	list := make([]Layer, len(all))
+	for i, l := range all {
+		list[i] = l.Layer
+	}
+	return list, nil
+}
+
+// Remove implements Driver.
+func (o *overlay) Remove(chain digest.Digest) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	l := o.layers[chain]
+	switch {
+	case l == nil:
+		return fault.New(fault.NotFound, "layer %s: not found", chain)
+	case l.children > 0:
+		return fault.New(fault.Conflict, "layer %s has %d layers on top of it", chain, l.children)
+	case l.roots > 0:
+		return fault.New(fault.Conflict, "layer %s is used by %d containers", chain, l.roots)
+	}
+	for _, kind := range []string{"layers", "inits", "merged"} { // without the layer, open sweeps the others
+		err := o.trash.take(o.path(kind, key(chain)))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove layer %s: %w", chain, err)
+		}
+		if kind == "layers" {
+			delete(o.layers, chain)
+			if p := o.layers[l.Parent]; p != nil {
+				p.children--
+			}
+		}
+	}
+	return nil
+}
+
+// Close implements Driver.
+func (o *overlay) Close() (err error) {
+	o.closed.Do(func() { err = errors.Join(o.trash.close(), o.lock.Close()) })
+	return err
+}

@@ -1,0 +1,156 @@
+package union
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/go-digest"
+
+	"berth/archive"
+	"berth/fault"
+	"berth/internal/record"
+	"berth/kernel"
+)
+
+// Stage implements Driver.
+func (o *overlay) Stage() (*Stage, error) {
+	dir, diff, err := o.newStage("layer-")
+	if err != nil {
+		return nil, err
+	}
+	root, err := os.Open(diff)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return &Stage{
+		root: root,
+		commit: func(root *os.File, chain, parent digest.Digest, u archive.Unpacked) error {
+			return o.commit(dir, root, chain, parent, u)
+		},
+		abort: func() error { return o.trash.take(dir) },
+	}, nil
+}
+
+// newStage makes an unnamed directory with an empty diff, 0755 as a root directory is.
+func (o *overlay) newStage(prefix string) (dir, diff string, err error) {
+	if dir, err = os.MkdirTemp(o.path("stage"), prefix); err != nil {
+		return "", "", err
+	}
+	diff = filepath.Join(dir, "diff")
+	if err = os.Mkdir(diff, 0o755); err == nil {
+		err = os.Chmod(diff, 0o755)
+	}
+	if err != nil {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	return dir, diff, err
+}
+
+func (o *overlay) commit(dir string, root *os.File, chain, parent digest.Digest, u archive.Unpacked) error {
+	if err := validChain(chain); err != nil {
+		return err
+	}
+	if err := o.hold(parent); err != nil { // it stays while its directories are read
+		return err
+	}
+	defer o.release(parent)
+	if parent != "" && len(u.Implied) > 0 {
+		lower, err := o.lower(parent)
+		if err != nil {
+			return err
+		}
+		if err := adopt(root, u.Implied, lower); err != nil {
+			return err
+		}
+	}
+	l := Layer{chain, parent, u.Size}
+	if err := record.Put(filepath.Join(dir, "layer.json"), l); err != nil {
+		return err
+	}
+	return o.publish(dir, l)
+}
+
+// hold keeps a chain from being removed; release ends it.
+func (o *overlay) hold(chain digest.Digest) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if chain == "" {
+		return nil
+	}
+	l := o.layers[chain]
+	if l == nil {
+		return fault.New(fault.NotFound, "layer %s: not found", chain)
+	}
+	l.roots++
+	return nil
+}
+
+func (o *overlay) release(chain digest.Digest) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if l := o.layers[chain]; l != nil {
+		l.roots--
+	}
+}
+
+// chainDirs lists the chain's directories, top first. The caller holds o.mu.
+func (o *overlay) chainDirs(chain digest.Digest) []string {
+	var dirs []string
+	for l := o.layers[chain]; l != nil; l = o.layers[l.Parent] {
+		dirs = append(dirs, o.path("layers", key(l.Chain), "diff"))
+	}
+	return dirs
+}
+
+// publish puts a staged layer in place. Only the renaming process sees a layer before it is indexed, and both happen under o.mu.
+func (o *overlay) publish(dir string, l Layer) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if have := o.layers[l.Chain]; have != nil {
+		if have.Parent != l.Parent {
+			return fault.New(fault.Conflict, "it is here already over parent %q, not %q", have.Parent, l.Parent)
+		}
+		return o.trash.take(dir)
+	}
+	if err := o.mark(); err != nil {
+		return err
+	}
+	if err := os.Rename(dir, o.path("layers", key(l.Chain))); err != nil {
+		return err
+	}
+	n := &layer{Layer: l}
+	if p := o.layers[l.Parent]; p != nil {
+		p.children++
+		n.depth = p.depth + 1
+	}
+	o.layers[l.Chain] = n
+	return nil
+}
+
+// copyAttributes gives the open directory to the mode, owner, attributes and times of from/name.
+func copyAttributes(to, from *os.File, name string) error {
+	st, err := kernel.StatIn(from, name)
+	if err != nil {
+		return err
+	}
+	attrs, err := kernel.XattrsIn(from, name)
+	if err != nil {
+		return err
+	}
+	if err := kernel.Chown(to, st.Uid, st.Gid); err != nil {
+		return err
+	}
+	for attr, value := range attrs {
+		if isOverlays(attr) {
+			continue
+		}
+		if err := kernel.SetXattr(to, attr, value); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+			return err
+		}
+	}
+	if err := kernel.Chmod(to, st.Mode&0o7777); err != nil {
+		return err
+	}
+	return kernel.Times(to, unixTime(st.Atim.Unix()), unixTime(st.Mtim.Unix()))
+}
