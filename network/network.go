@@ -17,10 +17,9 @@ type Config struct {
 	Dir    string       // state directory, made when missing; owned by this package
 	Bridge string       // name of the bridge, "" = "berth0"; "none" = no bridge, only Loopback works. An existing foreign bridge is used as it is and never removed
 	BIP    netip.Prefix // the bridge's own address and subnet; zero: 172.17.0.1/16 unless taken, then the next free pool
-	Pool   int          // namespaces kept ready; 0 = 8, negative = none
+	Pool   int          // namespaces with a veth kept ready; 0 = 8, negative = none
 
-	HostResolvConf string       // read for nothing here yet but Resolv's callers; "" = /etc/resolv.conf
-	Warn           func(string) // told what works but not as well as it should; nil = silent. Called from any goroutine
+	Warn func(string) // told what works but not as well as it should; nil = silent. Called from any goroutine
 }
 
 // PortRequest asks for a container's port to be published on the host.

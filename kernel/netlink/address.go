@@ -100,15 +100,23 @@ func Routes() ([]Route, error) {
 
 // AddDefault makes gateway, reached over the link, the way to everywhere.
 func AddDefault(index int, gateway netip.Addr) Change {
+	return AddRoute(index, netip.PrefixFrom(gateway, 0).Masked(), gateway)
+}
+
+// AddRoute makes gateway, reached over the link, the way to the subnet.
+func AddRoute(index int, to netip.Prefix, gateway netip.Addr) Change {
 	family := unix.AF_INET
 	if gateway.Is6() {
 		family = unix.AF_INET6
 	}
 	req := nl.NewNetlinkRequest(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	msg := nl.NewRtMsg()
-	msg.Family = uint8(family)
+	msg.Family, msg.Dst_len = uint8(family), uint8(to.Bits())
 	req.AddData(msg)
+	if to.Bits() > 0 {
+		req.AddData(nl.NewRtAttr(unix.RTA_DST, to.Masked().Addr().AsSlice()))
+	}
 	req.AddData(nl.NewRtAttr(unix.RTA_GATEWAY, gateway.AsSlice()))
 	req.AddData(nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(index))))
-	return Change{fmt.Sprintf("add the default route over %s", gateway), req}
+	return Change{fmt.Sprintf("add route to %s over %s", to, gateway), req}
 }

@@ -176,3 +176,9 @@ func answer(m syscall.NetlinkMessage) error {
 	}
 	return errno
 }
+
+// Errors that callers act on, for use with errors.Is.
+var (
+	ErrNoLink error = unix.ENODEV // no such link
+	ErrFull   error = unix.EXFULL // the bridge has BridgePorts already
+)

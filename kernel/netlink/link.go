@@ -81,13 +81,9 @@ func setLink(what string, index int) (Change, *nl.IfInfomsg) {
 	return Change{what, req}, msg
 }
 
-func newLink(what, kind, name string, mtu int, up bool) (Change, *nl.RtAttr) {
+func newLink(what, kind, name string, mtu int) (Change, *nl.RtAttr) {
 	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
-	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	if up {
-		msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
-	}
-	req.AddData(msg)
+	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
 	if mtu > 0 {
 		req.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(mtu))))
@@ -101,7 +97,7 @@ func newLink(what, kind, name string, mtu int, up bool) (Change, *nl.RtAttr) {
 // NewBridge makes a bridge that is down. A MAC that is given stays; otherwise the bridge takes its ports' lowest.
 // mtu in bytes, 0 = the lowest of its ports; EEXIST when the name is taken.
 func NewBridge(name string, mac net.HardwareAddr, mtu int, alias string) Change {
-	c, _ := newLink("make bridge "+name, "bridge", name, mtu, false)
+	c, _ := newLink("make bridge "+name, "bridge", name, mtu)
 	if mac != nil {
 		c.req.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, mac))
 	}
@@ -111,14 +107,13 @@ func NewBridge(name string, mac net.HardwareAddr, mtu int, alias string) Change 
 	return c
 }
 
-// NewVeth makes a pair that is up at both ends. The end called peer is born in the namespace ns: moving it there later
+// NewVeth makes a pair, down at both ends. The end called peer is born in the namespace ns: moving it there later
 // takes 16 ms and more. mtu in bytes.
 func NewVeth(name, peer string, ns *os.File, mtu int) Change {
-	c, info := newLink("make veth "+name, "veth", name, mtu, true)
+	c, info := newLink("make veth "+name, "veth", name, mtu)
 	data := info.AddRtAttr(nl.IFLA_INFO_DATA, nil)
 	other := data.AddRtAttr(nl.VETH_INFO_PEER, nil)
-	msg := nl.NewIfInfomsgChild(other, unix.AF_UNSPEC)
-	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
+	nl.NewIfInfomsgChild(other, unix.AF_UNSPEC)
 	other.AddRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(peer))
 	other.AddRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(mtu)))
 	other.AddRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(kernel.FD(ns))))

@@ -1,0 +1,183 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"berth/kernel/netlink"
+)
+
+// departed is an endpoint that was released: its link goes when its namespace does, which the kernel does at its leisure.
+type departed struct {
+	ns      *os.File // ours; the namespace ends when nobody else has it either. nil: after a restart
+	link    string
+	address netip.Addr // kept taken until the link is gone, so that no frame for it goes astray
+	flows   bool       // UDP conversations may still lead to the address
+	stale   bool       // found at a restart, nobody's
+	since   time.Time
+	closed  bool
+}
+
+// departures buries endpoints: in batches, as the kernel takes links down
+// under one lock that every start of a container needs too, and as long for one namespace as for fifty.
+type departures struct {
+	host *netlink.Conn // its own: a deletion takes long
+	free func(netip.Addr)
+	warn func(string)
+
+	mu    sync.Mutex
+	queue []*departed
+	wake  chan struct{}
+	stop  chan struct{}
+	done  sync.WaitGroup
+}
+
+const (
+	quiet   = 200 * time.Millisecond // without a release before the batch is closed
+	batch   = 64                     // closed at once when as many wait
+	patient = 3 * time.Second        // for a namespace that somebody else keeps; then the link is deleted
+)
+
+func newDepartures(free func(netip.Addr), warn func(string)) (*departures, error) {
+	host, err := netlink.Open()
+	if err != nil {
+		return nil, err
+	}
+	d := &departures{host: host, free: free, warn: warn, wake: make(chan struct{}, 1), stop: make(chan struct{})}
+	d.done.Go(d.work)
+	return d, nil
+}
+
+func (d *departures) add(x *departed) {
+	x.since = time.Now()
+	d.mu.Lock()
+	d.queue = append(d.queue, x)
+	d.mu.Unlock()
+	d.hurry()
+}
+
+func (d *departures) hurry() {
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (d *departures) work() {
+	pause := quiet
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	for {
+		select {
+		case <-d.stop:
+			return
+		case <-d.wake:
+			pause = quiet
+			if d.waiting() < batch {
+				timer.Reset(pause)
+				continue
+			}
+		case <-timer.C:
+		}
+		if d.bury(time.Now()) > 0 {
+			timer.Reset(pause)
+			pause = min(2*pause, time.Second)
+		}
+	}
+}
+
+func (d *departures) waiting() (n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, x := range d.queue {
+		if !x.closed {
+			n++
+		}
+	}
+	return n
+}
+
+// bury gives up the namespaces, frees the addresses of links that are gone, and tells how many are left.
+func (d *departures) bury(now time.Time) int {
+	d.flush()
+	d.mu.Lock()
+	queue := append([]*departed(nil), d.queue...)
+	d.mu.Unlock()
+	gone := map[*departed]bool{}
+	forget := map[netip.Addr]bool{}
+	for _, x := range queue {
+		gone[x] = d.isGone(x, now)
+		if gone[x] && x.flows {
+			forget[x.address] = true
+		}
+	}
+	if len(forget) > 0 {
+		// Or they would find the next container with that address, on a port that it does not publish.
+		if err := netlink.ForgetFlows(func(f netlink.Flow) bool { return forget[f.Server] }); err != nil {
+			d.warn(fmt.Sprintf("forget UDP conversations with containers that are gone: %v", err))
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	left := d.queue[:0]
+	for _, x := range d.queue {
+		if gone[x] {
+			d.free(x.address)
+		} else {
+			left = append(left, x)
+		}
+	}
+	clear(d.queue[len(left):])
+	d.queue = left
+	return len(left)
+}
+
+func (d *departures) isGone(x *departed, now time.Time) bool {
+	if x.link == "" {
+		return true
+	}
+	l, err := d.host.Link(x.link)
+	if errors.Is(err, netlink.ErrNoLink) {
+		return true
+	}
+	if err == nil && (x.stale || now.Sub(x.since) > patient) {
+		err = d.host.Apply(netlink.Delete(l.Index))
+		if errors.Is(err, netlink.ErrNoLink) {
+			return true
+		}
+	}
+	if err != nil {
+		d.warn(fmt.Sprintf("remove link %s of a container that is gone: %v", x.link, err))
+	}
+	return false
+}
+
+// flush closes the batch at once and tells whether links may go by that.
+func (d *departures) flush() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, x := range d.queue {
+		if !x.closed && x.ns != nil {
+			x.ns.Close()
+		}
+		x.closed = true
+	}
+	return len(d.queue) > 0
+}
+
+// close gives everything up that still waits; the kernel does the rest.
+func (d *departures) close() error {
+	close(d.stop)
+	d.done.Wait()
+	for _, x := range d.queue {
+		if x.ns != nil && !x.closed {
+			x.ns.Close()
+		}
+	}
+	d.queue = nil
+	return d.host.Close()
+}
