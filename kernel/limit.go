@@ -70,3 +70,19 @@ func ClampOOMScore(want int) (score int, warning string) {
 	}
 	return own, fmt.Sprintf("oom_score_adj %d needs CAP_SYS_RESOURCE: %d is set", want, own)
 }
+
+// SetLimit sets a limit of the process pid.
+func SetLimit(pid int, l Limit) error {
+	err := unix.Prlimit(pid, l.Resource, &unix.Rlimit{Cur: l.Soft, Max: l.Hard}, nil)
+	return pathError("prlimit", l.Name, err)
+}
+
+// FileLimit is the limit on open files that a program gets when none is asked for. The Go runtime raised our own
+// soft limit to the hard one; programs that use select(2) rely on the customary 1024.
+func FileLimit() (Limit, error) {
+	var own unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &own); err != nil {
+		return Limit{}, callError("getrlimit", err)
+	}
+	return Limit{Name: "RLIMIT_NOFILE", Resource: unix.RLIMIT_NOFILE, Soft: min(1024, own.Max), Hard: own.Max}, nil
+}

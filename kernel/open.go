@@ -158,3 +158,9 @@ func IsPipe(mode uint32) bool {
 	kind := mode & unix.S_IFMT
 	return kind == unix.S_IFIFO || kind == unix.S_IFSOCK
 }
+
+// Inherited takes over the descriptor n, which an exec left open, and marks it close-on-exec.
+func Inherited(n int, name string) *os.File {
+	unix.CloseOnExec(n)
+	return os.NewFile(uintptr(n), name)
+}

@@ -130,12 +130,15 @@ type ScriptError struct {
 func (e *ScriptError) Error() string { return e.What + ": " + e.Err.Error() }
 func (e *ScriptError) Unwrap() error { return e.Err }
 
-func (s *Script) errorAt(i int, errno syscall.Errno) error {
-	if i < 0 || i >= len(s.calls) {
-		return fmt.Errorf("script: impossible answer %d", i)
+// execAt marks, in the number of a failed call that goes over a status pipe, the execution of the program.
+const execAt = 1 << 31
+
+func (s *Script) errorAt(at uint32, errno syscall.Errno) error {
+	e := &ScriptError{What: "set the process up", Exec: at&execAt != 0, Err: errno}
+	if i := int(at &^ execAt); s != nil && i < len(s.what) {
+		e.What = s.what[i]
 	}
-	nr := s.calls[i].nr
-	return &ScriptError{What: s.what[i], Exec: nr == unix.SYS_EXECVE || nr == unix.SYS_EXECVEAT, Err: errno}
+	return e
 }
 
 // Run carries the script out on the calling thread. It returns only when a call fails, or
@@ -196,6 +199,31 @@ func (c *Child) Started() error {
 	return c.answer(false)
 }
 
+// Follow returns c with what it says from now on read from status, a StatusPipe whose other end it has.
+func Follow(c *Child, status *os.File) *Child {
+	return &Child{Pid: c.Pid, PidFD: c.PidFD, status: status}
+}
+
+// StatusPipe makes a pipe for ReportFailure and Follow.
+func StatusPipe() (r, w *os.File, err error) { return highPipe() }
+
+// ReportFailure writes why a script that ran in this process failed to a status pipe.
+func ReportFailure(status *os.File, err error) error {
+	at, errno := uint32(0), unix.EIO
+	var s *ScriptError
+	if errors.As(err, &s) {
+		errors.As(s.Err, &errno)
+		if s.Exec {
+			at = execAt
+		}
+	}
+	var b [8]byte
+	binary.NativeEndian.PutUint32(b[:], at)
+	binary.NativeEndian.PutUint32(b[4:], uint32(errno))
+	_, err = status.Write(b[:])
+	return err
+}
+
 // Close lets go of the child's status without waiting for it.
 func (c *Child) Close() { c.status.Close() }
 
@@ -214,7 +242,7 @@ func (c *Child) answer(ready bool) error {
 	if ready && answer == [8]byte{} {
 		return nil
 	}
-	return c.script.errorAt(int(binary.NativeEndian.Uint32(answer[:])), syscall.Errno(binary.NativeEndian.Uint32(answer[4:])))
+	return c.script.errorAt(binary.NativeEndian.Uint32(answer[:]), syscall.Errno(binary.NativeEndian.Uint32(answer[4:])))
 }
 
 func readFull(f *os.File, b []byte) (int, error) {
@@ -295,7 +323,7 @@ func (j *fork) run() (pid int, errno syscall.Errno) {
 	}
 	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&j.zero)), 0, sigsetSize, 0, 0)
 	at, errno := execute(j.calls, j.results, j.status)
-	j.report[0], j.report[1] = uint32(at), uint32(errno)
+	j.report[0], j.report[1] = at, uint32(errno)
 	syscall.RawSyscall6(unix.SYS_WRITE, j.status, uintptr(unsafe.Pointer(&j.report)), 8, 0, 0, 0)
 	for {
 		syscall.RawSyscall6(unix.SYS_EXIT_GROUP, 126, 0, 0, 0, 0, 0)
@@ -307,7 +335,7 @@ func (j *fork) run() (pid int, errno syscall.Errno) {
 //go:norace
 //go:noinline
 //go:nosplit
-func execute(calls []call, results []uintptr, status uintptr) (at int, errno syscall.Errno) {
+func execute(calls []call, results []uintptr, status uintptr) (at uint32, errno syscall.Errno) {
 	ready := [2]uint32{}
 next:
 	for i := range calls {
@@ -347,21 +375,24 @@ next:
 			if e == c.allow[0] || e == c.allow[1] || e == c.allow[2] {
 				continue
 			}
-			return i, e
+			if c.nr == unix.SYS_EXECVE || c.nr == unix.SYS_EXECVEAT {
+				return uint32(i) | execAt, e
+			}
+			return uint32(i), e
 		}
 		switch c.check {
 		case checkResult:
 			if r != c.want {
-				return i, syscall.EPIPE
+				return uint32(i), syscall.EPIPE
 			}
 		case checkCwd:
 			if c.name[0] != '/' {
-				return i, syscall.ENOENT
+				return uint32(i), syscall.ENOENT
 			}
 		}
 		results[i+1] = r
 	}
-	return len(calls), 0
+	return uint32(len(calls)), 0
 }
 
 // Pipe makes a pipe whose ends are out of the way of a child's first files.

@@ -37,6 +37,21 @@ func Sealed(path string) (f *os.File, err error) {
 	return Reopen(w, unix.O_RDONLY) // a file that is open for writing can't be executed (ETXTBSY)
 }
 
+// SealedSelf is the program that runs here, as Sealed gives it: itself when it was started from such a copy.
+func SealedSelf() (*os.File, error) {
+	const self = "/proc/self/exe"
+	f, err := os.Open(self)
+	if err != nil {
+		return nil, err
+	}
+	const need = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
+	if seals, err := unix.FcntlInt(uintptr(fd(f)), unix.F_GET_SEALS, 0); err == nil && seals&need == need {
+		return f, nil
+	}
+	f.Close()
+	return Sealed(self)
+}
+
 // Setsid makes this process the leader of a session of its own, without a
 // terminal: none can hang it up or interrupt it. A process that leads one already stays as it is.
 func Setsid() error {

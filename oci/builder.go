@@ -25,10 +25,14 @@ type builder struct {
 	console  bool
 	inNS     bool // the namespaces are there already: the thread belongs to the re-executed init
 	preserve int  // how many files after stdio the program inherits
+	noPivot  bool // the caller's root can't be pivoted
+	ask      func() error
 	warnings []string
 
 	ns       namespaces
 	group    *cgroup.Group
+	groups   []*os.File // what a process writes "0" to in order to join the group
+	self     *os.File   // our program, sealed: what Bundle.Init executes
 	joins    []*os.File // what the first process writes to in order to join it
 	proc     *os.File   // the procfs that the caller sees, verified
 	root     *os.File   // the container's root directory
@@ -40,7 +44,7 @@ type builder struct {
 	user     user
 	program  string
 	env      []string
-	files    []*os.File
+	files    []*os.File // closed with the builder
 }
 
 // own makes f be closed with the builder.
@@ -64,14 +68,32 @@ func (b *builder) warn(format string, args ...any) {
 // inside the new namespaces and ends with the container's root as the thread's root.
 func (b *builder) setup() error {
 	for _, step := range []func() error{
-		b.openProc, b.enterNamespaces, b.privateMounts, b.mountRoot, b.mountAll, b.devices, b.makeConsole, b.maskPaths,
-		b.sysctls, b.names, b.hooksInside, b.readonlyRoot, b.pivot, b.resolveUser, b.workingDirectory, b.findProgram,
+		b.openProc, b.openGroup, b.enterNamespaces, b.privateMounts, b.mountRoot, b.mountAll, b.devices, b.makeConsole, b.maskPaths,
+		b.sysctls, b.names, b.hooks, b.readonlyRoot, b.pivot,
 	} {
 		if err := step(); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// settle resolves, inside the container's root, who runs what and where.
+func (b *builder) settle() error {
+	for _, step := range []func() error{b.resolveUser, b.workingDirectory, b.findProgram} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hooks runs those that want to see the container before its root is the only one.
+func (b *builder) hooks() error {
+	if b.ask == nil {
+		return nil
+	}
+	return b.ask()
 }
 
 // openProc keeps the caller's procfs at hand, for what is written through it

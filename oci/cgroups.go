@@ -5,6 +5,7 @@ import (
 	"path"
 	"strings"
 
+	"berth/fault"
 	"berth/kernel"
 	"berth/kernel/cgroup"
 	"berth/kernel/namespace"
@@ -98,12 +99,22 @@ func (b *builder) bindGroup(top *os.File, name, dir string, o mountOptions) erro
 	return nil
 }
 
+// openGroup opens the container's groups while their paths can be seen.
+func (b *builder) openGroup() error {
+	if b.group == nil || b.inNS {
+		return nil
+	}
+	files, err := joinFiles(b.group)
+	for _, f := range files {
+		b.own(f)
+	}
+	b.groups = files
+	return err
+}
+
 // joinFiles opens what a process writes "0" to in order to join the container's groups by itself: a
 // single-threaded process joins v1's tasks without the lock that all forks take.
 func joinFiles(g *cgroup.Group) ([]*os.File, error) {
-	if g == nil {
-		return nil, nil
-	}
 	done := map[string]bool{}
 	var files []*os.File
 	for _, dir := range g.Paths() {
@@ -123,6 +134,9 @@ func joinFiles(g *cgroup.Group) ([]*os.File, error) {
 			return nil, err
 		}
 		files = append(files, f)
+	}
+	if len(files) == 0 {
+		return nil, fault.New(fault.NotFound, "cgroup %s: no such group", g.Path())
 	}
 	return files, nil
 }

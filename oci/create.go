@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path"
+	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -16,7 +18,10 @@ import (
 
 // options are what only some callers of create need.
 type options struct {
-	preserve int // files after stdio that the program inherits
+	preserve     int      // files after stdio that the program inherits
+	noPivot      bool     // move the root instead of pivoting
+	gate, status *os.File // what connects the first process with whoever starts it, when that is not the creator
+	builder      string   // "direct" or "indirect"; empty: what fits
 }
 
 // check refuses a bundle that can't be run, before anything is made.
@@ -40,7 +45,7 @@ func create(ctx context.Context, bundle *Bundle, stdio Stdio, netns *os.File, o 
 	if spec.Linux == nil {
 		spec.Linux = &specs.Linux{}
 	}
-	b := &builder{bundle: bundle, spec: &spec, console: stdio.Console, preserve: o.preserve}
+	b := &builder{bundle: bundle, spec: &spec, console: stdio.Console, preserve: o.preserve, noPivot: o.noPivot}
 	defer b.close()
 	if b.ns, err = planNamespaces(spec.Linux.Namespaces, netns); err != nil {
 		return nil, err
@@ -57,6 +62,12 @@ func create(ctx context.Context, bundle *Bundle, stdio Stdio, netns *os.File, o 
 		return nil, err
 	}
 	b.warnings = warnings
+	if bundle.Init {
+		if b.self, err = kernel.SealedSelf(); err != nil {
+			return nil, err
+		}
+		b.own(b.self)
+	}
 	if err := b.makeGroup(); err != nil {
 		return nil, err
 	}
@@ -65,7 +76,34 @@ func create(ctx context.Context, bundle *Bundle, stdio Stdio, netns *os.File, o 
 			err = errors.Join(err, remove(b.group))
 		}
 	}()
-	return b.direct(ctx, r)
+	if o.builder == "direct" || o.builder == "" && o.gate == nil && b.fitsDirect() {
+		return b.direct(ctx, r)
+	}
+	return b.indirect(ctx, r, o)
+}
+
+// fitsDirect tells whether builder B can make this container. A user namespace takes a process of one
+// thread, and hooks are programs that want to run between the steps.
+func (b *builder) fitsDirect() bool {
+	h := hooksOf(b.spec)
+	if b.ns.has(namespace.User) || b.ns.has(namespace.Time) || b.noPivot {
+		return false
+	}
+	if len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer)+len(h.StartContainer) > 0 { //nolint:staticcheck // prestart is deprecated, not gone
+		return false
+	}
+	// What only the first process can mount is not there yet when paths are resolved.
+	for _, late := range []string{"/proc", "/sys/fs/cgroup"} {
+		if cwd := path.Clean(b.spec.Process.Cwd); cwd == late || strings.HasPrefix(cwd, late+"/") {
+			return false
+		}
+		for _, m := range b.spec.Mounts {
+			if _, in := below(late, m.Destination); in && (late != "/proc" || m.Type != "tmpfs" && m.Type != "bind" && !parseOptions(m.Options).bind) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func filterOf(spec *specs.Spec) (seccomp.Program, error) {
@@ -129,16 +167,17 @@ func (b *builder) direct(ctx context.Context, r rights) (*Process, error) {
 	defer gateIn.Close()
 	var child *kernel.Child
 	err = kernel.Thread(func() error {
-		if err := b.setup(); err != nil {
+		if err := errors.Join(kernel.SetDumpable(false), b.setup()); err != nil {
+			return err
+		}
+		if err := b.settle(); err != nil {
 			return err
 		}
 		var s kernel.Script
 		s.CloseFile(gateOut)
-		if err := b.joinAndMount(&s); err != nil {
-			return err
-		}
+		b.joinAndMount(&s)
 		stdioOf(&s, b.stdio, b.terminal, b.preserve)
-		dropAndExec(&s, b.spec.Process, b.user, r, gateIn, b.proc, execution{path: b.program, argv: b.spec.Process.Args, env: b.env})
+		dropAndExec(&s, b.spec.Process, b.user, r, gateIn, b.proc, b.execution())
 		child, err = s.Fork(uintptr(b.ns.fresh & namespace.PID))
 		return err
 	})
@@ -176,6 +215,3 @@ func (p *Process) awaitReady(ctx context.Context) error {
 	}
 	return err
 }
-
-// hooksInside is where hooks of the container's own namespaces run; see builder A.
-func (b *builder) hooksInside() error { return nil }

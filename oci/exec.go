@@ -95,12 +95,8 @@ func (x *entrant) fork(r rights) (child *kernel.Child, err error) {
 		if err := kernel.SetDumpable(false); err != nil {
 			return err
 		}
-		files, err := joinFiles(x.group)
-		if err != nil {
+		if err := x.openGroup(); err != nil {
 			return err
-		}
-		for _, f := range files {
-			x.own(f)
 		}
 		if err := x.join(); err != nil {
 			return err
@@ -110,11 +106,12 @@ func (x *entrant) fork(r rights) (child *kernel.Child, err error) {
 		}
 		var s kernel.Script
 		s.For("join the container's cgroup")
-		for _, f := range files {
+		for _, f := range x.groups {
 			s.Write(s.F(f), "0")
 		}
 		stdioOf(&s, x.stdio, x.terminal, 0)
 		dropAndExec(&s, &x.spec.Process, x.user, r, nil, x.proc, execution{path: x.program, argv: x.spec.Process.Args, env: x.env})
+		var err error
 		child, err = s.Fork(0)
 		return err
 	})

@@ -68,6 +68,7 @@ func planRights(p *specs.Process, have kernel.CapSet) (r rights, warnings []stri
 
 // planLimits resolves names and keeps within our own hard limits where we can't raise them.
 func planLimits(list []specs.POSIXRlimit) (limits []kernel.Limit, warnings []string, err error) {
+	files := false
 	for _, l := range list {
 		limit, err := kernel.NewLimit(l.Type, l.Soft, l.Hard)
 		if err != nil {
@@ -77,13 +78,21 @@ func planLimits(list []specs.POSIXRlimit) (limits []kernel.Limit, warnings []str
 			warnings = append(warnings, fmt.Sprintf("%s: the hard limit %d is beyond ours and can't be raised: %d is set", l.Type, was, limit.Hard))
 		}
 		limits = append(limits, limit)
+		files = files || l.Type == "RLIMIT_NOFILE"
+	}
+	if !files {
+		limit, err := kernel.FileLimit()
+		if err != nil {
+			return nil, nil, err
+		}
+		limits = append(limits, limit)
 	}
 	return limits, warnings, nil
 }
 
 // joinAndMount is the first part of what the first process does: it joins its groups, and mounts what
 // shows its own pid and cgroup namespaces.
-func (b *builder) joinAndMount(s *kernel.Script) error {
+func (b *builder) joinAndMount(s *kernel.Script) {
 	s.For("make the process's memory private")
 	s.Undumpable()
 	s.For("join the container's cgroup")
@@ -94,10 +103,10 @@ func (b *builder) joinAndMount(s *kernel.Script) error {
 		s.For("make a cgroup namespace")
 		s.Unshare(namespace.Cgroup)
 	}
-	return b.mountLater(s)
+	b.mountLater(s)
 }
 
-func (b *builder) mountLater(s *kernel.Script) error {
+func (b *builder) mountLater(s *kernel.Script) {
 	var proc kernel.Ref
 	for _, l := range b.late {
 		s.For("mount " + l.name)
@@ -132,7 +141,6 @@ func (b *builder) mountLater(s *kernel.Script) error {
 		s.Close(tree)
 		s.Close(at)
 	}
-	return nil
 }
 
 // stdioOf gives a program its first files and, with a terminal, its session.
@@ -211,6 +219,15 @@ func dropAndExec(s *kernel.Script, p *specs.Process, u user, r rights, gate *os.
 	} else {
 		s.Exec(run.path, run.argv, run.env)
 	}
+}
+
+// execution is what the first process becomes: the program, or our own init before it.
+func (b *builder) execution() execution {
+	args := b.spec.Process.Args
+	if b.self == nil {
+		return execution{path: b.program, argv: args, env: b.env}
+	}
+	return execution{path: reaperName, file: b.self, argv: append([]string{reaperName, b.program}, args...), env: b.env}
 }
 
 // execution is the program that a process becomes.

@@ -116,7 +116,11 @@ func (b *builder) readonlyRoot() error {
 
 // pivot makes the container's root the thread's root.
 func (b *builder) pivot() error {
-	if err := kernel.Pivot(b.root); err != nil {
+	into := kernel.Pivot
+	if b.noPivot {
+		into = kernel.MoveRoot
+	}
+	if err := into(b.root); err != nil {
 		return err
 	}
 	switch b.spec.Linux.RootfsPropagation {

@@ -25,7 +25,7 @@ func (n namespaces) has(kind int) bool {
 		return true
 	}
 	for _, j := range n.joined {
-		if j.kind == kind {
+		if j.kind&kind != 0 {
 			return true
 		}
 	}

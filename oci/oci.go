@@ -17,6 +17,7 @@ import (
 type Bundle struct {
 	ID           string        `json:"id"`
 	Spec         *specs.Spec   `json:"spec"`
+	Dir          string        `json:"dir,omitempty"`          // the bundle's directory as hooks are told, when there is one
 	Rootfs       []specs.Mount `json:"rootfs,omitempty"`       // how the root is mounted, inside the container's own mount namespace; empty: Spec.Root.Path is a ready directory
 	User         string        `json:"user,omitempty"`         // as in an image: "", "name", "uid:gid", "name:group"; resolved inside the root
 	UserFromSpec bool          `json:"userFromSpec,omitempty"` // take Spec.Process.User as it is and ignore User

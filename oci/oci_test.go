@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -106,26 +105,37 @@ type result struct {
 	exit     Exit
 }
 
+// runner makes containers with one of the builders.
+type runner struct{ options options }
+
+// eachBuilder runs a test over both ways of making a container.
+func eachBuilder(t *testing.T, test func(t *testing.T, r runner)) {
+	kerneltest.Root(t)
+	for _, name := range []string{"direct", "indirect"} {
+		t.Run(name, func(t *testing.T) { test(t, runner{options{builder: name}}) })
+	}
+}
+
 // run takes a bundle through its whole life.
-func run(t testing.TB, b *Bundle) result {
+func (r runner) run(t testing.TB, b *Bundle) result {
 	t.Helper()
-	r, err := tryRun(t, b)
+	res, err := r.try(t, b)
 	if err != nil {
 		t.Fatalf("run %v: %v", b.Spec.Process.Args, err)
 	}
-	return r
+	return res
 }
 
-func tryRun(t testing.TB, b *Bundle) (r result, err error) {
+func (r runner) try(t testing.TB, b *Bundle) (res result, err error) {
 	t.Helper()
 	out, outW, wait := pipe(t)
 	errs, errW, waitErr := pipe(t)
-	p, err := Create(context.Background(), b, Stdio{Stdout: outW, Stderr: errW}, nil)
+	p, err := create(context.Background(), b, Stdio{Stdout: outW, Stderr: errW}, nil, r.options)
 	outW.Close()
 	errW.Close()
-	defer func() { wait(); waitErr(); r.out, r.err = out.String(), errs.String() }()
+	defer func() { wait(); waitErr(); res.out, res.err = out.String(), errs.String() }()
 	if err != nil {
-		return r, err
+		return res, err
 	}
 	defer func() {
 		if err := p.Delete(); err != nil {
@@ -133,10 +143,10 @@ func tryRun(t testing.TB, b *Bundle) (r result, err error) {
 		}
 	}()
 	if err := p.Start(); err != nil {
-		return r, err
+		return res, err
 	}
-	r.exit, err = p.Wait()
-	return r, err
+	res.exit, err = p.Wait()
+	return res, err
 }
 
 func pipe(t testing.TB) (*bytes.Buffer, *os.File, func()) {
@@ -156,10 +166,10 @@ func pipe(t testing.TB) (*bytes.Buffer, *os.File, func()) {
 }
 
 func TestRunsAProgram(t *testing.T) {
-	kerneltest.Root(t)
-	r := run(t, newBundle(t, newRoot(t), "sh", "-c", "echo hello; echo oops >&2; hostname; id; echo $$; cat /proc/mounts; exit 3"))
-	t.Log(r.out)
-	if !strings.HasPrefix(r.out, "hello\nbox\nuid=0(root) gid=0(root) groups=0(root),10(wheel)\n1\n") || r.err != "oops\n" || r.exit.Code != 3 {
-		t.Errorf("got %+v", r)
-	}
+	eachBuilder(t, func(t *testing.T, r runner) {
+		res := r.run(t, newBundle(t, newRoot(t), "sh", "-c", "echo hello; echo oops >&2; hostname; id; echo $$; ulimit -n; exit 3"))
+		if res.out != "hello\nbox\nuid=0(root) gid=0(root) groups=0(root),10(wheel)\n1\n1024\n" || res.err != "oops\n" || res.exit.Code != 3 {
+			t.Errorf("got %+v", res)
+		}
+	})
 }

@@ -21,6 +21,7 @@ type Process struct {
 	group    *cgroup.Group
 	owns     bool // the group is the container's own: Delete removes it
 	program  string
+	after    func() error // what follows a start
 	warnings []string
 	starting sync.Mutex
 }
@@ -51,6 +52,9 @@ func (p *Process) Start() error {
 	if err := errors.Join(err, p.child.Started()); err != nil {
 		p.discard()
 		return execError(p.program, err)
+	}
+	if p.after != nil {
+		return p.after()
 	}
 	return nil
 }
@@ -153,8 +157,3 @@ func remove(g *cgroup.Group) error {
 func Create(ctx context.Context, b *Bundle, io Stdio, netns *os.File) (*Process, error) {
 	return create(ctx, b, io, netns, options{})
 }
-
-// InitMain takes over when this program was executed by Create as the
-// process that sets a container up from the inside; it returns at once otherwise. Every program
-// that calls Create (tests included) calls it first thing in main.
-func InitMain() {}

@@ -1,0 +1,29 @@
+package oci
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"berth/kernel"
+)
+
+// reaperName is what a container's --init is called in its own process list.
+const reaperName = "/sbin/berth-init"
+
+// reaperMain is process 1 of a container with Bundle.Init: it starts args as its child, passes signals on,
+// reaps orphans, and ends as its child does. It runs with the container's rights and inside its filter.
+func reaperMain(args []string) int {
+	if len(args) < 2 {
+		return 127
+	}
+	code, err := kernel.Supervise(args[0], args[1:])
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "[FATAL berth-init] exec %s failed: %v\n", args[0], bare(err))
+		if errors.Is(err, os.ErrNotExist) {
+			return 127
+		}
+		return 126
+	}
+	return code
+}
