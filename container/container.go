@@ -79,6 +79,8 @@ type State struct {
 	FinishedAt   time.Time
 	RestartCount int  `json:",omitempty"`
 	ManualStop   bool `json:",omitempty"` // stopped by a user, which restart policies respect
+	// RemoveVolumes is what the removal that began was asked for.
+	RemoveVolumes bool `json:",omitempty"`
 	// Endpoints are the network's own records, by network name; they belong to package network.
 	Endpoints map[string]json.RawMessage `json:",omitempty"`
 }

@@ -8,8 +8,21 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"berth/blob"
+	"berth/container"
+	"berth/image"
+	"berth/network"
+	"berth/oci/shim"
+	"berth/registry"
+	"berth/union"
+	"berth/volume"
 )
 
 // Config is what an engine is opened with.
@@ -22,7 +35,7 @@ type Config struct {
 	BIP           netip.Prefix // zero: chosen
 	OCIPath       string       // the berth-oci binary
 	Spares        int          // spare shims kept ready
-	Pool          int          // spare network namespaces kept ready
+	Pool          int          // spare network namespaces kept ready; 0 = the default, negative = none
 	Version       string
 	GitCommit     string
 	BuildTime     string
@@ -37,12 +50,138 @@ type Engine struct {
 	Networks   *Networks
 	System     *System
 	Events     *Events
+
+	end   context.CancelFunc
+	close []func() error // in the order of opening
 }
 
-// Open brings the services up and puts right what a crash or a reboot left.
-func Open(ctx context.Context, c Config) (*Engine, error) { return nil, errNotYet }
+// Open brings the services up and puts right what a crash or a reboot left. fault.Conflict: another engine has
+// the data root open.
+func Open(ctx context.Context, c Config) (e *Engine, err error) {
+	if c.CgroupParent == "" {
+		c.CgroupParent = "/berth"
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	for _, dir := range []string{c.DataRoot, c.ExecRoot} {
+		if !filepath.IsAbs(dir) {
+			return nil, invalid("open engine: the root %q is not an absolute path", dir)
+		}
+		if err := os.MkdirAll(dir, 0o711); err != nil {
+			return nil, fmt.Errorf("open engine: %w", err)
+		}
+	}
+	e = &Engine{Events: newEvents()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("open engine: %w", err), e.Close())
+			e = nil
+		}
+	}()
+	if err := e.openBytes(c); err != nil {
+		return nil, err
+	}
+	if err := e.openContainers(ctx, c); err != nil {
+		return nil, err
+	}
+	id, err := engineID(c.DataRoot)
+	if err != nil {
+		return nil, err
+	}
+	e.Networks = &Networks{bridge: e.Containers.bridge, containers: e.Containers, created: time.Now().UTC()}
+	e.System = &System{config: c, id: id, layers: e.Containers.layers, containers: e.Containers, images: e.Images, events: e.Events}
+	return e, e.Containers.restore(ctx)
+}
+
+func (e *Engine) onClose(f func() error) { e.close = append(e.close, f) }
+
+// openBytes opens what images are kept in.
+func (e *Engine) openBytes(c Config) error {
+	layers, err := union.Open(c.StorageDriver, filepath.Join(c.DataRoot, "layers"))
+	if err != nil {
+		return err
+	}
+	e.onClose(layers.Close)
+	blobs, err := blob.Open(filepath.Join(c.DataRoot, "blobs"))
+	if err != nil {
+		return err
+	}
+	images, err := image.Open(filepath.Join(c.DataRoot, "images"), blobs, layers)
+	if err != nil {
+		return err
+	}
+	client := registry.NewClient(registry.Options{UserAgent: "berth/" + c.Version})
+	e.onClose(func() error { client.Close(); return nil })
+	jobs := &queue{}
+	e.onClose(func() error { jobs.drain(); return nil })
+	e.Images = &Images{store: images, registry: client, events: e.Events, jobs: jobs, driver: layers.Name()}
+	e.Containers = &Containers{
+		cgroupParent: c.CgroupParent, index: container.NewIndex[*instance](), images: e.Images, layers: layers, events: e.Events,
+		jobs: jobs, seccomp: &profileCache{}, log: c.Log, execs: map[string]*execution{},
+	}
+	e.Images.usedBy = e.Containers.usedBy
+	return nil
+}
+
+// openContainers opens what containers run with.
+func (e *Engine) openContainers(ctx context.Context, c Config) (err error) {
+	s := e.Containers
+	s.life, e.end = context.WithCancel(context.WithoutCancel(ctx))
+	e.onClose(s.close)
+	if s.store, err = container.OpenStore(filepath.Join(c.DataRoot, "containers")); err != nil {
+		return err
+	}
+	if s.volumes, err = volume.Open(filepath.Join(c.DataRoot, "volumes")); err != nil {
+		return err
+	}
+	s.shims, err = shim.NewLauncher(c.OCIPath, filepath.Join(c.ExecRoot, "containers"), c.Spares)
+	if err != nil {
+		return err
+	}
+	e.onClose(s.shims.Close)
+	s.bridge, err = network.Open(ctx, network.Config{
+		Dir: filepath.Join(c.DataRoot, "network"), Bridge: c.Bridge, BIP: c.BIP, Pool: c.Pool, Warn: func(text string) { c.Log.Warn(text) },
+	})
+	if err != nil {
+		return err
+	}
+	e.onClose(s.bridge.Close)
+	return nil
+}
 
 // Close lets go of everything but leaves containers running. The engine is unusable afterwards.
-func (e *Engine) Close() error { return errNotYet }
+func (e *Engine) Close() error {
+	if e.end != nil {
+		e.end()
+		e.Containers.watchers.Wait()
+		e.Containers.jobs.drain()
+	}
+	var err error
+	for k := len(e.close) - 1; k >= 0; k-- {
+		err = errors.Join(err, e.close[k]())
+	}
+	e.close = nil
+	return err
+}
 
-var errNotYet = errors.New("not written yet")
+// Cleanup is Close that also takes the bridge and the firewall's table back. Containers that still run
+// lose their network.
+func (e *Engine) Cleanup() error {
+	bridge := e.Containers.bridge
+	return errors.Join(bridge.Cleanup(), e.Close())
+}
+
+// close lets go of the running containers.
+func (c *Containers) close() error {
+	var err error
+	for _, i := range c.index.All() {
+		i.dropPending()
+		i.mu.Lock()
+		if i.run != nil {
+			err = errors.Join(err, i.run.shim.Close())
+		}
+		i.mu.Unlock()
+	}
+	return err
+}

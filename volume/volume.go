@@ -229,3 +229,6 @@ func (s *Store) List() (all []*Volume, err error) {
 	}
 	return all, err
 }
+
+// Path is the directory that containers see of the volume of that name, whether it exists or not.
+func (s *Store) Path(name string) string { return filepath.Join(s.path(name), dataDir) }

@@ -1,0 +1,113 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+
+	"berth/container"
+	"berth/network"
+	"berth/oci/shim"
+	"berth/union"
+	"berth/volume"
+
+	"github.com/moby/moby/api/types/events"
+)
+
+// Containers creates, runs and removes containers.
+type Containers struct {
+	cgroupParent string
+	store        *container.Store
+	index        *container.Index[*instance]
+	images       *Images
+	layers       union.Driver
+	bridge       *network.Bridge
+	shims        *shim.Launcher
+	volumes      *volume.Store
+	events       *Events
+	jobs         *queue
+	seccomp      *profileCache
+	log          *slog.Logger
+
+	life     context.Context // ends when the engine is closed
+	watchers sync.WaitGroup
+
+	execMu sync.Mutex
+	execs  map[string]*execution
+}
+
+// saveState puts the run state on disk and then shows r to everyone.
+func (c *Containers) saveState(i *instance, r *container.Record) error {
+	if err := c.store.SaveState(r); err != nil {
+		return fmt.Errorf("save the state of container %s: %w", container.ShortID(r.ID), err)
+	}
+	i.snap.Store(r)
+	return nil
+}
+
+// logPath is where a container's output is kept, a name that other tools expect.
+func (c *Containers) logPath(id string) string {
+	return filepath.Join(c.store.Dir(id), id+"-json.log")
+}
+
+// announce tells of a container's event, with its labels as attributes.
+func (c *Containers) announce(r *container.Record, action events.Action, more ...string) {
+	attributes := make(map[string]string, len(r.Config.Labels)+2+len(more)/2)
+	for k, v := range r.Config.Labels {
+		attributes[k] = v
+	}
+	attributes["image"], attributes["name"] = r.Config.Image, r.Name
+	for k := 0; k+1 < len(more); k += 2 {
+		attributes[more[k]] = more[k+1]
+	}
+	c.events.publish(events.ContainerEventType, action, r.ID, attributes)
+}
+
+// announceNetwork tells that a container joined or left the bridge.
+func (c *Containers) announceNetwork(r *container.Record, action events.Action, ep *network.Endpoint) {
+	if ep != nil {
+		c.events.publish(events.NetworkEventType, action, ep.NetworkID, map[string]string{"container": r.ID, "name": bridgeNetwork, "type": "bridge"})
+	}
+}
+
+// endpointOf reads the bridge's endpoint from a record; nil when there is none.
+func endpointOf(r *container.Record) *network.Endpoint {
+	raw, ok := r.State.Endpoints[bridgeNetwork]
+	if !ok {
+		return nil
+	}
+	ep := &network.Endpoint{}
+	if json.Unmarshal(raw, ep) != nil {
+		return nil
+	}
+	return ep
+}
+
+// setEndpoint puts ep, or none, into a record that nobody else sees yet.
+func setEndpoint(r *container.Record, ep *network.Endpoint) error {
+	r.State.Endpoints = nil
+	if ep == nil {
+		return nil
+	}
+	raw, err := json.Marshal(ep)
+	r.State.Endpoints = map[string]json.RawMessage{bridgeNetwork: raw}
+	return err
+}
+
+// usedBy lists the containers of an image, by whether they run.
+func (c *Containers) usedBy(image string) (running, stopped []string) {
+	for _, i := range c.index.All() {
+		r := i.record()
+		switch {
+		case string(r.Image) != image:
+		case r.State.Status.Alive():
+			running = append(running, r.ID)
+		default:
+			stopped = append(stopped, r.ID)
+		}
+	}
+	return running, stopped
+}

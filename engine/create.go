@@ -1,0 +1,237 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"os"
+	"runtime"
+	"time"
+
+	"berth/container"
+	"berth/fault"
+	"berth/image"
+	"berth/union"
+	"berth/volume"
+
+	api "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/mount"
+)
+
+// Create makes a container; name "" draws a random one. fault.NotFound: no such image ("No such image: x:latest").
+func (c *Containers) Create(ctx context.Context, name string, r CreateRequest) (id string, warnings []string, err error) {
+	if r.Config == nil {
+		return "", nil, invalid("config cannot be empty in order to create a container")
+	}
+	if name != "" {
+		if name, err = container.CheckName(name); err != nil {
+			return "", nil, err
+		}
+	}
+	rec, img, warnings, err := c.draft(ctx, r)
+	if err != nil {
+		return "", nil, err
+	}
+	var u undo
+	defer func() {
+		if err != nil {
+			u.run()
+		}
+	}()
+	if name == "" {
+		name = c.index.ReserveRandom(rec.ID)
+	} else if err := c.index.Reserve(name, rec.ID); err != nil {
+		return "", nil, err
+	}
+	u.push(func() { c.index.Release(name, rec.ID) })
+	rec.Name = name
+	if err := c.build(ctx, rec, &u); err != nil {
+		return "", nil, err
+	}
+	c.index.Add(rec.ID, newInstance(rec))
+	if img == nil {
+		warnings = append(warnings, "the container has no image: its root is empty")
+	}
+	c.announce(rec, events.ActionCreate)
+	return rec.ID, warnings, nil
+}
+
+// draft decides everything about a new container but its name; nothing is made yet.
+func (c *Containers) draft(ctx context.Context, r CreateRequest) (*container.Record, *image.Image, []string, error) {
+	img, err := c.images.forCreate(ctx, r.Config.Image, r.Platform)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	config, err := mergeConfig(r.Config, img.Config.Config)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	hostname, err := os.Hostname()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	host, warnings, err := completeHost(r.HostConfig, config, machine{runtime.NumCPU(), hostname})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	rec := &container.Record{
+		Schema: container.Schema, ID: container.NewID(), Created: time.Now().UTC(),
+		Config: config, HostConfig: host,
+		Image: img.ID, ImageName: r.Config.Image, Platform: img.Config.OS, Chain: img.Chain, Driver: c.layers.Name(),
+		State: container.State{Status: container.Created},
+	}
+	command := append(append([]string{}, config.Entrypoint...), config.Cmd...)
+	rec.Path, rec.Args = command[0], command[1:]
+	if host.LogConfig.Type != "none" {
+		rec.LogPath = c.logPath(rec.ID)
+	}
+	if err := c.settleNetwork(rec, r, hostname); err != nil {
+		return nil, nil, nil, err
+	}
+	rec.Mounts, err = planMounts(config, host, func(ref string) ([]container.Mount, error) {
+		other, err := c.index.Get(ref)
+		if err != nil {
+			return nil, err
+		}
+		return other.record().Mounts, nil
+	})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	for k := range rec.Mounts {
+		m := &rec.Mounts[k]
+		if m.Type == mount.TypeVolume && m.Name == "" {
+			m.Name = container.NewID()
+		}
+		if m.Type == mount.TypeVolume {
+			if err := volume.CheckName(m.Name); err != nil {
+				return nil, nil, nil, err
+			}
+		}
+		if err := checkBindSource(m); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	return rec, img, warnings, nil
+}
+
+// settleNetwork checks what the request says of networks, and names the host.
+func (c *Containers) settleNetwork(rec *container.Record, r CreateRequest, hostname string) error {
+	config, host := rec.Config, rec.HostConfig
+	if r.Networking != nil {
+		for name := range r.Networking.EndpointsConfig {
+			if !isOwnNetwork(name) {
+				return fault.New(fault.NotFound, "network %s not found", name)
+			}
+		}
+	}
+	switch mode := host.NetworkMode; {
+	case mode.IsContainer():
+		other, err := c.index.Get(mode.ConnectedContainer())
+		if err != nil {
+			return err
+		}
+		if config.Hostname != "" {
+			return invalid("conflicting options: hostname and the network mode")
+		}
+		if other.record().HostConfig.NetworkMode.IsContainer() {
+			return invalid("cannot join network namespace of container %s, which uses another container's network itself", mode.ConnectedContainer())
+		}
+		// By ID, so that a later rename of the other one changes nothing.
+		host.NetworkMode = api.NetworkMode("container:" + other.id)
+		config.Hostname = other.record().Config.Hostname
+	case host.UTSMode.IsHost() && config.Hostname != "":
+		return invalid("conflicting options: hostname and the UTS mode")
+	case config.Hostname == "" && (mode.IsHost() || host.UTSMode.IsHost()):
+		config.Hostname = hostname
+	case config.Hostname == "":
+		config.Hostname = container.ShortID(rec.ID)
+	}
+	return nil
+}
+
+// checkBindSource is an error for a source that the user must have made.
+func checkBindSource(m *container.Mount) error {
+	if m.Type != mount.TypeBind || !m.Explicit {
+		return nil
+	}
+	_, err := os.Stat(m.Source)
+	if errors.Is(err, os.ErrNotExist) {
+		return invalid("invalid mount config for type %q: bind source path does not exist: %s", m.Type, m.Source)
+	}
+	return err
+}
+
+// build makes the container's directory, root and volumes. The record is written before the volumes, so
+// that a crash leaves none without an owner; a record without a root is swept.
+func (c *Containers) build(ctx context.Context, rec *container.Record, u *undo) error {
+	if err := c.store.Create(rec.ID); err != nil {
+		return err
+	}
+	u.push(func() { c.logged("remove directory", c.store.Delete(rec.ID)) })
+	root, err := c.layers.Create(rec.ID, rec.Chain, initLayer)
+	if errors.Is(err, fault.NotFound) {
+		return fault.New(fault.NotFound, "No such image: %s", rec.ImageName) // removed meanwhile
+	}
+	if err != nil {
+		return err
+	}
+	u.push(func() { c.logged("remove root", c.layers.Delete(rec.ID)) })
+	if err := c.store.Save(rec); err != nil {
+		return err
+	}
+	return c.makeVolumes(ctx, rec, root, u)
+}
+
+// makeVolumes makes the volumes that do not exist yet and copies what the image has in their place.
+func (c *Containers) makeVolumes(ctx context.Context, rec *container.Record, root union.Root, u *undo) error {
+	var fill []container.Mount
+	for _, m := range rec.Mounts {
+		if m.Type != mount.TypeVolume {
+			continue
+		}
+		v, created, err := c.volumes.Create(volume.Volume{Name: m.Name, Anonymous: m.Anonymous})
+		if err != nil {
+			return err
+		}
+		if created {
+			u.push(func() { c.logged("remove volume", c.volumes.Remove(v.Name)) })
+			c.events.publish(events.VolumeEventType, events.ActionCreate, v.Name, map[string]string{"driver": "local"})
+		}
+		if !m.NoCopy && m.Subpath == "" {
+			fill = append(fill, m)
+		}
+	}
+	if len(fill) == 0 {
+		return nil
+	}
+	return union.View(root, func(top *os.File) error {
+		for _, m := range fill {
+			if err := c.fillVolume(ctx, top, m); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (c *Containers) fillVolume(ctx context.Context, top *os.File, m container.Mount) (err error) {
+	r, err := openTree(top)
+	if err != nil {
+		return err
+	}
+	defer fault.Close(r, &err)
+	tree, err := r.directory(m.Destination)
+	if err != nil || tree == nil {
+		return err
+	}
+	defer fault.Close(tree, &err)
+	return c.volumes.Fill(ctx, m.Name, tree)
+}
+
+// logged keeps an error that nobody waits for.
+func (c *Containers) logged(what string, err error) {
+	if err != nil && c.life.Err() == nil {
+		c.log.Error(what, "error", err)
+	}
+}

@@ -1,0 +1,339 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"berth/container"
+	"berth/fault"
+	"berth/oci"
+	"berth/oci/shim"
+
+	api "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// execution is a further process in a container.
+type execution struct {
+	id     string
+	i      *instance
+	live   *run
+	config api.ExecCreateRequest
+
+	mu      sync.Mutex
+	started bool
+	running bool
+	pid     int
+	code    *int
+
+	launched chan struct{} // closed when the supervisor has answered
+	done     chan struct{} // closed when the exit code is known
+}
+
+// keptExecs is how many ended ones of a container can still be asked for.
+const keptExecs = 64
+
+// ExecCreate prepares a further process in a running container.
+func (c *Containers) ExecCreate(_ context.Context, ref string, r api.ExecCreateRequest) (id string, err error) {
+	i, err := c.index.Get(ref)
+	if err != nil {
+		return "", err
+	}
+	if len(r.Cmd) == 0 {
+		return "", invalid("No exec command specified")
+	}
+	if _, err := parseDetachKeys(r.DetachKeys); err != nil {
+		return "", err
+	}
+	live, err := c.runnable(i)
+	if err != nil {
+		return "", err
+	}
+	e := &execution{id: container.NewID(), i: i, live: live, config: r, launched: make(chan struct{}), done: make(chan struct{})}
+	c.execMu.Lock()
+	c.execs[e.id] = e
+	c.execMu.Unlock()
+	i.mu.Lock()
+	i.execs = append(i.execs, e.id)
+	i.mu.Unlock()
+	c.pruneExecs(i)
+	c.announce(i.record(), events.Action(fmt.Sprintf("%s: %s", events.ActionExecCreate, strings.Join(r.Cmd, " "))), "execID", e.id)
+	return e.id, nil
+}
+
+// runnable is the run of a container that can take further processes.
+func (c *Containers) runnable(i *instance) (*run, error) {
+	live, err := i.current()
+	if err != nil {
+		return nil, err
+	}
+	if r := i.record(); r.State.Status == container.Paused {
+		return nil, fault.New(fault.Conflict, "Container %s is paused, unpause the container before exec", r.Name)
+	}
+	return live, nil
+}
+
+func (c *Containers) exec(id string) (*execution, error) {
+	c.execMu.Lock()
+	defer c.execMu.Unlock()
+	if e, ok := c.execs[id]; ok {
+		return e, nil
+	}
+	return nil, fault.New(fault.NotFound, "No such exec instance: %s", id)
+}
+
+// pruneExecs forgets the oldest ended ones.
+func (c *Containers) pruneExecs(i *instance) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for k := 0; k < len(i.execs) && len(i.execs) > keptExecs; {
+		c.execMu.Lock()
+		e := c.execs[i.execs[k]]
+		if e != nil && !e.over() {
+			c.execMu.Unlock()
+			k++
+			continue
+		}
+		delete(c.execs, i.execs[k])
+		c.execMu.Unlock()
+		i.execs = slices.Delete(i.execs, k, k+1)
+	}
+}
+
+func (e *execution) over() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.started && !e.running
+}
+
+// dropExecs forgets those of a container that ended.
+func (c *Containers) dropExecs(i *instance) {
+	i.mu.Lock()
+	ids := i.execs
+	i.execs = nil
+	i.mu.Unlock()
+	c.execMu.Lock()
+	defer c.execMu.Unlock()
+	for _, id := range ids {
+		delete(c.execs, id)
+	}
+}
+
+// CheckExec tells, before the connection is hijacked, whether the exec can be started, and whether it has a terminal.
+func (c *Containers) CheckExec(id string) (tty bool, err error) {
+	e, err := c.exec(id)
+	if err != nil {
+		return false, err
+	}
+	if _, err := c.runnable(e.i); err != nil {
+		return false, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.running:
+		return false, fault.New(fault.Conflict, "exec command %s is already running", id)
+	case e.started:
+		return false, fault.New(fault.Conflict, "exec command %s has already run", id)
+	}
+	return e.config.Tty, nil
+}
+
+// ExecStart runs it. The connection in r.Attach is closed or handed over in any case; a server that
+// has answered 101 already tells its client of a failure on a descriptor of its own.
+func (c *Containers) ExecStart(ctx context.Context, id string, r ExecStartRequest) error {
+	e, request, err := c.prepareExec(id, r)
+	if err != nil {
+		if r.Attach != nil {
+			err = errors.Join(err, r.Attach.Conn.Close())
+		}
+		return err
+	}
+	pid, err := e.live.shim.Exec(context.WithoutCancel(ctx), request)
+	if err != nil {
+		code := 126
+		if se := (*oci.StartError)(nil); errors.As(err, &se) {
+			code = se.Code
+			err = fault.Wrap(fault.Invalid, fmt.Errorf("OCI runtime exec failed: exec failed: unable to start container process: %w", err))
+		}
+		e.end(code)
+		close(e.launched)
+		return err
+	}
+	e.mu.Lock()
+	e.pid = pid
+	e.mu.Unlock()
+	close(e.launched)
+	c.announce(e.i.record(), events.Action(fmt.Sprintf("%s: %s", events.ActionExecStart, strings.Join(e.config.Cmd, " "))), "execID", e.id)
+	c.watchers.Add(1)
+	go c.watchExec(e)
+	return nil
+}
+
+// end records the exit code and wakes who waits for it.
+func (e *execution) end(code int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.running, e.code, e.pid = false, &code, 0
+	close(e.done)
+}
+
+// prepareExec makes the request and takes the exec, so that nobody else can start it.
+func (c *Containers) prepareExec(id string, r ExecStartRequest) (*execution, shim.ExecRequest, error) {
+	if _, err := c.CheckExec(id); err != nil {
+		return nil, shim.ExecRequest{}, err
+	}
+	e, err := c.exec(id)
+	if err != nil {
+		return nil, shim.ExecRequest{}, err
+	}
+	spec, err := execSpec(e.i.record(), e.config)
+	if err != nil {
+		return nil, shim.ExecRequest{}, err
+	}
+	request := shim.ExecRequest{ID: id, Spec: spec, Terminal: e.config.Tty}
+	size := r.ConsoleSize
+	if size == nil {
+		size = e.config.ConsoleSize
+	}
+	if size != nil {
+		request.Size = shim.ConsoleSize{Height: uint16(size[0]), Width: uint16(size[1])}
+	}
+	if r.Attach != nil {
+		attach := *r.Attach
+		attach.Stdin, attach.Stdout, attach.Stderr = e.config.AttachStdin, e.config.AttachStdout, e.config.AttachStderr
+		attach.Stream = true
+		if e.config.DetachKeys != "" {
+			attach.DetachKeys = e.config.DetachKeys
+		}
+		a, err := attachment(attach)
+		if err != nil {
+			return nil, request, err
+		}
+		request.Attach = []shim.Attachment{a}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.started {
+		return nil, request, fault.New(fault.Conflict, "exec command %s is already running", id)
+	}
+	e.started, e.running = true, true
+	return e, request, nil
+}
+
+// execSpec is the process of an exec: as the container's first one, but for what the user says.
+func execSpec(r *container.Record, x api.ExecCreateRequest) (oci.ExecSpec, error) {
+	caps, err := capabilities(r.HostConfig.CapAdd, r.HostConfig.CapDrop, r.HostConfig.Privileged || x.Privileged)
+	if err != nil {
+		return oci.ExecSpec{}, err
+	}
+	security, err := parseSecurity(r.HostConfig.SecurityOpt)
+	if err != nil {
+		return oci.ExecSpec{}, err
+	}
+	cwd, user := x.WorkingDir, x.User
+	if cwd == "" {
+		cwd = r.Config.WorkingDir
+	}
+	if cwd == "" {
+		cwd = "/"
+	}
+	if user == "" {
+		user = r.Config.User
+	}
+	env := environment(r.Config.Env, r.Config.Hostname, x.Tty)
+	p := specs.Process{
+		Terminal: x.Tty, Args: x.Cmd, Cwd: cwd, Env: overlayEnv(env, x.Env), NoNewPrivileges: security.NoNewPrivileges,
+		Capabilities: &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps},
+	}
+	if adj := r.HostConfig.OomScoreAdj; adj != 0 {
+		p.OOMScoreAdj = &adj
+	}
+	return oci.ExecSpec{Process: p, User: user, GroupAdd: r.HostConfig.GroupAdd}, nil
+}
+
+// watchExec records how an exec ends.
+func (c *Containers) watchExec(e *execution) {
+	defer c.watchers.Done()
+	exit, err := e.live.shim.ExecWait(c.life, e.id)
+	if c.life.Err() != nil {
+		return
+	}
+	if err != nil { // its container, or the supervisor, has ended
+		exit = oci.Exit{Code: 128 + sigKill}
+	}
+	e.end(exit.Code)
+	c.announce(e.i.record(), events.ActionExecDie, "execID", e.id, "exitCode", strconv.Itoa(exit.Code))
+}
+
+// exitPatience bounds the wait for a code that is on its way.
+const exitPatience = 5 * time.Second
+
+// settle waits for the code of a process that is gone, so that a client whose stream has ended gets it. It
+// does not wait for a process that runs.
+func (e *execution) settle() {
+	e.mu.Lock()
+	running := e.running
+	e.mu.Unlock()
+	if !running {
+		return
+	}
+	timer := time.NewTimer(exitPatience)
+	defer timer.Stop()
+	select {
+	case <-e.launched:
+	case <-timer.C:
+		return
+	}
+	e.mu.Lock()
+	pid := e.pid
+	e.mu.Unlock()
+	if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); pid == 0 || err == nil {
+		return
+	}
+	select {
+	case <-e.done:
+	case <-timer.C:
+	}
+}
+
+// ExecInspect describes it.
+func (c *Containers) ExecInspect(id string) (api.ExecInspectResponse, error) {
+	e, err := c.exec(id)
+	if err != nil {
+		return api.ExecInspectResponse{}, err
+	}
+	e.settle()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	x := e.config
+	keys, err := parseDetachKeys(x.DetachKeys)
+	return api.ExecInspectResponse{
+		ID: e.id, Running: e.running, ExitCode: e.code, ContainerID: e.i.id, Pid: e.pid, DetachKeys: keys,
+		OpenStdin: x.AttachStdin, OpenStdout: x.AttachStdout, OpenStderr: x.AttachStderr, CanRemove: e.started && !e.running,
+		ProcessConfig: &api.ExecProcessConfig{Tty: x.Tty, Entrypoint: x.Cmd[0], Arguments: x.Cmd[1:], Privileged: &x.Privileged, User: x.User},
+	}, err
+}
+
+// ExecResize sets its terminal's size in characters.
+func (c *Containers) ExecResize(ctx context.Context, id string, height, width uint) error {
+	e, err := c.exec(id)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	running := e.running
+	e.mu.Unlock()
+	if !running {
+		return fault.New(fault.Conflict, "exec command %s is not running", id)
+	}
+	return e.live.shim.ExecResize(ctx, id, shim.ConsoleSize{Height: uint16(height), Width: uint16(width)})
+}

@@ -1,0 +1,86 @@
+package engine
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"berth/container"
+	"berth/network"
+)
+
+// writeFiles writes the container's hosts, hostname and resolv.conf into dir. They are written in
+// place, as older runs may have them mounted.
+func (c *Containers) writeFiles(dir string, r *container.Record, ep *network.Endpoint) error {
+	hosts, err := c.hostsFile(r, ep)
+	if err != nil {
+		return err
+	}
+	conf, from, err := network.HostResolvConf("")
+	if err != nil {
+		return err
+	}
+	if !r.HostConfig.NetworkMode.IsHost() || len(r.HostConfig.DNS) > 0 {
+		var warning string
+		conf, warning = network.Resolv(conf, from, resolvOptions(r))
+		if warning != "" && !r.HostConfig.NetworkMode.IsNone() {
+			c.log.Warn(warning, "container", r.Name)
+		}
+	}
+	for name, text := range map[string]string{"hosts": hosts, "hostname": network.Hostname(r.Config.Hostname), "resolv.conf": conf} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func resolvOptions(r *container.Record) network.ResolvOptions {
+	o := network.ResolvOptions{Search: r.HostConfig.DNSSearch, Options: r.HostConfig.DNSOptions}
+	for _, a := range r.HostConfig.DNS {
+		o.Servers = append(o.Servers, a.String())
+	}
+	return o
+}
+
+// hostsFile prints /etc/hosts; with the host's network it begins as the host's own.
+func (c *Containers) hostsFile(r *container.Record, ep *network.Endpoint) (string, error) {
+	gateway := loopbackAddress()
+	var own, extra []network.HostEntry
+	if ep != nil {
+		gateway = ep.Gateway
+		names := []string{r.Config.Hostname}
+		if d := r.Config.Domainname; d != "" {
+			names = []string{r.Config.Hostname + "." + d, r.Config.Hostname}
+		}
+		own = append(own, network.HostEntry{Address: ep.Address.Addr(), Names: names})
+	} else if subnet := c.bridgeAddress(); subnet.IsValid() {
+		gateway = subnet
+	}
+	for _, s := range r.HostConfig.ExtraHosts {
+		e, err := parseExtraHost(s, gateway)
+		if err != nil {
+			return "", err
+		}
+		extra = append(extra, e)
+	}
+	if r.HostConfig.NetworkMode.IsHost() {
+		text, err := os.ReadFile("/etc/hosts")
+		if err != nil && !os.IsNotExist(err) {
+			return "", err
+		}
+		for _, e := range extra {
+			text = append(text, (e.Address.String() + "\t" + e.Names[0] + "\n")...)
+		}
+		return string(text), nil
+	}
+	return network.Hosts(own, extra), nil
+}
+
+// bridgeAddress is the host's on the default bridge; not valid without one.
+func (c *Containers) bridgeAddress() netip.Addr {
+	if c.bridge.Name() == "" {
+		return netip.Addr{}
+	}
+	return c.bridge.Subnet().Addr()
+}

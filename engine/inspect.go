@@ -1,0 +1,140 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"net"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"berth/container"
+	"berth/network"
+
+	api "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
+	wire "github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/storage"
+)
+
+// Inspect describes it in full; size computes SizeRw and SizeRootFs, which reads the disk.
+func (c *Containers) Inspect(_ context.Context, ref string, size bool) (api.InspectResponse, error) {
+	i, err := c.index.Get(ref)
+	if err != nil {
+		return api.InspectResponse{}, err
+	}
+	r := i.record()
+	files := c.store.Dir(r.ID)
+	if m := r.HostConfig.NetworkMode; m.IsContainer() {
+		files = c.store.Dir(m.ConnectedContainer())
+	}
+	i.mu.Lock()
+	execs := slices.Clone(i.execs)
+	i.mu.Unlock()
+	d := api.InspectResponse{
+		ID: r.ID, Created: r.Created.Format(time.RFC3339Nano), Path: r.Path, Args: r.Args, State: stateOf(r.State),
+		Image: r.Image.String(), Name: "/" + r.Name, RestartCount: r.State.RestartCount, Driver: r.Driver, Platform: "linux",
+		LogPath: r.LogPath, ExecIDs: execs, HostConfig: r.HostConfig, Config: r.Config, Mounts: mountPoints(c, r),
+		GraphDriver: c.graphDriver(r), NetworkSettings: c.networkSettings(r),
+	}
+	if !r.State.StartedAt.IsZero() {
+		d.ResolvConfPath, d.HostnamePath, d.HostsPath = filepath.Join(files, "resolv.conf"), filepath.Join(files, "hostname"), filepath.Join(files, "hosts")
+	}
+	if img, err := c.images.store.Get(r.Image.String()); err == nil {
+		d.ImageManifestDescriptor = &img.Manifest
+	}
+	if size {
+		rw, all := c.sizes(r)
+		d.SizeRw, d.SizeRootFs = &rw, &all
+	}
+	return d, nil
+}
+
+// stateOf derives Docker's booleans from the one enum.
+func stateOf(s container.State) *api.State {
+	return &api.State{
+		Status: api.ContainerState(s.Status), Running: s.Status.Alive() || s.Status == container.Restarting,
+		Paused: s.Status == container.Paused, Restarting: s.Status == container.Restarting, Dead: s.Status == container.Dead,
+		OOMKilled: s.OOMKilled, Pid: s.Pid, ExitCode: s.ExitCode, Error: s.Error,
+		StartedAt: s.StartedAt.Format(time.RFC3339Nano), FinishedAt: s.FinishedAt.Format(time.RFC3339Nano),
+	}
+}
+
+// graphDriver names the directories of the container's root, which tools read.
+func (c *Containers) graphDriver(r *container.Record) *storage.DriverData {
+	d := &storage.DriverData{Name: r.Driver, Data: map[string]string{"ID": r.ID}}
+	root, err := c.layers.Open(r.ID)
+	if err != nil {
+		return d // being removed
+	}
+	lower := ""
+	for k, dir := range root.Lower {
+		if k > 0 {
+			lower += ":"
+		}
+		lower += dir
+	}
+	d.Data["LowerDir"], d.Data["UpperDir"], d.Data["WorkDir"], d.Data["MergedDir"] = lower, root.Upper, root.Work, root.Merged
+	return d
+}
+
+// mountPoints describes volumes, binds and tmpfs.
+func mountPoints(c *Containers, r *container.Record) []api.MountPoint {
+	points := []api.MountPoint{}
+	for _, m := range r.Mounts {
+		p := api.MountPoint{Type: m.Type, Source: m.Source, Destination: m.Destination, Mode: m.Mode, RW: !m.ReadOnly, Propagation: m.Propagation}
+		if m.Type == mount.TypeVolume {
+			p.Name, p.Driver, p.Propagation = m.Name, "local", ""
+			p.Source = c.volumes.Path(m.Name)
+		}
+		points = append(points, p)
+	}
+	return points
+}
+
+// networkSettings describes where the container is connected, or would be.
+func (c *Containers) networkSettings(r *container.Record) *api.NetworkSettings {
+	ep := endpointOf(r)
+	s := &api.NetworkSettings{Ports: portMap(r.Config, ep), Networks: map[string]*wire.EndpointSettings{}}
+	if ep != nil && r.State.Pid != 0 {
+		s.SandboxID, s.SandboxKey = ep.ID, fmt.Sprintf("/proc/%d/ns/net", r.State.Pid)
+	}
+	if name := r.HostConfig.NetworkMode; !name.IsContainer() {
+		s.Networks[string(name)] = c.endpointSettings(string(name), ep)
+	}
+	return s
+}
+
+func (c *Containers) endpointSettings(name string, ep *network.Endpoint) *wire.EndpointSettings {
+	e := &wire.EndpointSettings{NetworkID: c.networkID(name)}
+	if ep == nil {
+		return e
+	}
+	e.EndpointID, e.Gateway, e.IPAddress, e.IPPrefixLen = ep.ID, ep.Gateway, ep.Address.Addr(), ep.Address.Bits()
+	if mac, err := net.ParseMAC(ep.MAC); err == nil {
+		e.MacAddress = wire.HardwareAddr(mac)
+	}
+	return e
+}
+
+// sizes counts what the container wrote, and that with its image, in bytes.
+func (c *Containers) sizes(r *container.Record) (rw, all int64) {
+	root, err := c.layers.Open(r.ID)
+	if err != nil {
+		return 0, 0
+	}
+	filepath.WalkDir(root.Upper, func(_ string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return nil // it changes under our eyes
+		}
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
+			rw += info.Size()
+		}
+		return nil
+	})
+	if img, err := c.images.store.Get(r.Image.String()); err == nil {
+		all = img.Unpacked
+	}
+	return rw, all + rw
+}

@@ -1,0 +1,292 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"berth/container"
+	"berth/fault"
+
+	"github.com/docker/go-units"
+	api "github.com/moby/moby/api/types/container"
+	wire "github.com/moby/moby/api/types/network"
+)
+
+// List describes those that fit, newest first. It reads snapshots and waits for nothing, unless sizes are wanted.
+func (c *Containers) List(_ context.Context, r ListRequest) ([]api.Summary, error) {
+	s, err := c.selection(r)
+	if err != nil {
+		return nil, err
+	}
+	records := make([]*container.Record, 0, 16)
+	for _, i := range c.index.All() {
+		if rec := i.record(); s.fits(rec) {
+			records = append(records, rec)
+		}
+	}
+	slices.SortFunc(records, func(a, b *container.Record) int { return b.Created.Compare(a.Created) })
+	if r.Limit > 0 && len(records) > r.Limit {
+		records = records[:r.Limit]
+	}
+	all := make([]api.Summary, 0, len(records))
+	now := time.Now()
+	names := c.images.names()
+	for _, rec := range records {
+		sum := c.summary(rec, now, names)
+		if r.Size {
+			sum.SizeRw, sum.SizeRootFs = c.sizes(rec)
+		}
+		all = append(all, sum)
+	}
+	return all, nil
+}
+
+func (c *Containers) summary(r *container.Record, now time.Time, names map[string]string) api.Summary {
+	ep := endpointOf(r)
+	s := api.Summary{
+		ID: r.ID, Names: []string{"/" + r.Name}, Image: r.ImageName, ImageID: r.Image.String(), Command: commandLine(r), Created: r.Created.Unix(),
+		Ports: portSummary(r.Config, ep), Labels: r.Config.Labels, State: api.ContainerState(r.State.Status), Status: statusText(r.State, now),
+		NetworkSettings: &api.NetworkSettingsSummary{Networks: map[string]*wire.EndpointSettings{}}, Mounts: mountPoints(c, r),
+		Health: &api.HealthSummary{Status: api.NoHealthcheck},
+	}
+	if s.Labels == nil {
+		s.Labels = map[string]string{}
+	}
+	// A name that means another image by now would mislead.
+	if id, known := names[r.ImageName]; known && id != r.Image.String() {
+		s.Image = r.Image.String()
+	}
+	s.HostConfig.NetworkMode = string(r.HostConfig.NetworkMode)
+	s.HostConfig.Annotations = r.HostConfig.Annotations
+	if m := r.HostConfig.NetworkMode; !m.IsContainer() {
+		s.NetworkSettings.Networks[string(m)] = c.endpointSettings(string(m), ep)
+	}
+	return s
+}
+
+// commandLine prints path and arguments; those with spaces in quotes.
+func commandLine(r *container.Record) string {
+	words := make([]string, 0, 1+len(r.Args))
+	words = append(words, r.Path)
+	for _, a := range r.Args {
+		if strings.Contains(a, " ") {
+			a = "'" + a + "'"
+		}
+		words = append(words, a)
+	}
+	return strings.Join(words, " ")
+}
+
+// statusText is the phrase of ps, such as "Up 5 minutes" or "Exited (0) 2 hours ago".
+func statusText(s container.State, now time.Time) string {
+	since := func(t time.Time) string { return units.HumanDuration(now.Sub(t)) }
+	switch s.Status {
+	case container.Running:
+		return "Up " + since(s.StartedAt)
+	case container.Paused:
+		return "Up " + since(s.StartedAt) + " (Paused)"
+	case container.Restarting:
+		return fmt.Sprintf("Restarting (%d) %s ago", s.ExitCode, since(s.FinishedAt))
+	case container.Exited:
+		return fmt.Sprintf("Exited (%d) %s ago", s.ExitCode, since(s.FinishedAt))
+	case container.Removing:
+		return "Removal In Progress"
+	case container.Dead:
+		return "Dead"
+	}
+	return "Created"
+}
+
+// selection is ps's filters, ready to be asked.
+type selection struct {
+	tests []func(*container.Record) bool
+}
+
+func (s *selection) fits(r *container.Record) bool {
+	for _, t := range s.tests {
+		if !t(r) {
+			return false
+		}
+	}
+	return true
+}
+
+// any adds a test that one of the values must pass.
+func (s *selection) any(values []string, test func(r *container.Record, value string) bool) {
+	s.tests = append(s.tests, func(r *container.Record) bool {
+		return slices.ContainsFunc(values, func(v string) bool { return test(r, v) })
+	})
+}
+
+// selection reads the filters. fault.Invalid for what ps does not know.
+func (c *Containers) selection(r ListRequest) (*selection, error) {
+	s := &selection{}
+	all := r.All || r.Limit > 0
+	for key, values := range r.Filters {
+		if len(values) == 0 {
+			continue
+		}
+		var err error
+		switch key {
+		case "status", "exited", "before", "since", "health":
+			all = all || key != "health"
+			err = c.selectState(s, key, values)
+		case "publish", "expose", "network", "volume":
+			err = c.selectPlace(s, key, values)
+		default:
+			err = c.selectName(s, key, values)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if !all {
+		s.tests = append(s.tests, func(r *container.Record) bool {
+			return r.State.Status.Alive() || r.State.Status == container.Restarting
+		})
+	}
+	return s, nil
+}
+
+func (c *Containers) selectState(s *selection, key string, values []string) error {
+	switch key {
+	case "status":
+		for _, v := range values {
+			if err := api.ValidateContainerState(api.ContainerState(v)); err != nil {
+				return invalid("invalid filter 'status=%s'", v)
+			}
+		}
+		s.any(values, func(r *container.Record, v string) bool { return string(r.State.Status) == v })
+	case "exited":
+		for _, v := range values {
+			if _, err := strconv.Atoi(v); err != nil {
+				return invalid("invalid filter 'exited=%s'", v)
+			}
+		}
+		s.any(values, func(r *container.Record, v string) bool {
+			return strconv.Itoa(r.State.ExitCode) == v && r.State.Status == container.Exited
+		})
+	case "health":
+		for _, v := range values {
+			if err := api.ValidateHealthStatus(api.HealthStatus(v)); err != nil {
+				return invalid("invalid filter 'health=%s'", v)
+			}
+		}
+		s.any(values, func(_ *container.Record, v string) bool { return v == string(api.NoHealthcheck) })
+	default: // before, since
+		for _, ref := range values {
+			i, err := c.index.Get(ref)
+			if err != nil {
+				return fault.Wrap(fault.Invalid, err)
+			}
+			bound := i.record().Created
+			s.tests = append(s.tests, func(r *container.Record) bool {
+				if key == "before" {
+					return r.Created.Before(bound)
+				}
+				return r.Created.After(bound)
+			})
+		}
+	}
+	return nil
+}
+
+func (c *Containers) selectName(s *selection, key string, values []string) error {
+	switch key {
+	case "id":
+		s.any(values, func(r *container.Record, v string) bool { return strings.HasPrefix(r.ID, v) })
+	case "name":
+		patterns := make([]*regexp.Regexp, len(values))
+		for k, v := range values {
+			p, err := regexp.Compile(v)
+			if err != nil {
+				return invalid("invalid filter 'name=%s'", v)
+			}
+			patterns[k] = p
+		}
+		s.tests = append(s.tests, func(r *container.Record) bool {
+			return slices.ContainsFunc(patterns, func(p *regexp.Regexp) bool { return p.MatchString(r.Name) || p.MatchString("/"+r.Name) })
+		})
+	case "label", "annotation":
+		s.tests = append(s.tests, func(r *container.Record) bool {
+			have := r.Config.Labels
+			if key == "annotation" {
+				have = r.HostConfig.Annotations
+			}
+			return !slices.ContainsFunc(values, func(v string) bool { return !labelMatches(have, v) })
+		})
+	case "ancestor":
+		ids := map[string]bool{}
+		for _, v := range values {
+			if id, err := c.images.id(v); err == nil {
+				ids[id] = true
+			}
+		}
+		s.tests = append(s.tests, func(r *container.Record) bool { return ids[r.Image.String()] })
+	case "isolation", "is-task": // of other systems
+		s.any(values, func(_ *container.Record, v string) bool { return v == "default" || v == "" || v == "false" })
+	default:
+		return invalid("invalid filter '%s'", key)
+	}
+	return nil
+}
+
+func (c *Containers) selectPlace(s *selection, key string, values []string) error {
+	switch key {
+	case "network":
+		s.any(values, func(r *container.Record, v string) bool {
+			name := string(r.HostConfig.NetworkMode)
+			return name == v || v != "" && strings.HasPrefix(c.networkID(name), v)
+		})
+	case "volume":
+		s.any(values, func(r *container.Record, v string) bool {
+			return slices.ContainsFunc(r.Mounts, func(m container.Mount) bool {
+				return m.Name == v || m.Source == v || m.Destination == path.Clean(v)
+			})
+		})
+	default: // publish, expose
+		ranges := make([]wire.PortRange, len(values))
+		for k, v := range values {
+			p, err := wire.ParsePortRange(v)
+			if err != nil {
+				return invalid("invalid filter '%s=%s': %w", key, v, err)
+			}
+			ranges[k] = p
+		}
+		s.tests = append(s.tests, func(r *container.Record) bool { return hasPort(r, key == "publish", ranges) })
+	}
+	return nil
+}
+
+// hasPort tells whether a container exposes, or publishes on a host's port, one of the ranges.
+func hasPort(r *container.Record, published bool, ranges []wire.PortRange) bool {
+	inRange := func(port uint16, proto wire.IPProtocol) bool {
+		return slices.ContainsFunc(ranges, func(w wire.PortRange) bool {
+			return port >= w.Start() && port <= w.End() && proto == w.Proto()
+		})
+	}
+	if !published {
+		for p := range r.Config.ExposedPorts {
+			if inRange(p.Num(), p.Proto()) {
+				return true
+			}
+		}
+		return false
+	}
+	ep := endpointOf(r)
+	if ep == nil {
+		return false
+	}
+	for _, p := range ep.Ports {
+		if inRange(p.Port, wire.IPProtocol(p.Proto)) || inRange(p.HostPort, wire.IPProtocol(p.Proto)) {
+			return true
+		}
+	}
+	return false
+}

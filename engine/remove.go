@@ -1,0 +1,125 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"berth/container"
+	"berth/fault"
+
+	"github.com/moby/moby/api/types/events"
+)
+
+// killPatience is how long the end of a killed container is waited for; only a process stuck in the kernel takes longer.
+const killPatience = 10 * time.Second
+
+// Remove deletes it. fault.Conflict: it runs and o.Force is not set.
+func (c *Containers) Remove(ctx context.Context, ref string, o RemoveOptions) error {
+	i, err := c.index.Get(ref)
+	if err != nil {
+		return err
+	}
+	for {
+		i.op.Lock()
+		r := i.record()
+		status := r.State.Status
+		if !status.Alive() || !o.Force {
+			defer i.op.Unlock()
+			break
+		}
+		i.op.Unlock()
+		if err := c.kill(ctx, i, sigKill); err != nil && !errors.Is(err, fault.Conflict) {
+			return err
+		}
+	}
+	r := i.record()
+	switch s := r.State.Status; {
+	case s.Alive() || s == container.Restarting:
+		advice := "stop the container before removing or force remove"
+		if s == container.Paused {
+			advice = "unpause and then stop the container before removing or force remove"
+		}
+		return fault.New(fault.Conflict, "cannot remove container %q: container is %s: %s", "/"+r.Name, s, advice)
+	case s == container.Removing:
+		if o.Force {
+			return nil // it went by itself at its end
+		}
+		return fault.New(fault.Conflict, "removal of container %s is already in progress", r.Name)
+	}
+	i.dropPending()
+	return c.erase(i, o.Volumes)
+}
+
+// erase takes a container that does not run out of sight at once, and deletes what it had in the
+// background. The caller holds op.
+func (c *Containers) erase(i *instance, volumes bool) error {
+	r := i.record().Clone()
+	status, err := container.Next(r.State.Status, container.Remove)
+	if err != nil {
+		return err
+	}
+	r.State.Status = status
+	var gone []string
+	if volumes {
+		for _, m := range r.Mounts {
+			if m.Anonymous {
+				gone = append(gone, m.Name)
+			}
+		}
+	}
+	if len(gone) > 0 {
+		// A crash from here on must not leave volumes without an owner.
+		r.State.RemoveVolumes = true
+		if err := c.store.SaveState(r); err != nil {
+			return err
+		}
+	}
+	i.snap.Store(r)
+	for _, name := range gone {
+		if c.volumeShared(name, i) {
+			continue
+		}
+		err := c.volumes.Remove(name)
+		switch {
+		case err == nil:
+			c.events.publish(events.VolumeEventType, events.ActionDestroy, name, map[string]string{"driver": "local"})
+		case !errors.Is(err, fault.NotFound):
+			return c.eraseFailed(i, r, err)
+		}
+	}
+	if err := c.store.Forget(i.id); err != nil { // from here on it is gone for good
+		return c.eraseFailed(i, r, err)
+	}
+	c.index.Remove(i.id, r.Name)
+	c.announce(r, events.ActionDestroy)
+	i.tell(true)
+	c.jobs.add(func() {
+		c.logged("remove root", c.layers.Delete(i.id))
+		c.logged("remove directory", c.store.Delete(i.id))
+	})
+	return nil
+}
+
+// eraseFailed records that a removal must be tried again.
+func (c *Containers) eraseFailed(i *instance, r *container.Record, cause error) error {
+	r = r.Clone()
+	r.State.Status, _ = container.Next(r.State.Status, container.RemoveFailed)
+	r.State.Error = cause.Error()
+	return errors.Join(cause, c.saveState(i, r))
+}
+
+// volumeShared tells whether another container has the volume too, by --volumes-from.
+func (c *Containers) volumeShared(name string, except *instance) bool {
+	for _, other := range c.index.All() {
+		if other == except {
+			continue
+		}
+		for _, m := range other.record().Mounts {
+			if m.Name == name {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,281 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"berth/container"
+	"berth/fault"
+	"berth/network"
+	"berth/oci"
+	"berth/oci/shim"
+
+	"github.com/moby/moby/api/types/events"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// startPrefix are the words that tools look for before the cause of a failed start.
+const startPrefix = "failed to create task for container: failed to create shim task: OCI runtime create failed: "
+
+// startFailedCode is the exit code of a start that failed before the program was looked for.
+const startFailedCode = 128
+
+// Start runs it. fault.NotModified: it runs already.
+func (c *Containers) Start(ctx context.Context, ref string) error {
+	i, err := c.index.Get(ref)
+	if err != nil {
+		return err
+	}
+	i.op.Lock()
+	defer i.op.Unlock()
+	return c.start(context.WithoutCancel(ctx), i)
+}
+
+// start begins a run. The caller holds op.
+func (c *Containers) start(ctx context.Context, i *instance) error {
+	r := i.record()
+	switch s := r.State.Status; {
+	case s == container.Running:
+		return fault.New(fault.NotModified, "container %s is running already", r.Name)
+	case s == container.Paused:
+		return fault.New(fault.Conflict, "cannot start a paused container, try unpause instead")
+	case s == container.Removing || s == container.Dead:
+		return fault.New(fault.Conflict, "container is marked for removal and cannot be started")
+	}
+	if err := i.awaitSettled(ctx); err != nil {
+		return err
+	}
+	next := r.Clone()
+	status, err := container.Next(r.State.Status, container.Start)
+	if err != nil {
+		return err
+	}
+	next.State = container.State{Status: status, StartedAt: time.Now().UTC(), FinishedAt: r.State.FinishedAt, RestartCount: r.State.RestartCount}
+	var u undo
+	sh, ep, err := c.launch(ctx, i, next, &u)
+	if err != nil {
+		u.run()
+		return c.startFailed(i, r, err)
+	}
+	next.State.Pid, next.State.StartedAt = sh.Pid(), sh.StartedAt()
+	live := &run{shim: sh, endpoint: ep, ended: make(chan struct{})}
+	i.mu.Lock()
+	i.run, i.settled, i.warnings = live, make(chan struct{}), sh.Warnings()
+	i.mu.Unlock()
+	i.snap.Store(next)
+	c.announceNetwork(next, events.ActionConnect, ep)
+	c.announce(next, events.ActionStart)
+	c.watchers.Add(1)
+	go c.watch(i, live)
+	return nil
+}
+
+// launch brings the network up while the bundle is made, and starts the supervisor while the run state is
+// written. When that dies between, the new engine ends a container that nobody was told of.
+func (c *Containers) launch(ctx context.Context, i *instance, next *container.Record, u *undo) (*shim.Shim, *network.Endpoint, error) {
+	ep, err := c.reserve(next, u)
+	if err != nil {
+		return nil, nil, err
+	}
+	type attached struct {
+		netns *os.File
+		err   error
+	}
+	network := make(chan attached, 1)
+	go func() {
+		netns, err := c.openNetwork(ctx, next, ep)
+		network <- attached{netns, err}
+	}()
+	request, err := c.request(next, ep)
+	net := <-network
+	if net.netns != nil {
+		defer net.netns.Close()
+	}
+	if err := errors.Join(net.err, err); err != nil {
+		return nil, nil, err
+	}
+	request.NetNS = net.netns
+	if err := setEndpoint(next, ep); err != nil {
+		return nil, nil, err
+	}
+	saved := make(chan error, 1)
+	go func() { saved <- c.store.SaveState(next) }()
+	i.mu.Lock()
+	request.Attach, i.pending = i.pending, nil
+	i.mu.Unlock()
+	sh, err := c.shims.Start(ctx, request)
+	if err := errors.Join(err, <-saved); err != nil {
+		if sh != nil { // it runs, but that can't be recorded
+			err = errors.Join(err, sh.Signal(ctx, sigKill), sh.Close())
+		}
+		return nil, nil, err
+	}
+	return sh, ep, nil
+}
+
+// reserve decides the container's address and ports; nil without a network of its own.
+func (c *Containers) reserve(r *container.Record, u *undo) (*network.Endpoint, error) {
+	if !onBridge(r.HostConfig, r.Config) {
+		return nil, nil
+	}
+	ports, err := portRequests(r.Config, r.HostConfig)
+	if err != nil {
+		return nil, err
+	}
+	ep, err := c.bridge.Reserve(r.ID, ports)
+	if err != nil {
+		return nil, fmt.Errorf("failed to set up container networking: %w", err)
+	}
+	u.push(func() { c.logged("release network", c.bridge.Release(ep)) })
+	return ep, nil
+}
+
+// openNetwork opens the network namespace to run in; nil for the host's.
+func (c *Containers) openNetwork(ctx context.Context, r *container.Record, ep *network.Endpoint) (*os.File, error) {
+	mode := r.HostConfig.NetworkMode
+	switch {
+	case ep != nil:
+		netns, err := c.bridge.Attach(ctx, ep)
+		if err != nil {
+			return nil, fmt.Errorf("failed to set up container networking: %w", err)
+		}
+		return netns, nil
+	case mode.IsHost():
+		return nil, nil
+	case mode.IsContainer():
+		pid, err := c.pidOf(mode.ConnectedContainer(), "network")
+		if err != nil {
+			return nil, err
+		}
+		return os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+	default:
+		return c.bridge.Loopback()
+	}
+}
+
+// pidOf is the first process of another container that must run.
+func (c *Containers) pidOf(ref, what string) (int, error) {
+	other, err := c.index.Get(ref)
+	if err != nil {
+		return 0, err
+	}
+	live, err := other.current()
+	if err != nil {
+		return 0, fault.New(fault.Conflict, "cannot join %s namespace of a non running container: container %s", what, other.record().Name)
+	}
+	return live.shim.Pid(), nil
+}
+
+// request makes all that a supervisor needs but the network namespace and the attachments.
+func (c *Containers) request(r *container.Record, ep *network.Endpoint) (shim.Request, error) {
+	b, err := c.bundle(r, ep)
+	if err != nil {
+		return shim.Request{}, err
+	}
+	size, files, err := logLimits(r.HostConfig.LogConfig)
+	if err != nil {
+		return shim.Request{}, err
+	}
+	l := shim.Log{Driver: shim.LogJSONFile, Path: r.LogPath, MaxSize: size, MaxFiles: files}
+	if r.LogPath == "" {
+		l = shim.Log{Driver: shim.LogNone}
+	}
+	console := r.HostConfig.ConsoleSize
+	return shim.Request{
+		Bundle: *b, Terminal: r.Config.Tty, OpenStdin: r.Config.OpenStdin, StdinOnce: r.Config.StdinOnce,
+		Size: shim.ConsoleSize{Height: uint16(console[0]), Width: uint16(console[1])}, Log: l,
+	}, nil
+}
+
+// bundle looks up the facts and makes the bundle.
+func (c *Containers) bundle(r *container.Record, ep *network.Endpoint) (b *oci.Bundle, err error) {
+	f := &facts{Record: r, CgroupParent: c.cgroupParent, Files: c.store.Dir(r.ID), Seccomp: c.seccomp, Join: map[specs.LinuxNamespaceType]string{}}
+	if mode := r.HostConfig.NetworkMode; mode.IsContainer() {
+		f.Files = c.store.Dir(mode.ConnectedContainer())
+	} else if err := c.writeFiles(f.Files, r, ep); err != nil {
+		return nil, err
+	}
+	if r.HostConfig.PidMode.IsContainer() {
+		pid, err := c.pidOf(r.HostConfig.PidMode.Container(), "PID")
+		if err != nil {
+			return nil, err
+		}
+		f.Join[specs.PIDNamespace] = fmt.Sprintf("/proc/%d/ns/pid", pid)
+	}
+	if f.Root, err = c.layers.Open(r.ID); err != nil {
+		return nil, err
+	}
+	if f.Mounts, err = c.findMounts(r); err != nil {
+		return nil, err
+	}
+	if f.Devices, err = findDevices(r); err != nil {
+		return nil, err
+	}
+	if f.BlockDevices, err = findBlockDevices(r); err != nil {
+		return nil, err
+	}
+	if r.HostConfig.Privileged {
+		f.HostDevices = hostDevices()
+	}
+	return newBundle(f)
+}
+
+// startFailed records why a start failed, and returns it in the field's words.
+func (c *Containers) startFailed(i *instance, before *container.Record, cause error) error {
+	code, kind := startFailedCode, fault.Of(cause)
+	err := cause
+	if se := (*oci.StartError)(nil); errors.As(cause, &se) {
+		code, kind = se.Code, fault.Invalid
+		err = fmt.Errorf("%s%w", startPrefix, cause)
+	} else if kind == "" {
+		err = fmt.Errorf("%s%w", startPrefix, cause)
+	}
+	r := before.Clone()
+	status, nextErr := container.Next(before.State.Status, container.Fail)
+	r.State.Status, r.State.Error, r.State.ExitCode, r.State.FinishedAt = status, err.Error(), code, time.Now().UTC()
+	r.State.Pid = 0
+	i.dropPending()
+	if saveErr := errors.Join(nextErr, setEndpoint(r, nil), c.saveState(i, r)); saveErr != nil {
+		c.logged("record a failed start", saveErr)
+	}
+	c.logged("forget run state", c.shims.Forget(i.id))
+	if r.HostConfig.AutoRemove {
+		c.logged("remove after a failed start", c.erase(i, true))
+	} else {
+		i.tell(false)
+	}
+	if kind != "" {
+		return fault.Wrap(kind, err)
+	}
+	return err
+}
+
+// dropPending hangs up on clients that attached before a start that won't come.
+func (i *instance) dropPending() {
+	i.mu.Lock()
+	pending := i.pending
+	i.pending = nil
+	i.mu.Unlock()
+	for _, a := range pending {
+		a.Conn.Close()
+	}
+}
+
+// awaitSettled waits until what the last run left is cleared away.
+func (i *instance) awaitSettled(ctx context.Context) error {
+	i.mu.Lock()
+	settled := i.settled
+	i.mu.Unlock()
+	if settled == nil {
+		return nil
+	}
+	select {
+	case <-settled:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

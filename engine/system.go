@@ -1,0 +1,191 @@
+package engine
+
+import (
+	"bufio"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"berth/container"
+	"berth/fault"
+	"berth/internal/record"
+	"berth/union"
+
+	"github.com/moby/moby/api/types/registry"
+	"github.com/moby/moby/api/types/swarm"
+	"github.com/moby/moby/api/types/system"
+)
+
+// System describes the engine and its machine.
+type System struct {
+	config     Config
+	id         string
+	layers     union.Driver
+	containers *Containers
+	images     *Images
+	events     *Events
+}
+
+// engineID is kept with the data, so that it means this collection of images and containers.
+func engineID(dir string) (string, error) {
+	path := filepath.Join(dir, "engine-id.json")
+	var id string
+	err := record.Load(path, &id)
+	if err == nil || !errors.Is(err, fault.NotFound) {
+		return id, err
+	}
+	var b [16]byte
+	rand.Read(b[:])
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80 // a random UUID (RFC 9562)
+	h := hex.EncodeToString(b[:])
+	id = h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+	return id, record.Save(path, id)
+}
+
+// Version is the engine's version; the API versions are the daemon's to fill in.
+func (s *System) Version() system.VersionResponse {
+	kernel := kernelVersion()
+	return system.VersionResponse{
+		Platform: system.PlatformInfo{Name: "Berth"}, Version: s.config.Version, Os: runtime.GOOS, Arch: runtime.GOARCH,
+		GitCommit: s.config.GitCommit, GoVersion: runtime.Version(), KernelVersion: kernel, BuildTime: s.config.BuildTime,
+		Components: []system.ComponentVersion{{
+			Name: "Engine", Version: s.config.Version,
+			Details: map[string]string{
+				"Arch": runtime.GOARCH, "BuildTime": s.config.BuildTime, "Experimental": "false", "GitCommit": s.config.GitCommit,
+				"GoVersion": runtime.Version(), "KernelVersion": kernel, "Os": runtime.GOOS,
+			},
+		}},
+	}
+}
+
+// Info is the engine's whole self-description.
+func (s *System) Info() (system.Info, error) {
+	images, err := s.images.store.List()
+	if err != nil {
+		return system.Info{}, err
+	}
+	hostname, err := os.Hostname()
+	if err != nil {
+		return system.Info{}, err
+	}
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return system.Info{}, err
+	}
+	distribution := osRelease()
+	version := cgroupVersion()
+	d := system.Info{
+		ID: s.id, Images: len(images), Driver: s.layers.Name(), DockerRootDir: s.config.DataRoot,
+		DriverStatus: append(s.layers.Status(), [2]string{"driver-type", "io.containerd.snapshotter.v1"}),
+		Plugins:      system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Log: []string{"json-file", "none"}},
+		MemoryLimit:  true, SwapLimit: true, CPUCfsPeriod: true, CPUCfsQuota: true, CPUShares: true, CPUSet: true, PidsLimit: true, OomKillDisable: version == "1",
+		IPv4Forwarding: true, Debug: s.config.Debug, NFd: len(fds), NGoroutines: runtime.NumGoroutine(), SystemTime: time.Now().Format(time.RFC3339Nano),
+		LoggingDriver: "json-file", CgroupDriver: "cgroupfs", CgroupVersion: version, NEventsListener: s.events.listeners(),
+		KernelVersion: kernelVersion(), OperatingSystem: distribution["PRETTY_NAME"], OSVersion: distribution["VERSION_ID"], OSType: runtime.GOOS,
+		Architecture: machineName(), IndexServerAddress: "https://index.docker.io/v1/", NCPU: runtime.NumCPU(), MemTotal: totalMemory(),
+		RegistryConfig: &registry.ServiceConfig{
+			IndexConfigs: map[string]*registry.IndexInfo{"docker.io": {Name: "docker.io", Mirrors: []string{}, Secure: true, Official: true}},
+		},
+		HTTPProxy: os.Getenv("HTTP_PROXY"), HTTPSProxy: os.Getenv("HTTPS_PROXY"), NoProxy: os.Getenv("NO_PROXY"),
+		Name: hostname, Labels: []string{}, ServerVersion: s.config.Version, LiveRestoreEnabled: true,
+		Runtimes:       map[string]system.RuntimeWithStatus{defaultRuntime: {Runtime: system.Runtime{Path: s.config.OCIPath}}},
+		DefaultRuntime: defaultRuntime, Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive}, InitBinary: "berth-oci",
+		SecurityOptions: []string{"name=seccomp,profile=builtin", "name=cgroupns"},
+		FirewallBackend: &system.FirewallInfo{Driver: "nftables"}, CDISpecDirs: []string{}, Warnings: []string{},
+	}
+	s.count(&d)
+	return d, nil
+}
+
+func (s *System) count(d *system.Info) {
+	for _, i := range s.containers.index.All() {
+		d.Containers++
+		switch i.record().State.Status {
+		case container.Running:
+			d.ContainersRunning++
+		case container.Paused:
+			d.ContainersPaused++
+		default:
+			d.ContainersStopped++
+		}
+	}
+}
+
+// firstLine is a file's, or "" when it can't be read.
+func firstLine(path string) string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	return line
+}
+
+func kernelVersion() string { return firstLine("/proc/sys/kernel/osrelease") }
+
+// machineName is the architecture as uname(1) calls it.
+func machineName() string {
+	if name := firstLine("/proc/sys/kernel/arch"); name != "" { // since Linux 6.1
+		return name
+	}
+	switch runtime.GOARCH {
+	case "amd64":
+		return "x86_64"
+	case "arm64":
+		return "aarch64"
+	}
+	return runtime.GOARCH
+}
+
+// cgroupVersion is "2" where the unified hierarchy is the only one.
+func cgroupVersion() string {
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
+		return "2"
+	}
+	return "1"
+}
+
+// osRelease reads os-release(5).
+func osRelease() map[string]string {
+	values := map[string]string{}
+	for _, path := range []string{"/etc/os-release", "/usr/lib/os-release"} {
+		f, err := os.Open(path)
+		if err != nil {
+			continue
+		}
+		for lines := bufio.NewScanner(f); lines.Scan(); {
+			if key, value, ok := strings.Cut(lines.Text(), "="); ok {
+				values[key] = strings.Trim(value, `"'`)
+			}
+		}
+		f.Close()
+		break
+	}
+	if values["PRETTY_NAME"] == "" {
+		values["PRETTY_NAME"] = "Linux"
+	}
+	return values
+}
+
+// totalMemory is the machine's in bytes (proc_meminfo(5)).
+func totalMemory() int64 {
+	fields := strings.Fields(firstLine("/proc/meminfo"))
+	if len(fields) < 2 {
+		return 0
+	}
+	kib, err := strconv.ParseInt(fields[1], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return kib << 10
+}
+
+// String names the engine in logs.
+func (s *System) String() string { return fmt.Sprintf("engine %s at %s", s.id, s.config.DataRoot) }

@@ -1,0 +1,277 @@
+package engine
+
+import (
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"berth/fault"
+
+	"github.com/docker/go-units"
+	api "github.com/moby/moby/api/types/container"
+)
+
+// machine is what validation must know of the host.
+type machine struct {
+	cpus     int
+	hostname string
+}
+
+// completeHost fills in the defaults that inspect shows, and refuses what can't work. The warnings are for the user.
+func completeHost(given *api.HostConfig, c *api.Config, m machine) (h *api.HostConfig, warnings []string, err error) {
+	h = &api.HostConfig{}
+	if given != nil {
+		*h = *given
+	}
+	if h.NetworkMode == "" || h.NetworkMode.IsDefault() {
+		h.NetworkMode = bridgeNetwork
+	}
+	if h.IpcMode == "" {
+		h.IpcMode = api.IPCModePrivate
+	}
+	if h.CgroupnsMode == "" {
+		h.CgroupnsMode = api.CgroupnsModePrivate
+		if h.Privileged {
+			h.CgroupnsMode = api.CgroupnsModeHost
+		}
+	}
+	if h.RestartPolicy.Name == "" {
+		h.RestartPolicy.Name = api.RestartPolicyDisabled
+	}
+	if h.LogConfig.Type == "" {
+		h.LogConfig.Type = "json-file"
+	}
+	if h.LogConfig.Config == nil {
+		h.LogConfig.Config = map[string]string{}
+	}
+	if h.ShmSize == 0 && !h.IpcMode.IsHost() {
+		h.ShmSize = defaultShmSize
+	}
+	if h.Memory > 0 && h.MemorySwap == 0 {
+		h.MemorySwap = 2 * h.Memory
+	}
+	if h.Runtime == "" {
+		h.Runtime = defaultRuntime
+	}
+	if h.MaskedPaths == nil && !h.Privileged {
+		h.MaskedPaths = defaultMaskedPaths()
+	}
+	if h.ReadonlyPaths == nil && !h.Privileged {
+		h.ReadonlyPaths = defaultReadonlyPaths()
+	}
+	for _, check := range []func(*api.HostConfig, *api.Config, machine) error{
+		checkConfig, checkModes, checkMemory, checkCPU, checkSecurity, checkLog, checkPolicy,
+	} {
+		if err := check(h, c, m); err != nil {
+			return nil, nil, err
+		}
+	}
+	if len(h.PortBindings) > 0 && h.NetworkMode.IsHost() {
+		warnings = append(warnings, "Published ports are discarded when using host network mode")
+	}
+	if !h.RestartPolicy.IsNone() {
+		warnings = append(warnings, "the restart policy is recorded; this version does not restart containers yet")
+	}
+	return h, warnings, nil
+}
+
+func invalid(format string, args ...any) error { return fault.New(fault.Invalid, format, args...) }
+
+func checkConfig(h *api.HostConfig, c *api.Config, _ machine) error {
+	if c.WorkingDir != "" && !path.IsAbs(c.WorkingDir) {
+		return invalid("the working directory '%s' is invalid, it needs to be an absolute path", c.WorkingDir)
+	}
+	for _, e := range c.Env {
+		if name, _, _ := strings.Cut(e, "="); name == "" || strings.ContainsRune(e, 0) {
+			return invalid("invalid environment variable: %s", e)
+		}
+	}
+	if c.StopSignal != "" {
+		if _, err := parseSignal(c.StopSignal); err != nil {
+			return err
+		}
+	}
+	if len(c.Hostname) > 64 || strings.ContainsAny(c.Hostname, "\x00/ \n") {
+		return invalid("invalid hostname: %q", c.Hostname)
+	}
+	for _, extra := range h.ExtraHosts {
+		if _, err := parseExtraHost(extra, loopbackAddress()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkModes(h *api.HostConfig, c *api.Config, _ machine) error {
+	switch {
+	case !h.IpcMode.Valid():
+		return invalid("invalid IPC mode: %s", h.IpcMode)
+	case h.IpcMode.IsContainer():
+		return fault.New(fault.Unsupported, "IPC mode %s: sharing another container's IPC namespace is not supported yet; use host or private", h.IpcMode)
+	case !h.PidMode.Valid():
+		return invalid("invalid PID mode: %s", h.PidMode)
+	case !h.UTSMode.Valid():
+		return invalid("invalid UTS mode: %s", h.UTSMode)
+	case !h.UsernsMode.Valid():
+		return invalid("invalid userns mode: %s", h.UsernsMode)
+	case !h.CgroupnsMode.Valid():
+		return invalid("invalid cgroup namespace mode: %s", h.CgroupnsMode)
+	case !h.Isolation.IsValid():
+		return invalid("invalid isolation '%s' on linux", h.Isolation)
+	case h.Cgroup != "":
+		return fault.New(fault.Unsupported, "joining another container's cgroup is not supported")
+	}
+	if h.NetworkMode.IsContainer() {
+		switch {
+		case len(h.PortBindings) > 0 || h.PublishAllPorts:
+			return invalid("conflicting options: port publishing and the container type network mode")
+		case len(h.Links) > 0:
+			return invalid("conflicting options: container type network can't be used with links. This would result in undefined behavior")
+		case len(h.DNS) > 0:
+			return invalid("conflicting options: dns and the network mode")
+		case len(h.ExtraHosts) > 0:
+			return invalid("conflicting options: custom host-to-IP mapping and the network mode")
+		}
+	}
+	if h.NetworkMode.IsUserDefined() {
+		return fault.New(fault.NotFound, "network %s not found", h.NetworkMode)
+	}
+	if len(h.Links) > 0 {
+		return fault.New(fault.Unsupported, "links are not supported: containers on the default bridge reach each other by address")
+	}
+	_, err := portRequests(c, h)
+	return err
+}
+
+func checkMemory(h *api.HostConfig, _ *api.Config, _ machine) error {
+	const least = 6 << 20
+	switch {
+	case h.Memory != 0 && h.Memory < least:
+		return invalid("Minimum memory limit allowed is 6MB")
+	case h.Memory > 0 && h.MemorySwap > 0 && h.MemorySwap < h.Memory:
+		return invalid("Minimum memoryswap limit should be larger than memory limit, see usage")
+	case h.Memory == 0 && h.MemorySwap > 0:
+		return invalid("You should always set the Memory limit when using Memoryswap limit, see usage")
+	case h.MemorySwap < -1:
+		return invalid("invalid memory swap: %d", h.MemorySwap)
+	case h.MemorySwappiness != nil && (*h.MemorySwappiness < -1 || *h.MemorySwappiness > 100):
+		return invalid("Invalid value: %v, valid memory swappiness range is 0-100", *h.MemorySwappiness)
+	case h.MemoryReservation > 0 && h.MemoryReservation < least:
+		return invalid("Minimum memory reservation allowed is 6MB")
+	case h.Memory > 0 && h.MemoryReservation > h.Memory:
+		return invalid("Minimum memory limit can not be less than memory reservation limit, see usage")
+	case h.ShmSize < 0:
+		return invalid("SHM size can not be less than 0")
+	case h.OomScoreAdj < -1000 || h.OomScoreAdj > 1000:
+		return invalid("Invalid value %d, range for oom score adj is [-1000, 1000]", h.OomScoreAdj)
+	}
+	return nil
+}
+
+func checkCPU(h *api.HostConfig, _ *api.Config, m machine) error {
+	switch {
+	case h.NanoCPUs != 0 && h.CPUPeriod != 0:
+		return invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set.")
+	case h.NanoCPUs != 0 && h.CPUQuota != 0:
+		return invalid("Conflicting options: Nano CPUs and CPU Quota cannot both be set.")
+	case h.NanoCPUs < 0 || h.NanoCPUs > int64(m.cpus)*1e9 || h.NanoCPUs > 0 && h.NanoCPUs < 1e7:
+		return invalid("range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available", m.cpus, m.cpus)
+	case h.CPUPeriod != 0 && (h.CPUPeriod < 1000 || h.CPUPeriod > 1_000_000):
+		return invalid("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
+	case h.CPUQuota > 0 && h.CPUQuota < 1000:
+		return invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+	case h.CPUShares < 0:
+		return invalid("CPU shares can not be less than 0: %d", h.CPUShares)
+	case h.BlkioWeight > 0 && (h.BlkioWeight < 10 || h.BlkioWeight > 1000):
+		return invalid("Range of blkio weight is from 10 to 1000")
+	}
+	for _, set := range []string{h.CpusetCpus, h.CpusetMems} {
+		if strings.Trim(set, "0123456789,-") != "" {
+			return invalid("Invalid value %s for cpuset cpus", set)
+		}
+	}
+	return nil
+}
+
+func checkSecurity(h *api.HostConfig, _ *api.Config, _ machine) error {
+	if _, err := capabilities(h.CapAdd, h.CapDrop, h.Privileged); err != nil {
+		return err
+	}
+	if _, err := parseSecurity(h.SecurityOpt); err != nil {
+		return err
+	}
+	for _, r := range h.DeviceCgroupRules {
+		if _, err := parseDeviceRule(r); err != nil {
+			return err
+		}
+	}
+	for _, u := range h.Ulimits {
+		if _, err := (&units.Ulimit{Name: u.Name, Hard: u.Hard, Soft: u.Soft}).GetRlimit(); err != nil {
+			return fault.Wrap(fault.Invalid, err)
+		}
+		if u.Hard >= 0 && u.Soft > u.Hard {
+			return invalid("ulimit soft limit must be less than or equal to hard limit: %d > %d", u.Soft, u.Hard)
+		}
+	}
+	if !slices.Contains(runtimeNames(), h.Runtime) {
+		return invalid("unknown or invalid runtime name: %s", h.Runtime)
+	}
+	return nil
+}
+
+const defaultRuntime = "berth"
+
+// runtimeNames are those that mean our own; runc is what older clients and records say.
+func runtimeNames() []string { return []string{defaultRuntime, "runc", "io.containerd.runc.v2"} }
+
+func checkPolicy(h *api.HostConfig, _ *api.Config, _ machine) error {
+	if err := api.ValidateRestartPolicy(h.RestartPolicy); err != nil {
+		return fault.Wrap(fault.Invalid, err)
+	}
+	if h.AutoRemove && !h.RestartPolicy.IsNone() {
+		return invalid("can't create 'AutoRemove' container with restart policy")
+	}
+	return nil
+}
+
+// Rotation by default: a container can't fill the disk.
+const (
+	defaultLogSize  = 20 << 20
+	defaultLogFiles = 5
+)
+
+func checkLog(h *api.HostConfig, _ *api.Config, _ machine) error {
+	_, _, err := logLimits(h.LogConfig)
+	return err
+}
+
+// logLimits reads a log's size in bytes and its number of files.
+func logLimits(l api.LogConfig) (size int64, files int, err error) {
+	size, files = defaultLogSize, defaultLogFiles
+	switch l.Type {
+	case "json-file", "local":
+	case "none":
+		return 0, 0, nil
+	default:
+		return 0, 0, invalid("logger: no log driver named '%s' is registered", l.Type)
+	}
+	for k, v := range l.Config {
+		switch k {
+		case "max-size":
+			if v == "-1" {
+				size = 0
+			} else if size, err = units.FromHumanSize(v); err != nil || size <= 0 {
+				return 0, 0, invalid("invalid value for max-size: %q", v)
+			}
+		case "max-file":
+			if files, err = strconv.Atoi(v); err != nil || files < 1 {
+				return 0, 0, invalid("invalid value for max-file: %q", v)
+			}
+		case "compress", "labels", "labels-regex", "env", "env-regex", "tag", "mode", "max-buffer-size":
+		default:
+			return 0, 0, invalid("unknown log opt '%s' for %s log driver", k, l.Type)
+		}
+	}
+	return size, files, nil
+}

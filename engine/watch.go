@@ -1,0 +1,110 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"berth/container"
+	"berth/fault"
+	"berth/oci"
+
+	"github.com/moby/moby/api/types/events"
+)
+
+// watch waits for the end of a run. It ends with the run or with the engine.
+func (c *Containers) watch(i *instance, live *run) {
+	defer c.watchers.Done()
+	exit, err := live.shim.Wait(c.life)
+	if c.life.Err() != nil {
+		return // the engine closes; the container goes on
+	}
+	if err != nil {
+		exit = c.lost(i.id, err)
+	}
+	c.ended(i, live, exit)
+}
+
+// lost clears up after a supervisor that died, and tells what is known of the exit.
+func (c *Containers) lost(id string, cause error) oci.Exit {
+	err := c.shims.Reap(id)
+	exit, exitErr := c.shims.Exit(id)
+	if exitErr != nil {
+		exit = oci.Exit{Code: 128 + sigKill, Signal: sigKill, At: time.Now().UTC(), Error: cause.Error()}
+	}
+	c.log.Warn("supervisor lost", "container", container.ShortID(id), "cause", cause, "error", errors.Join(err, exitErr), "code", exit.Code)
+	return exit
+}
+
+// ended records an exit, tells everyone who waits, and leaves the clearing away to the queue.
+func (c *Containers) ended(i *instance, live *run, exit oci.Exit) {
+	i.op.Lock()
+	defer i.op.Unlock()
+	r := i.record().Clone()
+	status, err := container.Next(r.State.Status, container.Exit)
+	if err != nil {
+		c.logged("end of a run", err)
+		return
+	}
+	duration := exit.At.Sub(r.State.StartedAt)
+	r.State.Status, r.State.Pid = status, 0
+	r.State.ExitCode, r.State.OOMKilled, r.State.FinishedAt = exit.Code, exit.OOMKilled, exit.At.UTC()
+	if exit.Error != "" {
+		r.State.Error = exit.Error
+	}
+	i.mu.Lock()
+	remove := r.HostConfig.AutoRemove && !i.keep
+	i.keep = false
+	i.run = nil
+	settled := i.settled
+	i.mu.Unlock()
+	// The supervisor has the exit on disk already, so a container that goes now needs no second copy.
+	if remove {
+		i.snap.Store(r)
+	} else if err := errors.Join(setEndpoint(r, nil), c.saveState(i, r)); err != nil {
+		c.logged("record an exit", err)
+		i.snap.Store(r)
+	}
+	if live.endpoint != nil {
+		// Address and ports are free for the next one when the end is announced.
+		c.logged("release network", c.bridge.Release(live.endpoint))
+	}
+	close(live.ended)
+	if exit.OOMKilled {
+		c.announce(r, events.ActionOOM)
+	}
+	c.announce(r, events.ActionDie, "exitCode", strconv.Itoa(exit.Code), "execDuration", strconv.Itoa(int(duration.Seconds())))
+	c.announceNetwork(r, events.ActionDisconnect, live.endpoint)
+	c.dropExecs(i)
+	if remove {
+		i.tell(false)
+		c.logged("remove at its end", c.erase(i, true))
+	} else {
+		i.tell(false)
+	}
+	c.jobs.add(func() {
+		live.shim.Close()
+		if err := c.shims.Forget(i.id); err != nil && !errors.Is(err, fault.NotFound) {
+			c.logged("forget run state", err)
+		}
+		close(settled)
+	})
+}
+
+// awaitEnd waits until live has ended; false when ctx or the time is over.
+func (live *run) awaitEnd(ctx context.Context, limit time.Duration) bool {
+	var over <-chan time.Time
+	if limit >= 0 {
+		timer := time.NewTimer(limit)
+		defer timer.Stop()
+		over = timer.C
+	}
+	select {
+	case <-live.ended:
+		return true
+	case <-over:
+	case <-ctx.Done():
+	}
+	return false
+}
