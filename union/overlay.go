@@ -25,7 +25,7 @@ import (
 //	DIR/inits/HEX/diff            what init made over that chain ("none" = over no layers)
 //	DIR/merged/HEX/diff           that chain in one directory, hard links to its layers' files
 //	DIR/roots/ID/{diff,work}      a root's writable part
-//	DIR/roots/ID/lower            symbolic link to the layer or init right below; made last, so a root without it is half
+//	DIR/roots/ID/lower            symbolic link to the layer or init right below
 //	DIR/empty                     what a root without layers stands on
 //	DIR/stage, DIR/trash          unfinished and removed things; swept
 //	DIR/unsynced                  boot id: layers were committed since the last Sync, during this boot
@@ -36,6 +36,7 @@ type overlay struct {
 	lock    *os.File
 	backing string
 	trash   *trash
+	spares  *spares
 	closed  sync.Once
 
 	mu       sync.Mutex
@@ -101,8 +102,10 @@ func (o *overlay) open() (err error) {
 	}
 	o.trash = newTrash(o.path("trash"))
 	if err := o.load(); err != nil {
-		return errors.Join(fmt.Errorf("open storage driver overlay2: %w", err), o.trash.close())
+		o.trash.close()
+		return fmt.Errorf("open storage driver overlay2: %w", err)
 	}
+	o.spares = newSpares(o.newRoot, o.trash.take, o.alive)
 	return nil
 }
 
@@ -292,6 +295,7 @@ func (o *overlay) Remove(chain digest.Digest) error {
 	case l.roots > 0:
 		return fault.New(fault.Conflict, "layer %s is used by %d containers", chain, l.roots)
 	}
+	defer o.spares.forget(chain)                                 // after the layer is gone, when no new ones can come
 	for _, kind := range []string{"layers", "inits", "merged"} { // without the layer, open sweeps the others
 		err := o.trash.take(o.path(kind, key(chain)))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -309,6 +313,12 @@ func (o *overlay) Remove(chain digest.Digest) error {
 
 // Close implements Driver.
 func (o *overlay) Close() (err error) {
-	o.closed.Do(func() { err = errors.Join(o.trash.close(), o.lock.Close()) })
+	o.closed.Do(func() { err = o.close() })
 	return err
+}
+
+func (o *overlay) close() error {
+	o.spares.close()
+	o.trash.close()
+	return o.lock.Close()
 }

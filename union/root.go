@@ -43,31 +43,27 @@ func (o *overlay) create(id string, chain digest.Digest, init func(root *os.File
 			err = errors.Join(err, o.Delete(id))
 		}
 	}()
-	below := filepath.Join("layers", key(chain))
+	b := base{chain, filepath.Join("layers", key(chain))}
 	switch {
 	case init != nil:
 		if err := o.ensureInit(chain, init); err != nil {
 			return Root{}, fmt.Errorf("prepare the layer for containers: %w", err)
 		}
-		below = filepath.Join("inits", key(chain))
+		b.below = filepath.Join("inits", key(chain))
 	case chain == "":
-		below = "empty"
+		b.below = "empty"
 	}
-	dir := o.path("roots", id)
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	if r, err = o.root(id, b); err != nil {
 		return Root{}, err
 	}
-	if r, err = o.root(id, chain, below); err != nil {
-		return Root{}, err
+	dir := o.spares.take(b)
+	if dir == "" {
+		if dir, err = o.newRoot(b); err != nil {
+			return Root{}, err
+		}
 	}
-	if err := o.makeUpper(r.Upper, r.Lower[0]); err != nil {
-		return Root{}, err
-	}
-	if err := os.Mkdir(r.Work, 0o700); err != nil {
-		return Root{}, err
-	}
-	if err := os.Symlink(filepath.Join("..", "..", below), filepath.Join(dir, "lower")); err != nil {
-		return Root{}, err
+	if err := os.Rename(dir, o.path("roots", id)); err != nil {
+		return Root{}, errors.Join(err, o.trash.take(dir))
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -124,18 +120,14 @@ func (o *overlay) makeUpper(upper, lower string) error {
 	return kernel.TimesIn(nil, upper, unixTime(st.Mtim.Unix()), unixTime(st.Mtim.Unix()))
 }
 
-// root puts the description together. below is the directory under DIR that it stands on.
-func (o *overlay) root(id string, chain digest.Digest, below string) (Root, error) {
-	lower, err := o.lower(chain)
+// root puts the description together.
+func (o *overlay) root(id string, b base) (Root, error) {
+	lower, err := o.lower(b.chain)
 	if err != nil {
 		return Root{}, err
 	}
-	if !strings.HasPrefix(below, "layers") {
-		top := o.path("empty")
-		if below != "empty" {
-			top = o.path(below, "diff")
-		}
-		lower = append([]string{top}, lower...)
+	if !strings.HasPrefix(b.below, "layers") {
+		lower = append([]string{o.top(b.below)}, lower...)
 	}
 	dir := o.path("roots", id)
 	r := Root{ID: id, Lower: lower, Upper: filepath.Join(dir, "diff"), Work: filepath.Join(dir, "work"), Merged: filepath.Join(dir, "merged")}
@@ -208,7 +200,7 @@ func (o *overlay) Open(id string) (Root, error) {
 	if err != nil {
 		return Root{}, fault.New(fault.Corrupt, "open root %s: %w", id, err)
 	}
-	r, err := o.root(id, chain, below)
+	r, err := o.root(id, base{chain, below})
 	if err != nil {
 		return Root{}, fmt.Errorf("open root %s: %w", id, err)
 	}

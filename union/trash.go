@@ -74,8 +74,7 @@ func (t *trash) sweep() {
 }
 
 // close stops after the directory at hand.
-func (t *trash) close() error {
+func (t *trash) close() {
 	close(t.stop)
 	<-t.done
-	return nil
 }
