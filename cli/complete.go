@@ -1,0 +1,142 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"berth/client"
+
+	"github.com/spf13/cobra"
+)
+
+// tree builds all commands under one root, which only completion needs.
+func (s *session) tree() *cobra.Command {
+	root := &cobra.Command{Use: name, SilenceErrors: true, SilenceUsage: true}
+	root.SetOut(s.Out)
+	root.SetErr(s.Err)
+	root.SetIn(s.In)
+	root.CompletionOptions.DisableDefaultCmd = true
+	s.globalFlags(root.PersistentFlags())
+	parents := map[string]*cobra.Command{"": root}
+	for g, about := range groups {
+		parents[g] = &cobra.Command{Use: g, Short: about}
+		root.AddCommand(parents[g])
+	}
+	for i := range verbs {
+		v := &verbs[i]
+		for _, path := range v.paths {
+			group, _, ok := strings.Cut(path, " ")
+			if !ok {
+				group = ""
+			}
+			whole := s.command(v, path)
+			whole.Parent().RemoveCommand(whole)
+			whole.ValidArgsFunction = s.names(v)
+			parents[group].AddCommand(whole)
+		}
+	}
+	root.AddCommand(&cobra.Command{Use: "completion", Short: "Generate the completion script for a shell", ValidArgs: shells, Run: func(*cobra.Command, []string) {}})
+	return root
+}
+
+var shells = []string{"bash", "zsh", "fish", "powershell"}
+
+// complete answers the shell's question what may come next.
+func (s *session) complete(args []string) error {
+	root := s.tree()
+	root.SetArgs(args)
+	return root.ExecuteContext(context.Background())
+}
+
+// completion prints a script that makes a shell ask this program.
+func (s *session) completion(args []string) error {
+	if len(args) == 2 {
+		root := s.tree()
+		switch args[1] {
+		case "bash":
+			return root.GenBashCompletionV2(s.Out, true)
+		case "zsh":
+			return root.GenZshCompletion(s.Out)
+		case "fish":
+			return root.GenFishCompletion(s.Out, true)
+		case "powershell":
+			return root.GenPowerShellCompletionWithDesc(s.Out)
+		}
+	}
+	usage := fmt.Sprintf("Usage:  %s completion bash|zsh|fish|powershell\n\nGenerate the completion script for a shell; for bash: source <(%s completion bash)", name, name)
+	if len(args) == 2 && (args[1] == "--help" || args[1] == "-h") {
+		fmt.Fprintln(s.Out, usage)
+		return nil
+	}
+	return &exit{1, usage}
+}
+
+// completionTime is how long a shell may wait for names.
+const completionTime = 2 * time.Second
+
+// names completes containers or images, whichever the command takes. It starts no daemon.
+func (s *session) names(v *verb) cobra.CompletionFunc {
+	return func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		ctx, cancel := context.WithTimeout(context.Background(), completionTime)
+		defer cancel()
+		s.Launch = nil
+		api, err := s.api()
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		var found []string
+		switch kind, verb, _ := strings.Cut(v.paths[0], " "); {
+		case verb == "run" || verb == "create" || kind == "image" && strings.Contains("rm save history tag inspect ls", verb):
+			if verb == "run" && len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveDefault
+			}
+			found = imageNames(ctx, api)
+		case kind == "container" && verb != "ls":
+			if verb == "exec" && len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveDefault
+			}
+			found = containerNames(ctx, api, verb)
+		case kind == "inspect":
+			found = append(containerNames(ctx, api, verb), imageNames(ctx, api)...)
+		default:
+			return nil, cobra.ShellCompDirectiveDefault
+		}
+		return found, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+func imageNames(ctx context.Context, api *client.Client) []string {
+	all, err := api.Images.List(ctx, client.ImageListing{})
+	if err != nil {
+		return nil
+	}
+	var found []string
+	for _, i := range all {
+		found = append(found, i.RepoTags...)
+	}
+	return found
+}
+
+// containerNames lists the containers that a verb can act on.
+func containerNames(ctx context.Context, api *client.Client, verb string) []string {
+	q := client.Listing{All: true}
+	switch verb {
+	case "stop", "kill", "pause", "exec", "attach", "top":
+		q.All = false
+	case "unpause":
+		q.Filters = client.Filters{"status": {"paused"}}
+	}
+	all, err := api.Containers.List(ctx, q)
+	if err != nil {
+		return nil
+	}
+	var found []string
+	for _, c := range all {
+		for _, n := range c.Names {
+			found = append(found, strings.TrimPrefix(n, "/"))
+		}
+	}
+	return found
+}

@@ -1,0 +1,105 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"unicode/utf8"
+)
+
+// environment joins the lines of files and the values of options; later ones come last.
+// A name without a value takes it from lookup; from a file it is left out when lookup has none.
+func environment(files, values []string, lookup func(string) (string, bool)) ([]string, error) {
+	var all []string
+	for _, f := range files {
+		lines, err := fileLines(f, lookup)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, lines...)
+	}
+	for _, v := range values {
+		key, _, ok := strings.Cut(v, "=")
+		if key == "" {
+			return nil, fmt.Errorf("invalid environment variable: %s", v)
+		}
+		if value, known := lookup(key); !ok && known {
+			v = key + "=" + value
+		}
+		all = append(all, v)
+	}
+	return all, nil
+}
+
+// labels is environment for labels: nothing is looked up.
+func labels(files, values []string) (map[string]string, error) {
+	var all []string
+	for _, f := range files {
+		lines, err := fileLines(f, nil)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, lines...)
+	}
+	for _, v := range values {
+		if strings.HasPrefix(v, "=") || v == "" {
+			return nil, fmt.Errorf("invalid label: '%s'", v)
+		}
+		all = append(all, v)
+	}
+	return toMap(all), nil
+}
+
+func fileLines(file string, lookup func(string) (string, bool)) ([]string, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	lines, err := parseLines(text, lookup)
+	if err != nil {
+		return nil, fmt.Errorf("invalid env file (%s): %w", file, err)
+	}
+	return lines, nil
+}
+
+// parseLines reads KEY=VALUE lines. Blank lines and those that begin with # are skipped; a value is taken as it is, quotes and blanks included.
+func parseLines(text []byte, lookup func(string) (string, bool)) ([]string, error) {
+	var all []string
+	text = bytes.TrimPrefix(text, []byte("\ufeff"))
+	sc := bufio.NewScanner(bytes.NewReader(text))
+	sc.Buffer(nil, 1<<20)
+	for n := 1; sc.Scan(); n++ {
+		if !utf8.Valid(sc.Bytes()) {
+			return nil, fmt.Errorf("invalid utf8 bytes at line %d: %q", n, sc.Bytes())
+		}
+		line := strings.TrimLeft(sc.Text(), " \t\r\v\f")
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		key, _, ok := strings.Cut(line, "=")
+		if strings.ContainsAny(key, " \t\r\v\f") {
+			if !ok {
+				key = line
+			}
+			return nil, fmt.Errorf("variable '%s' contains whitespaces", key)
+		}
+		if key == "" {
+			return nil, fmt.Errorf("no variable name on line '%s'", line)
+		}
+		if !ok && lookup != nil {
+			value, known := lookup(key)
+			if !known {
+				continue
+			}
+			line = key + "=" + value
+		}
+		all = append(all, line)
+	}
+	if errors.Is(sc.Err(), bufio.ErrTooLong) {
+		return nil, errors.New("a line is longer than 1 MiB")
+	}
+	return all, sc.Err()
+}

@@ -1,0 +1,172 @@
+package cli
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"berth/cli/format"
+	"berth/client"
+
+	"github.com/moby/moby/api/types/image"
+	"github.com/spf13/cobra"
+)
+
+type imagesOptions struct {
+	all, digests, noTrunc, quiet, tree bool
+	filters                            []string
+	format                             string
+}
+
+func imagesCommand(s *session) *cobra.Command {
+	var o imagesOptions
+	cmd := &cobra.Command{
+		Use: "images [OPTIONS] [REPOSITORY[:TAG]]", Args: between(0, 1),
+		Example: "images\nimages --digests debian",
+		RunE:    func(cmd *cobra.Command, args []string) error { return s.images(cmd, &o, args) },
+	}
+	fs := cmd.Flags()
+	fs.BoolVarP(&o.all, "all", "a", false, "Show all images (default hides intermediate and dangling images)")
+	fs.BoolVar(&o.digests, "digests", false, "Show digests")
+	fs.VarP(filterFlag(&o.filters), "filter", "f", "Filter output based on conditions provided")
+	fs.StringVar(&o.format, "format", "", formatUsage)
+	fs.BoolVar(&o.noTrunc, "no-trunc", false, "Don't truncate output")
+	fs.BoolVarP(&o.quiet, "quiet", "q", false, "Only show image IDs")
+	fs.BoolVar(&o.tree, "tree", false, "List multi-platform images as a tree")
+	fs.Lookup("tree").Hidden = true
+	return cmd
+}
+
+func (s *session) images(cmd *cobra.Command, o *imagesOptions, args []string) error {
+	filters := toFilters(o.filters)
+	if len(args) == 1 {
+		filters["reference"] = append(filters["reference"], args[0])
+	}
+	api, err := s.api()
+	if err != nil {
+		return err
+	}
+	all, err := api.Images.List(cmd.Context(), client.ImageListing{All: o.all, Digests: o.digests, Filters: filters})
+	if err != nil {
+		return err
+	}
+	slices.SortStableFunc(all, func(a, b image.Summary) int { return cmp.Compare(b.Created, a.Created) })
+	digests := o.digests || strings.Contains(o.format, ".Digest")
+	var rows []imageRow
+	now := time.Now()
+	for i := range all {
+		rows = append(rows, imageRows(&all[i], digests, !o.noTrunc, now)...)
+	}
+	return imageTable(o.digests).Print(s.Out, o.format, o.quiet, rows)
+}
+
+// imageRow is one name of an image; the fields are what templates may use.
+type imageRow struct {
+	Containers   string
+	CreatedAt    string
+	CreatedSince string
+	Digest       string
+	ID           string
+	Repository   string
+	SharedSize   string
+	Size         string
+	Tag          string
+	UniqueSize   string
+	VirtualSize  string `json:",omitempty"`
+}
+
+var imageHeading = imageRow{
+	Containers: "CONTAINERS", CreatedAt: "CREATED AT", CreatedSince: "CREATED", Digest: "DIGEST", ID: "IMAGE ID", Repository: "REPOSITORY",
+	SharedSize: "SHARED SIZE", Size: "SIZE", Tag: "TAG", UniqueSize: "UNIQUE SIZE", VirtualSize: "VIRTUAL SIZE",
+}
+
+func imageTable(digests bool) *format.Table[imageRow] {
+	t := &format.Table[imageRow]{
+		Columns: []string{"REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"},
+		Cells: func(r imageRow) []string {
+			return []string{r.Repository, r.Tag, r.ID, r.CreatedSince, r.Size}
+		},
+		Heading: imageHeading,
+		Quiet:   func(r imageRow) string { return r.ID },
+	}
+	if digests {
+		t.Columns = slices.Insert(t.Columns, 2, "DIGEST")
+		t.Cells = func(r imageRow) []string {
+			return []string{r.Repository, r.Tag, r.Digest, r.ID, r.CreatedSince, r.Size}
+		}
+	}
+	return t
+}
+
+const noName = "<none>"
+
+// imageRows makes a row for each name of an image, and one for an image without a name.
+func imageRows(i *image.Summary, digests, cut bool, now time.Time) []imageRow {
+	created := time.Unix(i.Created, 0)
+	base := imageRow{
+		ID: i.ID, CreatedAt: created.Local().Format("2006-01-02 15:04:05 -0700 MST"), CreatedSince: "N/A",
+		Repository: noName, Tag: noName, Digest: noName, Size: format.Size(i.Size), Containers: "N/A", SharedSize: "N/A", UniqueSize: "N/A",
+	}
+	if i.Created > 0 {
+		base.CreatedSince = format.Duration(now.Sub(created)) + " ago"
+	}
+	if cut {
+		base.ID = format.ShortID(i.ID)
+	}
+	if i.Containers >= 0 {
+		base.Containers = strconv.FormatInt(i.Containers, 10)
+	}
+	if i.SharedSize >= 0 {
+		base.SharedSize, base.UniqueSize = format.Size(i.SharedSize), format.Size(i.Size-i.SharedSize)
+	}
+	var rows []imageRow
+	seen := map[string]bool{}
+	for _, t := range i.RepoTags {
+		colon := strings.LastIndexByte(t, ':')
+		if colon < 0 || t == noName+":"+noName {
+			continue
+		}
+		r := base
+		r.Repository, r.Tag = familiarName(t[:colon]), t[colon+1:]
+		if digests {
+			r.Digest = digestOf(i.RepoDigests, t[:colon])
+		}
+		seen[t[:colon]] = true
+		rows = append(rows, r)
+	}
+	for _, d := range i.RepoDigests {
+		repo, digest, ok := strings.Cut(d, "@")
+		if !ok || repo == noName || seen[repo] || len(rows) > 0 && !digests {
+			continue
+		}
+		r := base
+		r.Repository = familiarName(repo)
+		if digests {
+			r.Digest = digest
+		}
+		seen[repo] = true
+		rows = append(rows, r)
+	}
+	if len(rows) == 0 {
+		rows = append(rows, base)
+	}
+	return rows
+}
+
+func familiarName(repo string) string {
+	if r, err := parseRef(repo); err == nil {
+		return r.familiar()
+	}
+	return repo
+}
+
+func digestOf(digests []string, repo string) string {
+	for _, d := range digests {
+		if name, digest, ok := strings.Cut(d, "@"); ok && name == repo {
+			return digest
+		}
+	}
+	return noName
+}

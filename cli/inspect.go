@@ -1,0 +1,149 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"berth/cli/format"
+	"berth/client"
+	"berth/fault"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/image"
+	"github.com/spf13/cobra"
+)
+
+type inspectOptions struct {
+	format, kind, platform string
+	size                   bool
+}
+
+const inspectFormatUsage = "Format output using a custom template: 'json' or a Go template"
+
+func inspectCommand(s *session) *cobra.Command {
+	var o inspectOptions
+	cmd := &cobra.Command{
+		Use: "inspect [OPTIONS] NAME|ID [NAME|ID...]", Args: atLeast(1),
+		Example: `inspect web
+inspect --format '{{.State.Running}}' web`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch o.kind {
+			case "", "container", "image":
+			case "network", "volume", "node", "service", "task", "plugin", "secret", "config":
+				return fault.New(fault.Unsupported, "inspect --type %s: this engine has containers and images; objects of that type are not supported", o.kind)
+			default:
+				return fmt.Errorf("%q is not a valid value for --type", o.kind)
+			}
+			return s.inspect(cmd.Context(), &o, args)
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringVarP(&o.format, "format", "f", "", inspectFormatUsage)
+	fs.BoolVarP(&o.size, "size", "s", false, "Display total file sizes if the type is container")
+	fs.StringVar(&o.kind, "type", "", "Only inspect objects of the given type")
+	return cmd
+}
+
+func inspectContainerCommand(s *session) *cobra.Command {
+	o := inspectOptions{kind: "container"}
+	cmd := &cobra.Command{
+		Use: "inspect [OPTIONS] CONTAINER [CONTAINER...]", Args: atLeast(1), Example: "container inspect web",
+		RunE: func(cmd *cobra.Command, args []string) error { return s.inspect(cmd.Context(), &o, args) },
+	}
+	cmd.Flags().StringVarP(&o.format, "format", "f", "", inspectFormatUsage)
+	cmd.Flags().BoolVarP(&o.size, "size", "s", false, "Display total file sizes")
+	return cmd
+}
+
+func inspectImageCommand(s *session) *cobra.Command {
+	o := inspectOptions{kind: "image"}
+	cmd := &cobra.Command{
+		Use: "inspect [OPTIONS] IMAGE [IMAGE...]", Args: atLeast(1), Example: "image inspect debian",
+		RunE: func(cmd *cobra.Command, args []string) error { return s.inspect(cmd.Context(), &o, args) },
+	}
+	cmd.Flags().StringVarP(&o.format, "format", "f", "", inspectFormatUsage)
+	cmd.Flags().StringVar(&o.platform, "platform", "", "Inspect a specific platform of the multi-platform image. Formatted as os[/arch[/variant]] (e.g., linux/amd64)")
+	return cmd
+}
+
+// inspect prints what is found, and then says what isn't.
+func (s *session) inspect(ctx context.Context, o *inspectOptions, args []string) error {
+	if o.format != "" && o.format != "json" {
+		if _, err := format.Parse(o.format); err != nil {
+			return &exit{64, err.Error()}
+		}
+	}
+	if o.size && o.kind == "image" {
+		return errors.New("WARNING: --size ignored for images")
+	}
+	platform, err := platformJSON(o.platform)
+	if err != nil {
+		return err
+	}
+	api, err := s.api()
+	if err != nil {
+		return err
+	}
+	var found []json.RawMessage
+	failure := s.each(args, func(ref string) error {
+		raw, typed, err := find(ctx, api, o, platform, ref)
+		if err != nil {
+			return err
+		}
+		if o.format == "" || o.format == "json" {
+			found = append(found, raw)
+			return nil
+		}
+		return format.Object(s.Out, o.format, typed, raw)
+	})
+	if o.format == "" || o.format == "json" {
+		if err := s.printArray(found, o.format == "json"); err != nil {
+			return err
+		}
+	}
+	return failure
+}
+
+// find asks for a container, then for an image of that name. typed is the answer in the API's own types.
+func find(ctx context.Context, api *client.Client, o *inspectOptions, platform, ref string) (raw json.RawMessage, typed any, err error) {
+	if o.kind != "image" {
+		if raw, err = api.Containers.Inspect(ctx, ref, o.size); err == nil {
+			typed = new(container.InspectResponse)
+		}
+	}
+	if raw == nil && (o.kind == "image" || o.kind == "" && errors.Is(err, fault.NotFound)) {
+		if raw, err = api.Images.Inspect(ctx, ref, platform); err == nil {
+			typed = new(image.InspectResponse)
+		}
+	}
+	if err != nil {
+		if o.kind == "" && errors.Is(err, fault.NotFound) {
+			err = fmt.Errorf("error: no such object: %s", ref)
+		}
+		return nil, nil, err
+	}
+	if o.format != "" && json.Unmarshal(raw, typed) != nil {
+		typed = nil // another engine's form: the template sees the JSON as it is
+	}
+	return raw, typed, nil
+}
+
+func (s *session) printArray(found []json.RawMessage, compact bool) error {
+	if found == nil {
+		found = []json.RawMessage{}
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if !compact {
+		e.SetIndent("", "    ")
+	}
+	if err := e.Encode(found); err != nil {
+		return err
+	}
+	_, err := b.WriteTo(s.Out)
+	return err
+}

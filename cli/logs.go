@@ -1,0 +1,87 @@
+package cli
+
+import (
+	"context"
+	"io"
+	"net/url"
+	"strings"
+	"time"
+
+	"berth/cli/format"
+	"berth/client"
+
+	"github.com/spf13/cobra"
+)
+
+type logOptions struct {
+	follow, stamps, details bool
+	since, until, tail      string
+}
+
+func logsCommand(s *session) *cobra.Command {
+	var o logOptions
+	cmd := &cobra.Command{
+		Use: "logs [OPTIONS] CONTAINER", Args: exactly(1),
+		Example: "logs --tail 20 web\nlogs -f --since 10m web",
+		RunE:    func(cmd *cobra.Command, args []string) error { return s.logs(cmd.Context(), args[0], o) },
+	}
+	fs := cmd.Flags()
+	fs.BoolVar(&o.details, "details", false, "Show extra details provided to logs")
+	fs.BoolVarP(&o.follow, "follow", "f", false, "Follow log output")
+	fs.StringVar(&o.since, "since", "", `Show logs since timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)`)
+	fs.StringVarP(&o.tail, "tail", "n", "all", "Number of lines to show from the end of the logs")
+	fs.BoolVarP(&o.stamps, "timestamps", "t", false, "Show timestamps")
+	fs.StringVar(&o.until, "until", "", `Show logs before a timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)`)
+	return cmd
+}
+
+func (s *session) logs(ctx context.Context, id string, o logOptions) error {
+	q := url.Values{"stdout": {"1"}, "stderr": {"1"}, "tail": {o.tail}}
+	for key, given := range map[string]bool{"follow": o.follow, "timestamps": o.stamps, "details": o.details} {
+		if given {
+			q.Set(key, "1")
+		}
+	}
+	if err := moments(q, o.since, o.until); err != nil {
+		return err
+	}
+	api, err := s.api()
+	if err != nil {
+		return err
+	}
+	r, err := api.Containers.Logs(ctx, id, q)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	framed := strings.HasPrefix(r.Header["content-type"], "application/vnd.docker.multiplexed-stream")
+	if !api.AtLeast(42) {
+		// Older daemons don't tell.
+		c, err := api.Containers.Get(ctx, id)
+		if err != nil {
+			return err
+		}
+		framed = c.Config != nil && !c.Config.Tty
+	}
+	if framed {
+		return client.Demux(s.Out, s.Err, r)
+	}
+	_, err = io.Copy(s.Out, r)
+	return err
+}
+
+// moments sets since and until in the API's form.
+func moments(q url.Values, since, until string) error {
+	now := time.Now()
+	for key, text := range map[string]string{"since": since, "until": until} {
+		if text == "" {
+			continue
+		}
+		t, err := format.ParseTime(text, now)
+		if err != nil {
+			return &exit{1, "invalid value for \"" + key + "\": " + err.Error()}
+		}
+		q.Set(key, t)
+	}
+	return nil
+}

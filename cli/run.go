@@ -1,0 +1,392 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"berth/client"
+	"berth/fault"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/spf13/cobra"
+)
+
+// runOptions are those of run beside create's.
+type runOptions struct {
+	*creation
+	detach, proxy bool
+	detachKeys    string
+}
+
+func runCommand(s *session) *cobra.Command {
+	var o runOptions
+	cmd := &cobra.Command{
+		Use:  "run [OPTIONS] IMAGE [COMMAND] [ARG...]",
+		Args: atLeast(1),
+		Example: `run --rm hello-world
+run -it --rm debian bash
+run -d --name web -p 8080:80 -v ./site:/usr/share/nginx/html:ro nginx`,
+		RunE: func(cmd *cobra.Command, args []string) error { return s.run(cmd, &o, args) },
+	}
+	fs := cmd.Flags()
+	o.creation = newCreation(s, fs)
+	fs.BoolVarP(&o.detach, "detach", "d", false, "Run container in background and print container ID")
+	fs.BoolVar(&o.proxy, "sig-proxy", true, "Proxy received signals to the process")
+	fs.StringVar(&o.detachKeys, "detach-keys", "", "Override the key sequence for detaching a container")
+	return cmd
+}
+
+func (s *session) run(cmd *cobra.Command, o *runOptions, args []string) error {
+	req, err := o.request(args)
+	if err == nil && o.detach && len(o.attach) > 0 {
+		err = errors.New("conflicting options: cannot specify both --attach and --detach")
+	}
+	keys, keysErr := parseKeys(o.detachKeys)
+	if err == nil {
+		err = keysErr
+	}
+	if err != nil {
+		return failed(cmd, 125, err)
+	}
+	f := req.Config
+	if o.detach {
+		f.AttachStdin, f.AttachStdout, f.AttachStderr, f.StdinOnce = false, false, false, false
+	} else if f.AttachStdin && f.Tty && !isTerminal(s.In) {
+		return errors.New("the input device is not a TTY")
+	}
+	if f.Tty {
+		h, w := terminalSize(s.Out)
+		req.HostConfig.ConsoleSize = [2]uint{uint(h), uint(w)}
+	}
+	api, err := s.api()
+	if err != nil {
+		return failed(cmd, 125, err)
+	}
+	ctx := cmd.Context()
+	id, err := s.create(ctx, o.creation, req)
+	if err != nil {
+		return failed(cmd, 125, err)
+	}
+	if o.detach {
+		if err := api.Containers.Start(ctx, id, nil); err != nil {
+			s.discard(ctx, id, req.HostConfig.AutoRemove)
+			return failed(cmd, startCode(err), err)
+		}
+		fmt.Fprintln(s.Out, id)
+		return nil
+	}
+	r := &foreground{session: s, api: api, id: id, config: f, remove: req.HostConfig.AutoRemove, keys: keys, detachKeys: o.detachKeys, proxy: o.proxy}
+	err = r.run(ctx)
+	var e *exit
+	if err != nil && !errors.As(err, &e) {
+		err = failed(cmd, startCode(err), err)
+	}
+	return err
+}
+
+// startCode is the exit code for a container that didn't start (sh(1): 127 not found, 126 not executable).
+func startCode(err error) int {
+	text := err.Error()
+	var e *client.Error
+	if !errors.As(err, &e) {
+		return 125
+	}
+	for _, words := range []string{"executable file not found", "no such file or directory"} {
+		if strings.Contains(text, words) {
+			return 127
+		}
+	}
+	if strings.Contains(text, syscall.EACCES.Error()) || strings.Contains(text, syscall.EISDIR.Error()) {
+		return 126
+	}
+	return 125
+}
+
+// discard removes a container that didn't start, when it was to be removed in any case.
+func (s *session) discard(ctx context.Context, id string, remove bool) {
+	if remove {
+		s.conn.Containers.Remove(ctx, id, client.Removal{Force: true, Volumes: true}) // the engine may have done so itself
+	}
+}
+
+// foreground runs a created container with the standard streams joined to it.
+type foreground struct {
+	*session
+	api        *client.Client
+	id         string
+	config     *container.Config
+	remove     bool
+	keys       []byte
+	detachKeys string
+	proxy      bool
+}
+
+func (r *foreground) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, waiting, err := r.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer waiting.Close()
+	var joined <-chan error
+	if stream != nil {
+		defer stream.Close()
+		j := r.joint(stream)
+		if j.tty && j.in != nil {
+			restore, err := raw(r.In)
+			if err != nil {
+				return err
+			}
+			defer restore()
+		}
+		joined = j.join()
+	}
+	caught, stopCatching := catchSignals()
+	defer stopCatching()
+	if !r.proxy {
+		stopCatching()
+	}
+	if err := r.api.Containers.Start(ctx, r.id, nil); err != nil {
+		r.discard(ctx, r.id, r.remove)
+		return err
+	}
+	ended := make(chan struct{})
+	defer close(ended)
+	go forward(ctx, r.api, r.id, caught, ended)
+	if r.config.Tty {
+		defer followSize(r.Out, func(h, w int) error { return r.api.Containers.Resize(ctx, r.id, h, w) })()
+	}
+	if joined != nil {
+		if err := <-joined; errors.Is(err, errDetached) {
+			fmt.Fprintln(r.Err, err)
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+	return r.status(ctx, waiting)
+}
+
+// open attaches and begins to wait, side by side: both must stand before the start.
+func (r *foreground) open(ctx context.Context) (*client.Stream, *client.Waiting, error) {
+	var stream *client.Stream
+	var attachErr error
+	var both sync.WaitGroup
+	if f := r.config; f.AttachStdin || f.AttachStdout || f.AttachStderr {
+		both.Add(1)
+		go func() {
+			defer both.Done()
+			stream, attachErr = r.api.Containers.Attach(ctx, r.id, attachQuery(f.AttachStdin, f.AttachStdout, f.AttachStderr, r.detachKeys))
+		}()
+	}
+	condition := container.WaitConditionNextExit
+	if r.remove {
+		condition = container.WaitConditionRemoved
+	}
+	waiting, err := r.api.Containers.Wait(ctx, r.id, condition)
+	both.Wait()
+	if err == nil && attachErr != nil {
+		waiting.Close()
+		err = attachErr
+	}
+	if err != nil {
+		if stream != nil {
+			stream.Close()
+		}
+		r.discard(ctx, r.id, r.remove)
+		return nil, nil, err
+	}
+	return stream, waiting, nil
+}
+
+func attachQuery(stdin, stdout, stderr bool, keys string) url.Values {
+	q := url.Values{"stream": {"1"}}
+	for key, given := range map[string]bool{"stdin": stdin, "stdout": stdout, "stderr": stderr} {
+		if given {
+			q.Set(key, "1")
+		}
+	}
+	if keys != "" {
+		q.Set("detachKeys", keys)
+	}
+	return q
+}
+
+func (r *foreground) joint(stream *client.Stream) *joint {
+	j := &joint{stream: stream, tty: r.config.Tty, keys: r.keys}
+	if r.config.AttachStdin {
+		j.in = r.In
+	}
+	if r.config.AttachStdout {
+		j.out = r.Out
+	}
+	if r.config.AttachStderr {
+		j.err = r.Err
+		if j.tty {
+			j.err, j.out = nil, r.Out
+		}
+	}
+	return j
+}
+
+// status waits for the exit code and makes it this process's.
+func (r *foreground) status(ctx context.Context, waiting *client.Waiting) error {
+	result, err := waiting.Result()
+	if err != nil && ctx.Err() == nil {
+		// The daemon may be gone while the container runs on: ask the next one.
+		result, err = r.again(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if result.Error != nil && result.Error.Message != "" {
+		return &exit{125, name + ": " + result.Error.Message}
+	}
+	if result.StatusCode != 0 {
+		return &exit{int(result.StatusCode), ""}
+	}
+	return nil
+}
+
+// patience is how long a client waits for a daemon to come back.
+const patience = 15 * time.Second
+
+// again waits for a container after the daemon's connection broke.
+func (r *foreground) again(ctx context.Context) (container.WaitResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		waiting, err := r.api.Containers.Wait(context.WithoutCancel(ctx), r.id, container.WaitConditionNotRunning)
+		if err == nil {
+			var result container.WaitResponse
+			if result, err = waiting.Result(); err == nil {
+				return result, nil
+			}
+		}
+		if errors.Is(err, fault.NotFound) {
+			return container.WaitResponse{}, fmt.Errorf("the connection to the daemon broke, and container %s has been removed: its exit code is not known", r.id[:min(12, len(r.id))])
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return container.WaitResponse{}, fmt.Errorf("the connection to the daemon broke while container %s ran; when the daemon is back, 'berth wait' gives its exit code: %w", r.id[:min(12, len(r.id))], err)
+		}
+	}
+}
+
+// create makes the container, with its image pulled when that is asked for or needed.
+func (s *session) create(ctx context.Context, c *creation, req container.CreateRequest) (string, error) {
+	ref, err := s.checkCreate(c, req.Image)
+	if err != nil {
+		return "", err
+	}
+	var cid *os.File
+	if c.cidfile != "" {
+		if cid, err = newCIDFile(c.cidfile); err != nil {
+			return "", err
+		}
+		defer cid.Close()
+	}
+	out, err := s.createOrPull(ctx, c, req, ref)
+	if err != nil {
+		if cid != nil {
+			os.Remove(c.cidfile)
+		}
+		return "", err
+	}
+	s.warn(out.Warnings)
+	if cid != nil {
+		if _, err := io.WriteString(cid, out.ID); err != nil {
+			return "", fmt.Errorf("failed to write the container ID to the file: %w", err)
+		}
+	}
+	return out.ID, nil
+}
+
+func (s *session) checkCreate(c *creation, image string) (imageRef, error) {
+	switch c.pull {
+	case "always", "missing", "never":
+	default:
+		return imageRef{}, fmt.Errorf("invalid pull option: '%s': must be one of \"always\", \"missing\" or \"never\"", c.pull)
+	}
+	if isID(image) || len(image) == 64 && only(image, "0123456789abcdef") {
+		return imageRef{}, nil
+	}
+	r, err := parseRef(image)
+	return r.tagged(), err
+}
+
+func (s *session) createOrPull(ctx context.Context, c *creation, req container.CreateRequest, ref imageRef) (container.CreateResponse, error) {
+	api, err := s.api()
+	if err != nil {
+		return container.CreateResponse{}, err
+	}
+	pull := func() error { return s.pullInto(ctx, s.Err, ref, c.platform, c.quiet) }
+	if c.pull == "always" && ref.path != "" {
+		if err := pull(); err != nil {
+			return container.CreateResponse{}, err
+		}
+	}
+	out, err := api.Containers.Create(ctx, c.name, c.platform, req)
+	if err == nil || c.pull != "missing" || ref.path == "" || !errors.Is(err, fault.NotFound) || !strings.Contains(strings.ToLower(err.Error()), "no such image") {
+		return out, err
+	}
+	if !c.quiet {
+		fmt.Fprintf(s.Err, "Unable to find image '%s' locally\n", ref.familiar())
+	}
+	if err := pull(); err != nil {
+		return out, err
+	}
+	return api.Containers.Create(ctx, c.name, c.platform, req)
+}
+
+// newCIDFile makes the file before the container, so that a wrong path costs nothing.
+func newCIDFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, os.ErrExist) {
+		return nil, fmt.Errorf("container ID file found, make sure the other container isn't running or delete %s", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("failed to create the container ID file: %w", err)
+	}
+	return f, nil
+}
+
+func createCommand(s *session) *cobra.Command {
+	var c *creation
+	cmd := &cobra.Command{
+		Use:  "create [OPTIONS] IMAGE [COMMAND] [ARG...]",
+		Args: atLeast(1),
+		Example: `create --name db -v data:/var/lib/postgresql postgres
+create -it debian bash`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			req, err := c.request(args)
+			if err != nil {
+				return failed(cmd, 125, err)
+			}
+			if req.Config.Tty {
+				h, w := terminalSize(s.Out)
+				req.HostConfig.ConsoleSize = [2]uint{uint(h), uint(w)}
+			}
+			id, err := s.create(cmd.Context(), c, req)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(s.Out, id)
+			return nil
+		},
+	}
+	c = newCreation(s, cmd.Flags())
+	return cmd
+}

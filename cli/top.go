@@ -1,0 +1,100 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/moby/moby/api/types/network"
+	"github.com/spf13/cobra"
+)
+
+func topCommand(s *session) *cobra.Command {
+	return &cobra.Command{
+		Use: "top CONTAINER [ps OPTIONS]", Args: atLeast(1), Example: "top web\ntop web -o pid,cmd",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			api, err := s.api()
+			if err != nil {
+				return err
+			}
+			list, err := api.Containers.Top(cmd.Context(), args[0], strings.Join(args[1:], " "))
+			if err != nil {
+				return err
+			}
+			w := tabwriter.NewWriter(s.Out, 20, 1, 3, ' ', 0)
+			for _, line := range append([][]string{list.Titles}, list.Processes...) {
+				if _, err := io.WriteString(w, strings.Join(line, "\t")+"\n"); err != nil {
+					return err
+				}
+			}
+			return w.Flush()
+		},
+	}
+}
+
+func portCommand(s *session) *cobra.Command {
+	return &cobra.Command{
+		Use: "port CONTAINER [PRIVATE_PORT[/PROTO]]", Args: between(1, 2), Example: "port web\nport web 80",
+		RunE: func(cmd *cobra.Command, args []string) error { return s.port(cmd, args) },
+	}
+}
+
+func (s *session) port(cmd *cobra.Command, args []string) error {
+	api, err := s.api()
+	if err != nil {
+		return err
+	}
+	c, err := api.Containers.Get(cmd.Context(), args[0])
+	if err != nil {
+		return err
+	}
+	bindings := network.PortMap{}
+	if c.NetworkSettings != nil {
+		bindings = c.NetworkSettings.Ports
+	}
+	var lines []string
+	if len(args) == 2 {
+		p, err := network.ParsePort(args[1])
+		if err != nil {
+			return fmt.Errorf("invalid port %q: use a number, or a number and a protocol such as 53/udp", args[1])
+		}
+		if len(bindings[p]) == 0 {
+			return fmt.Errorf("no public port '%s' published for %s", p, args[0])
+		}
+		for _, b := range bindings[p] {
+			lines = append(lines, bound(b))
+		}
+	} else {
+		for p, all := range bindings {
+			for _, b := range all {
+				lines = append(lines, fmt.Sprintf("%s -> %s", p, bound(b)))
+			}
+		}
+	}
+	slices.SortFunc(lines, comparePortLines)
+	for _, l := range lines {
+		fmt.Fprintln(s.Out, l)
+	}
+	return nil
+}
+
+func bound(b network.PortBinding) string {
+	if !b.HostIP.IsValid() {
+		return ":" + b.HostPort
+	}
+	return joinHost(b.HostIP, b.HostPort)
+}
+
+// comparePortLines sorts lines by the numbers that they begin with.
+func comparePortLines(a, b string) int {
+	number := func(s string) (n int) {
+		fmt.Sscanf(s, "%d", &n)
+		return n
+	}
+	if d := number(a) - number(b); d != 0 {
+		return d
+	}
+	return strings.Compare(a, b)
+}
