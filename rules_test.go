@@ -40,7 +40,7 @@ var mayImport = map[string][]string{
 	"engine":           {"container", "image", "registry", "network", "volume", "oci", "oci/shim", "blob", "union", "archive", "internal/record", "fault"},
 	"daemon":           {"engine", "console", "container", "image", "network", "volume", "fault"},
 	"client":           {"fault"},
-	"cli":              {"client", "fault"},
+	"cli":              {"cli/format", "client", "fault"},
 	"cli/format":       {"fault"},
 }
 
