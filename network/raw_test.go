@@ -27,6 +27,7 @@ func routeLoopback(t *testing.T, ns *os.File, via netip.Addr) {
 		}
 		return c.Apply(
 			netlink.RemoveAddress(1, netip.MustParsePrefix("127.0.0.1/8")),
+			netlink.AddAddress(link.Index, netip.MustParsePrefix("127.0.0.1/32")),
 			netlink.AddRoute(link.Index, netip.MustParsePrefix("127.0.0.0/8"), via),
 		)
 	})

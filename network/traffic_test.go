@@ -1,9 +1,11 @@
 package network
 
 import (
+	"net"
 	"net/netip"
 	"os"
 	"testing"
+	"time"
 )
 
 // published is a world with two containers: web publishes ports, other does not.
@@ -31,16 +33,21 @@ func newPublished(t *testing.T) *published {
 	return w
 }
 
-// bothWays runs a test with bridged packets kept from the packet filter and sent through it, as br_netfilter does where other software loads it.
-func bothWays(t *testing.T, test func(*testing.T)) {
-	const name = "net/bridge/bridge-nf-call-iptables"
-	for _, v := range []string{"0", "1"} {
-		t.Run("bridge-nf-call-iptables="+v, func(t *testing.T) {
-			if was := getSysctl(name); was != "" {
-				t.Cleanup(func() { setSysctl(name, was) })
+// everyHost runs a test on hosts that differ in what other software switched: bridged packets that pass the
+// packet filter or not (br_netfilter), a host that is a router or not.
+func everyHost(t *testing.T, test func(*testing.T)) {
+	const filter, router = "net/bridge/bridge-nf-call-iptables", "net/ipv4/ip_forward"
+	for _, c := range []struct{ filter, router string }{{"0", "0"}, {"1", "0"}, {"1", "1"}} {
+		t.Run("bridge filter "+c.filter+", router "+c.router, func(t *testing.T) {
+			if getSysctl(filter) == "" && c.filter == "1" {
+				t.Skip("needs br_netfilter")
 			}
-			if err := setSysctl(name, v); err != nil {
-				t.Log(err) // not this world's to write: the kernel's default counts
+			for name, v := range map[string]string{filter: c.filter, router: c.router} {
+				was := getSysctl(name)
+				t.Cleanup(func() { setSysctl(name, was) })
+				if err := setSysctl(name, v); err != nil {
+					t.Fatal(err)
+				}
 			}
 			test(t)
 		})
@@ -48,7 +55,7 @@ func bothWays(t *testing.T, test func(*testing.T)) {
 }
 
 func TestPublishedPortsAreReached(t *testing.T) {
-	bothWays(t, func(t *testing.T) {
+	everyHost(t, func(t *testing.T) {
 		w := newPublished(t)
 		gateway := w.b.Subnet().Addr().String()
 		for _, c := range []struct {
@@ -97,7 +104,7 @@ func TestContainersReachOutside(t *testing.T) {
 }
 
 func TestWhatForwardingWouldExposeIsClosed(t *testing.T) {
-	bothWays(t, func(t *testing.T) {
+	everyHost(t, func(t *testing.T) {
 		w := newPublished(t)
 		gateway := w.b.Subnet().Addr().String()
 		serve(t, nil, "tcp", "127.0.0.1:631") // a service of the host for itself
@@ -159,6 +166,34 @@ func TestLoopbackDestinationsFromOutsideAreDropped(t *testing.T) {
 	reachesNot(t, "neighbour", w.neighbour, "tcp", "127.0.0.1:8081")
 	reachesNot(t, "container", w.other, "tcp", "127.0.0.1:631")
 	reachesNot(t, "container", w.other, "tcp", "127.0.0.1:8081")
+}
+
+// Servers that trust whoever comes from 127.0.0.1 must not be fooled.
+func TestContainersDontSpeakAsTheHostsLoopback(t *testing.T) {
+	w := newPublished(t)
+	gateway := w.b.Subnet().Addr()
+	routeLoopback(t, w.other, gateway)
+	server := must(net.ListenPacket("udp4", gateway.String()+":9"))(t)
+	defer server.Close()
+	within(t, w.other, func() error {
+		for _, from := range []string{"127.0.0.1", w.otherIP} {
+			c, err := net.DialUDP("udp4", &net.UDPAddr{IP: net.ParseIP(from)}, server.LocalAddr().(*net.UDPAddr))
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			if _, err := c.Write([]byte(from)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	buf := make([]byte, 64)
+	server.SetDeadline(time.Now().Add(patience))
+	n, _, err := server.ReadFrom(buf)
+	if err != nil || string(buf[:n]) != w.otherIP {
+		t.Errorf("the first datagram to arrive is that from %s, %v", buf[:n], err)
+	}
 }
 
 func TestHostStaysNoRouter(t *testing.T) {

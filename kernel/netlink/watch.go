@@ -42,6 +42,9 @@ func (w *Watch) Next() ([]Event, error) {
 	if errors.Is(err, unix.ENOBUFS) {
 		return []Event{{Link: AllLinks, Lost: true}}, nil
 	}
+	if errors.Is(err, unix.EAGAIN) { // the library hides that it was closed while it waited
+		return nil, os.ErrClosed
+	}
 	if err != nil {
 		return nil, err
 	}
