@@ -216,10 +216,10 @@ func (s *Script) AllowMissing(r Ref) Ref { return s.Allow(r, unix.ENOENT, unix.E
 // AllowDenied tolerates EPERM and EACCES.
 func (s *Script) AllowDenied(r Ref) Ref { return s.Allow(r, unix.EPERM, unix.EACCES) }
 
-// RemountReadOnly makes the mount at path read-only before Linux 5.12; with is skipped when that result is missing.
-func (s *Script) RemountReadOnly(path string, with Ref) {
+// RemountReadOnly makes the mount at path, if there is one, read-only before Linux 5.12.
+func (s *Script) RemountReadOnly(path string) {
 	flags := unix.MS_REMOUNT | unix.MS_BIND | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
-	s.add(unix.SYS_MOUNT, N(0), s.cstring(path), N(0), N(flags), N(0), R(with))
+	s.Allow(s.add(unix.SYS_MOUNT, N(0), s.cstring(path), N(0), N(flags), N(0)), unix.ENOENT, unix.EINVAL)
 }
 
 // SessionKeyring leaves the caller's session keyring for a fresh, anonymous one (keyrings(7)).

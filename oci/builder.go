@@ -65,11 +65,11 @@ func (b *builder) warn(format string, args ...any) {
 }
 
 // setup does everything that can be done before there is a first process. It runs
-// inside the new namespaces and ends with the container's root as the thread's root.
+// inside the new namespaces and ends with all mounted that doesn't need that process.
 func (b *builder) setup() error {
 	for _, step := range []func() error{
 		b.openProc, b.openGroup, b.enterNamespaces, b.privateMounts, b.mountRoot, b.mountAll, b.devices, b.makeConsole, b.maskPaths,
-		b.sysctls, b.names, b.hooks, b.readonlyRoot, b.pivot,
+		b.sysctls, b.names, b.hooks, b.readonlyRoot,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -78,9 +78,9 @@ func (b *builder) setup() error {
 	return nil
 }
 
-// settle resolves, inside the container's root, who runs what and where.
+// settle makes the container's root the only one and resolves, inside of it, who runs what and where.
 func (b *builder) settle() error {
-	for _, step := range []func() error{b.resolveUser, b.workingDirectory, b.findProgram} {
+	for _, step := range []func() error{b.pivot, b.resolveUser, b.workingDirectory, b.findProgram} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -109,11 +109,13 @@ func (b *builder) openProc() error {
 
 func (b *builder) enterNamespaces() error {
 	if b.inNS {
+		kernel.Umask(0)
 		return nil
 	}
 	if err := kernel.UnshareFS(); err != nil {
 		return err
 	}
+	kernel.Umask(0) // of this thread alone: modes are what they are asked to be
 	for _, j := range b.ns.joined {
 		if err := namespace.Enter(j.file, j.kind); err != nil {
 			return err

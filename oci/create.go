@@ -176,6 +176,7 @@ func (b *builder) direct(ctx context.Context, r rights) (*Process, error) {
 		var s kernel.Script
 		s.CloseFile(gateOut)
 		b.joinAndMount(&s)
+		b.protectByPath(&s)
 		stdioOf(&s, b.stdio, b.terminal, b.preserve)
 		dropAndExec(&s, b.spec.Process, b.user, r, gateIn, b.proc, b.execution())
 		child, err = s.Fork(uintptr(b.ns.fresh & namespace.PID))

@@ -135,11 +135,23 @@ func (b *builder) mountLater(s *kernel.Script) {
 		s.AttachMount(kernel.R(tree), kernel.R(at))
 		if kernel.CanSetMount() {
 			s.SetMount(kernel.R(tree), false, kernel.ReadOnly, 0)
-		} else {
-			s.RemountReadOnly("/proc/"+m.path, tree)
 		}
 		s.Close(tree)
 		s.Close(at)
+	}
+}
+
+// protectByPath does before Linux 5.12 what mountLater could not, when the container's root is the
+// only one: nobody else is in it yet, and its /proc was made by us.
+func (b *builder) protectByPath(s *kernel.Script) {
+	if kernel.CanSetMount() {
+		return
+	}
+	for _, m := range b.masks {
+		if m.readOnly {
+			s.For("protect /proc/" + m.path)
+			s.RemountReadOnly("/proc/" + m.path)
+		}
 	}
 }
 

@@ -150,6 +150,7 @@ func (i *inside) prepare() (*kernel.Script, error) {
 	if err := i.settle(); err != nil {
 		return nil, err
 	}
+	i.protectByPath(&late)
 	stdioOf(&late, i.stdio, i.terminal, i.preserve)
 	dropAndExec(&late, spec.Process, i.user, r, nil, i.proc, i.execution())
 	return &late, nil
