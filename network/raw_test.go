@@ -27,8 +27,24 @@ func routeLoopback(t *testing.T, ns *os.File, via netip.Addr) {
 		}
 		return c.Apply(
 			netlink.RemoveAddress(1, netip.MustParsePrefix("127.0.0.1/8")),
-			netlink.AddAddress(link.Index, netip.MustParsePrefix("127.0.0.1/32")),
 			netlink.AddRoute(link.Index, netip.MustParsePrefix("127.0.0.0/8"), via),
 		)
+	})
+}
+
+// haveLoopback gives eth0 in ns the address 127.0.0.1, so that it can send from it.
+func haveLoopback(t *testing.T, ns *os.File) {
+	t.Helper()
+	within(t, ns, func() error {
+		c, err := netlink.Open()
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		link, err := c.Link("eth0")
+		if err != nil {
+			return err
+		}
+		return c.Apply(netlink.AddAddress(link.Index, netip.MustParsePrefix("127.0.0.1/32")))
 	})
 }
