@@ -1,0 +1,87 @@
+package image_test
+
+import (
+	"fmt"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/distribution/reference"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"berth/image"
+	"berth/registry"
+	"berth/registry/registrytest"
+)
+
+// loopback serves what a shop has as one repository, and returns the name of its tag.
+func loopback(t testing.TB, s *shop, root ocispec.Descriptor) (*registrytest.Server, *registry.Client, reference.Named) {
+	t.Helper()
+	server := registrytest.New()
+	for _, data := range s.blobs {
+		server.Blob("team/app", data)
+	}
+	for d, data := range s.blobs {
+		if strings.HasPrefix(string(data), `{"schemaVersion"`) {
+			mediaType := ocispec.MediaTypeImageManifest
+			if strings.Contains(string(data), `"manifests":[`) {
+				mediaType = ocispec.MediaTypeImageIndex
+			}
+			tag := ""
+			if d == root.Digest {
+				tag = "v1"
+			}
+			server.Manifest("team/app", tag, mediaType, data)
+		}
+	}
+	web := httptest.NewServer(server)
+	client := registry.NewClient(registry.Options{})
+	t.Cleanup(func() {
+		client.Close()
+		web.Close()
+	})
+	return server, client, name(t, strings.TrimPrefix(web.URL, "http://")+"/team/app:v1")
+}
+
+// text is content that compresses about as well as programs do.
+func text(seed, n int) string {
+	random := noise(n * 2 / 5)
+	var b strings.Builder
+	for i := 0; b.Len() < n; i++ {
+		at := (i*37 + seed*101) % (len(random) - 40)
+		b.WriteString(random[at : at+40])
+		b.WriteString(strings.Repeat(" ", 60))
+	}
+	return b.String()[:n]
+}
+
+// BenchmarkPull is the pull of limits.md: 10 layers of 20 MB in 740 files each, from loopback. One byte of the tars is one byte of the rate.
+func BenchmarkPull(b *testing.B) {
+	s := newShop()
+	var layers []layer
+	total := 0
+	for i := range 10 {
+		f := files{}
+		for k := range 740 {
+			f[fmt.Sprintf("usr/share/l%d/d%d/f%d", i, k%20, k)] = text(i*1000+k, 27_000)
+		}
+		l := gzipLayer(b, f)
+		total += len(f.tar(b))
+		layers = append(layers, l)
+	}
+	root := s.image(b, host, layers...)
+	_, client, ref := loopback(b, s, root)
+	b.SetBytes(int64(total))
+	for b.Loop() {
+		b.StopTimer()
+		p := newPlace(b)
+		b.StartTimer()
+		desc, err := client.Resolve(b.Context(), ref, registry.Auth{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := p.Pull(b.Context(), client.Repository(ref, registry.Auth{}), desc, []reference.Named{ref}, nil, func(image.Event) {}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
