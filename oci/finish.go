@@ -217,6 +217,9 @@ func dropAndExec(s *kernel.Script, p *specs.Process, u user, r rights, gate *os.
 		filter()
 	}
 	s.For("set capabilities")
+	if u.named && u.uid != 0 {
+		r.effective, r.permitted = r.ambient, r.ambient
+	}
 	if p.Capabilities != nil {
 		s.Capabilities(r.effective, r.permitted, r.inheritable, r.ambient)
 	} else {

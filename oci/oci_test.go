@@ -16,6 +16,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Args[0] == probeName {
+		probe()
+	}
 	InitMain()
 	kerneltest.Main(m)
 }

@@ -140,14 +140,7 @@ func remove(g *cgroup.Group) error {
 	if g == nil {
 		return nil
 	}
-	err := g.Delete()
-	if err != nil {
-		if kerr := g.Kill(); kerr != nil {
-			return errors.Join(err, kerr)
-		}
-		err = g.Delete()
-	}
-	return err
+	return errors.Join(g.Kill(), g.Delete())
 }
 
 // Create sets the container up: cgroups, namespaces, mounts, and a first process that waits at its gate

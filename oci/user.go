@@ -23,6 +23,7 @@ type user struct {
 	uid, gid uint32
 	groups   []uint32
 	home     string
+	named    bool // resolved from an image's name: an ordinary user has no capabilities, as after any execve
 }
 
 // maxTable bounds how much of a container's /etc/passwd is read, in bytes.
@@ -80,12 +81,9 @@ func resolveUser(name string, given *specs.User, add []string, users, groups []b
 	if err != nil {
 		return user{}, fault.Wrap(fault.Invalid, err)
 	}
-	u := user{uid: uint32(found.Uid), gid: uint32(found.Gid), home: found.Home}
-	list := append(found.Sgids, more...)
-	if name == "" || !strings.Contains(name, ":") {
-		list = append([]int{found.Gid}, list...)
-	}
-	for _, g := range list {
+	u := user{uid: uint32(found.Uid), gid: uint32(found.Gid), home: found.Home, named: true}
+	// The primary group is in the list too: a process that changes its gid must not lose what denies it something (CVE-2022-36109).
+	for _, g := range append(append([]int{found.Gid}, found.Sgids...), more...) {
 		if n := uint32(g); !slices.Contains(u.groups, n) {
 			u.groups = append(u.groups, n)
 		}
