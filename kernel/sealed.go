@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -57,6 +58,25 @@ func SealedSelf() (*os.File, error) {
 func Setsid() error {
 	if _, err := unix.Setsid(); err != nil && err != unix.EPERM {
 		return callError("setsid", err)
+	}
+	return nil
+}
+
+// CloseInherited closes the descriptors from number first on that this process got from the one
+// before it: those that are not close-on-exec, as all are that Go opens.
+func CloseInherited(first int) error {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		n, err := strconv.Atoi(e.Name())
+		if err != nil || n < first {
+			continue
+		}
+		if flags, err := unix.FcntlInt(uintptr(n), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			unix.Close(n)
+		}
 	}
 	return nil
 }

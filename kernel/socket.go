@@ -250,7 +250,10 @@ func AwaitRead(f *os.File, get func() []byte, put func([]byte)) (buf []byte, n i
 		buf = nil
 		return failed != unix.EAGAIN
 	})
-	n, err = result(n, errors.Join(err, failed))
+	if err != nil { // the deadline, or the file was closed; what the last attempt said is stale
+		return nil, 0, callError("read", err)
+	}
+	n, err = result(n, failed)
 	return buf, n, err
 }
 

@@ -47,6 +47,7 @@ func mainWith(args []string, b builder) int {
 // does it before it is needed.
 func prepare() {
 	kernel.Setsid()
+	kernel.CloseInherited(requestFD + 1) // whatever came down from the daemon's own parent
 	// Caught rather than ignored: what is ignored stays so in the programs that the container runs (signal(7)).
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT)
 	os.WriteFile("/proc/self/comm", []byte("berth-shim"), 0)

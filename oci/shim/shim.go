@@ -65,36 +65,12 @@ func (s *Shim) listen() {
 // call sends a request and waits for its answer. Files that the request hands over are closed.
 func (s *Shim) call(ctx context.Context, m *message) (*message, error) {
 	m.collect()
-	defer func() {
-		for _, a := range m.attachments() {
-			a.Conn.Close()
-		}
-	}()
-	answer := make(chan *message, 1)
-	s.mu.Lock()
-	if s.waiting == nil {
-		s.mu.Unlock()
-		return nil, s.lost()
-	}
-	s.number++
-	number := s.number
-	m.Number = number
-	s.waiting[number] = answer
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		delete(s.waiting, number)
-		s.mu.Unlock()
-	}()
-
-	s.writing.Lock()
-	err := send(s.conn, m)
-	s.writing.Unlock()
-	if fault.Of(err) == fault.Invalid {
-		return nil, err
+	answer, err := s.post(m)
+	for _, a := range m.attachments() {
+		a.Conn.Close()
 	}
 	if err != nil {
-		s.conn.Close() // listen ends, and all who wait with it
+		return nil, err
 	}
 	select {
 	case a, open := <-answer:
@@ -103,8 +79,39 @@ func (s *Shim) call(ctx context.Context, m *message) (*message, error) {
 		}
 		return a, a.Error.error()
 	case <-ctx.Done():
+		s.mu.Lock()
+		delete(s.waiting, m.Number)
+		s.mu.Unlock()
 		return nil, context.Cause(ctx)
 	}
+}
+
+// post sends a request; its answer comes on the channel, or nothing when the connection ends before.
+func (s *Shim) post(m *message) (<-chan *message, error) {
+	answer := make(chan *message, 1)
+	s.mu.Lock()
+	if s.waiting == nil {
+		s.mu.Unlock()
+		return nil, s.lost()
+	}
+	s.number++
+	m.Number = s.number
+	s.waiting[m.Number] = answer
+	s.mu.Unlock()
+
+	s.writing.Lock()
+	err := send(s.conn, m)
+	s.writing.Unlock()
+	if fault.Of(err) == fault.Invalid {
+		s.mu.Lock()
+		delete(s.waiting, m.Number)
+		s.mu.Unlock()
+		return nil, err
+	}
+	if err != nil {
+		s.conn.Close() // listen ends, and all who wait with it
+	}
+	return answer, nil
 }
 
 // lost is why nobody answers any more.

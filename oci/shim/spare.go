@@ -122,9 +122,10 @@ func (p *spares) spawn() (*spare, error) {
 		return nil, err
 	}
 	defer null.Close()
-	// One processor's worth of scheduler is enough and is less memory; the rest of our environment is none of its business.
+	// One processor's worth of scheduler is enough and is less memory, and it need not follow the cgroup's
+	// quota; the rest of our environment is none of its business.
 	process, err := os.StartProcess(kernel.ProcFD(p.program), []string{"berth-oci", "shim", p.dir}, &os.ProcAttr{
-		Dir: "/", Env: []string{"GOMAXPROCS=1"}, Files: []*os.File{null, null, null, its},
+		Dir: "/", Env: []string{"GOMAXPROCS=1", "GODEBUG=containermaxprocs=0,updatemaxprocs=0"}, Files: []*os.File{null, null, null, its},
 	})
 	if err != nil {
 		mine.Close()
