@@ -222,6 +222,9 @@ func (b *Bridge) shapeOwn(link netlink.Link, exists bool, had state) error {
 	if !slices.Contains(has, b.state.Subnet) {
 		changes = append(changes, netlink.AddAddress(b.index, b.state.Subnet))
 	}
+	if link.Alias != bridgeAlias { // NewBridge's alias is for newer kernels: 6.18 still ignores it at creation
+		changes = append(changes, netlink.SetAlias(b.index, bridgeAlias))
+	}
 	if link.MTU != b.state.MTU {
 		changes = append(changes, netlink.SetMTU(b.index, b.state.MTU))
 	}
