@@ -71,6 +71,13 @@ func Open(dir string) (*Store, error) {
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), stagePrefix) {
 			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+			continue
+		}
+		if _, statErr := os.Stat(filepath.Join(dir, e.Name(), recordFile)); statErr != nil {
+			continue
+		}
+		if mkErr := os.Mkdir(filepath.Join(dir, e.Name(), dataDir), 0o755); !errors.Is(mkErr, fs.ErrExist) {
+			err = errors.Join(err, mkErr)
 		}
 	}
 	return &Store{dir: dir}, err
@@ -157,7 +164,11 @@ func (s *Store) Fill(ctx context.Context, name string, tree *os.File) (err error
 	if err := copyTree(ctx, stage, tree); err != nil {
 		return err
 	}
-	return os.Rename(stage, v.Path) // takes the place of an empty directory (rename(2))
+	// The empty directory makes way. When all stops here, Open makes it again.
+	if err := os.Remove(v.Path); err != nil {
+		return err
+	}
+	return os.Rename(stage, v.Path)
 }
 
 func isEmpty(dir string) (bool, error) {

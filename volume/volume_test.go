@@ -100,12 +100,15 @@ func TestOpenSweepsWhatACrashLeft(t *testing.T) {
 	}
 	os.MkdirAll(filepath.Join(dir, ".stage-123", "_data"), 0o755)
 	os.MkdirAll(filepath.Join(dir, "half", "_data"), 0o755)
+	os.Remove(filepath.Join(dir, "kept", "_data"))
 	s, err := volume.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if all, err := s.List(); err != nil || len(all) != 1 || all[0].Name != "kept" {
 		t.Errorf("list: %v, %v", all, err)
+	} else if _, err := os.Stat(all[0].Path); err != nil {
+		t.Error(err)
 	}
 	if _, created, err := s.Create(volume.Volume{Name: "half"}); err != nil || !created {
 		t.Errorf("over a half one: %v, %v", created, err)
