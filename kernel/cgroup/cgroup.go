@@ -156,7 +156,7 @@ func (g *Group) enter(file string, id int) error {
 			continue // a hybrid's, not used by this group
 		}
 		if err != nil {
-			return err
+			return kind(err)
 		}
 		entered = true
 	}

@@ -238,30 +238,26 @@ func (d *devices) writeV1(dir string) error {
 	return nil
 }
 
-// changeV1 takes a group in use from its present list to d without a moment in which something is refused that
-// both lists allow.
+// changeV1 takes a group in use from its present list to d. Between two lists of what is allowed there is no moment in
+// which something is refused that both allow.
 func (d *devices) changeV1(dir string) error {
 	now, err := readDevices(dir)
 	if err != nil {
 		return err
 	}
-	if now.allow != d.allow {
-		return d.writeV1(dir) // the kernel has no other way between the two kinds of list
-	}
-	more, less := "devices.allow", "devices.deny"
-	if d.allow {
-		more, less = less, more
+	if now.allow || d.allow {
+		return d.writeV1(dir) // an open group does not show what it excepts
 	}
 	for _, e := range d.sorted() {
 		if add := d.exceptions[e] &^ now.exceptions[e]; add != 0 {
-			if err := write(dir, more, e.String()+" "+add.String()); err != nil {
+			if err := write(dir, "devices.allow", e.String()+" "+add.String()); err != nil {
 				return kind(err)
 			}
 		}
 	}
 	for _, e := range now.sorted() {
 		if drop := now.exceptions[e] &^ d.exceptions[e]; drop != 0 {
-			if err := write(dir, less, e.String()+" "+drop.String()); err != nil {
+			if err := write(dir, "devices.deny", e.String()+" "+drop.String()); err != nil {
 				return kind(err)
 			}
 		}

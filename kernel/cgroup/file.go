@@ -2,6 +2,7 @@ package cgroup
 
 import (
 	"errors"
+	"math"
 	"os"
 	"path"
 	"strconv"
@@ -63,7 +64,10 @@ func readUint(dir, file string) (uint64, bool) {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(s, 10, 64)
-	return n, err == nil && n < 1<<63-1<<16
+	if err != nil || n > math.MaxInt64-1<<16 {
+		return 0, false
+	}
+	return n, true
 }
 
 // readKeyed reads "name value" lines; missing files and keys count as zero.

@@ -2,7 +2,6 @@ package cgroup
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"slices"
@@ -210,24 +209,25 @@ func (g *Group) OOMKills() (uint64, error) {
 // Delete removes the group and those below it in all hierarchies. It kills nothing: processes make it fail, after two
 // seconds of trying (the kernel frees a dead one's place late), with fault.Conflict. A group that is gone already is success.
 func (g *Group) Delete() error {
-	var all error
-	for _, d := range g.dirs {
-		var last error
-		done, err := until(deleteTime, func() (bool, error) {
-			last = remove(d.path)
-			if last != nil && !errors.Is(last, unix.EBUSY) && !errors.Is(last, unix.ENOTEMPTY) {
-				return false, last
-			}
-			return last == nil, nil
+	left := slices.Clone(g.dirs)
+	var last error
+	done, err := until(deleteTime, func() (bool, error) {
+		last = nil
+		left = slices.DeleteFunc(left, func(d dir) bool {
+			err := remove(d.path)
+			last = errors.Join(last, err)
+			return err == nil
 		})
-		if err != nil {
-			all = errors.Join(all, kind(err))
-		} else if !done {
-			pids, _ := g.Procs()
-			all = errors.Join(all, fault.Wrap(fault.Conflict, fmt.Errorf("%w (processes %v)", last, pids)))
+		if last != nil && !errors.Is(last, unix.EBUSY) && !errors.Is(last, unix.ENOTEMPTY) {
+			return false, last
 		}
+		return last == nil, nil
+	})
+	if done || err != nil {
+		return kind(err)
 	}
-	return all
+	pids, _ := g.Procs()
+	return fault.New(fault.Conflict, "delete cgroup %s: processes %v are in it: %w", g.path, pids, last)
 }
 
 // remove removes one directory, and those below it when it must.

@@ -85,6 +85,8 @@ func (g *Group) memoryStats(s *MemoryStats) {
 		s.Failures, _ = readUint(d, "memory.failcnt")
 		if both, ok := readUint(d, "memory.memsw.usage_in_bytes"); ok {
 			s.SwapUsage = max(both, s.Usage) - s.Usage
+			failures, _ := readUint(d, "memory.memsw.failcnt") // an equal limit of both is the one that is hit
+			s.Failures = max(s.Failures, failures)
 		}
 		s.Detail = readKeyed(d, "memory.stat")
 		return

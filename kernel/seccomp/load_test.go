@@ -15,21 +15,20 @@ import (
 
 	"berth/fault"
 	"berth/internal/kerneltest"
+	"berth/kernel"
 )
 
 // bound runs fn on a thread that p is loaded on and that ends with it.
 func bound(t *testing.T, p Program, fn func()) {
 	t.Helper()
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+	err := kernel.Thread(func() error {
 		err := p.Load()
 		if err == nil {
 			fn()
 		}
-		done <- err
-	}()
-	if err := <-done; err != nil {
+		return err
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 }
@@ -154,18 +153,15 @@ func TestLoadNeedsARight(t *testing.T) {
 	kerneltest.Root(t)
 	s, err := Default(nil)
 	p := mustCompile(t, s, err)
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread()
+	err = kernel.Thread(func() error {
 		head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 		var none [2]unix.CapUserData
 		if err := unix.Capset(&head, &none[0]); err != nil {
-			done <- err
-			return
+			return err
 		}
-		done <- p.Load()
-	}()
-	if err := <-done; !errors.Is(err, fault.Denied) {
+		return p.Load()
+	})
+	if !errors.Is(err, fault.Denied) {
 		t.Errorf("load without rights: %v", err)
 	}
 }
@@ -177,14 +173,15 @@ func TestNotifications(t *testing.T) {
 		Syscalls: []specs.LinuxSyscall{{Names: []string{"sethostname"}, Action: specs.ActNotify}}}, nil)
 	listener, called := make(chan *os.File), make(chan error)
 	go func() {
-		runtime.LockOSThread()
-		f, err := p.Listen()
-		if err != nil {
-			t.Error(err)
-		}
-		listener <- f
-		_, _, errno := unix.RawSyscall(unix.SYS_SETHOSTNAME, 0, 0, 0)
-		called <- errno
+		called <- kernel.Thread(func() error {
+			f, err := p.Listen()
+			if err != nil {
+				t.Error(err)
+			}
+			listener <- f
+			_, _, errno := unix.RawSyscall(unix.SYS_SETHOSTNAME, 0, 0, 0)
+			return errno
+		})
 	}()
 	f := <-listener
 	if f == nil {
