@@ -23,9 +23,6 @@ func environment(files, values []string, lookup func(string) (string, bool)) ([]
 	}
 	for _, v := range values {
 		key, _, ok := strings.Cut(v, "=")
-		if key == "" {
-			return nil, fmt.Errorf("invalid environment variable: %s", v)
-		}
 		if value, known := lookup(key); !ok && known {
 			v = key + "=" + value
 		}
@@ -44,13 +41,21 @@ func labels(files, values []string) (map[string]string, error) {
 		}
 		all = append(all, lines...)
 	}
-	for _, v := range values {
-		if strings.HasPrefix(v, "=") || v == "" {
-			return nil, fmt.Errorf("invalid label: '%s'", v)
-		}
-		all = append(all, v)
+	return toMap(append(all, values...)), nil
+}
+
+func validEnv(v string) (string, error) {
+	if v == "" || v[0] == '=' {
+		return "", fmt.Errorf("invalid environment variable: %s", v)
 	}
-	return toMap(all), nil
+	return v, nil
+}
+
+func validLabel(v string) (string, error) {
+	if v == "" || v[0] == '=' {
+		return "", fmt.Errorf("invalid label '%s': empty name", v)
+	}
+	return v, nil
 }
 
 func fileLines(file string, lookup func(string) (string, bool)) ([]string, error) {

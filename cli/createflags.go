@@ -93,9 +93,9 @@ func (c *creation) identityFlags(fs *pflag.FlagSet) {
 }
 
 func (c *creation) environmentFlags(fs *pflag.FlagSet) {
-	fs.VarP(list(&c.env), "env", "e", "Set environment variables")
+	fs.VarP(checked(&c.env, validEnv), "env", "e", "Set environment variables")
 	fs.Var(list(&c.envFiles), "env-file", "Read in a file of environment variables")
-	fs.VarP(list(&c.labels), "label", "l", "Set meta data on a container")
+	fs.VarP(checked(&c.labels, validLabel), "label", "l", "Set meta data on a container")
 	fs.Var(list(&c.labelFiles), "label-file", "Read in a line delimited file of labels")
 	fs.Var(pairs(&c.host.Annotations, nil), "annotation", "Add an annotation to the container (passed through to the OCI runtime)")
 	fs.StringVar(&c.host.LogConfig.Type, "log-driver", "", "Logging driver for the container")
@@ -210,7 +210,7 @@ func (c *creation) networkFlags(fs *pflag.FlagSet) {
 	fs.Var(adder{"list", func(v string) error {
 		a, err := netip.ParseAddr(strings.TrimSpace(v))
 		if err != nil {
-			return fmt.Errorf("%s is not an ip address", v)
+			return fmt.Errorf("IP address is not correctly formatted: %s", v)
 		}
 		c.host.DNS = append(c.host.DNS, a)
 		return nil

@@ -83,7 +83,7 @@ func flagValue(key, value string, hasValue bool) (bool, error) {
 	case "false", "0":
 		return false, nil
 	}
-	return false, fmt.Errorf("invalid value for '%s': invalid boolean value (%q): must be one of \"true\", \"1\", \"false\", or \"0\" (default \"true\")", key, value)
+	return false, fmt.Errorf("invalid value for %s: %s", key, value)
 }
 
 func mountField(m *mount.Mount, key, value string, hasValue bool, field string) (err error) {
@@ -116,7 +116,7 @@ func mountField(m *mount.Mount, key, value string, hasValue bool, field string) 
 				return nil
 			}
 		}
-		return fmt.Errorf("unknown option '%s' in '%s'", key, field)
+		return fmt.Errorf("unexpected key '%s' in '%s'", key, field)
 	}
 	return err
 }
@@ -146,7 +146,7 @@ func bindField(m *mount.Mount, key, value string, hasValue bool, field string) (
 			return fmt.Errorf(`invalid value for %s: %s (must be "enabled", "disabled", "writable", or "readonly")`, key, value)
 		}
 	default:
-		return fmt.Errorf("unknown option '%s' in '%s'", key, field)
+		return fmt.Errorf("unexpected key '%s' in '%s'", key, field)
 	}
 	return err
 }
@@ -173,9 +173,7 @@ func volumeField(m *mount.Mount, key, value string, hasValue bool, field string)
 	case "volume-subpath":
 		o.Subpath = value
 	case "volume-nocopy":
-		if o.NoCopy, err = flagValue(key, value, hasValue); err != nil {
-			return fmt.Errorf("invalid value for %s: %s", key, value)
-		}
+		o.NoCopy, err = flagValue(key, value, hasValue)
 	case "volume-label":
 		set(&o.Labels)
 	case "volume-driver":
@@ -183,9 +181,9 @@ func volumeField(m *mount.Mount, key, value string, hasValue bool, field string)
 	case "volume-opt":
 		set(&driver().Options)
 	default:
-		return fmt.Errorf("unknown option '%s' in '%s'", key, field)
+		return fmt.Errorf("unexpected key '%s' in '%s'", key, field)
 	}
-	return nil
+	return err
 }
 
 func tmpfsField(m *mount.Mount, key, value, field string) error {
@@ -206,7 +204,7 @@ func tmpfsField(m *mount.Mount, key, value, field string) error {
 		}
 		m.TmpfsOptions.Mode = os.FileMode(n)
 	default:
-		return fmt.Errorf("unknown option '%s' in '%s'", key, field)
+		return fmt.Errorf("unexpected key '%s' in '%s'", key, field)
 	}
 	return nil
 }

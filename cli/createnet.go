@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 )
 
@@ -116,7 +117,7 @@ func (r *networkRequest) merge(f networkFlags) error {
 		}
 		e.Aliases = f.aliases
 	}
-	if len(f.links) > 0 {
+	if len(f.links) > 0 && container.NetworkMode(r.name).IsUserDefined() {
 		e.Links = f.links
 	}
 	for _, a := range []struct {

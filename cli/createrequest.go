@@ -87,8 +87,23 @@ func (c *creation) modes() (err error) {
 	if c.flags.Changed("stop-timeout") {
 		c.config.StopTimeout = &c.stopTimeout
 	}
+	h.CapAdd, h.CapDrop = capabilities(h.CapAdd), capabilities(h.CapDrop)
 	h.ContainerIDFile = c.cidfile
 	return nil
+}
+
+// capabilities gives names their full form, in order, each once.
+func capabilities(names []string) []string {
+	var all []string
+	for _, n := range names {
+		n = strings.ToUpper(strings.TrimSpace(n))
+		if n != "ALL" && !strings.HasPrefix(n, "CAP_") {
+			n = "CAP_" + n
+		}
+		all = append(all, n)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 func (c *creation) resources() error {

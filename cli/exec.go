@@ -29,7 +29,7 @@ exec -it web sh`,
 	fs := cmd.Flags()
 	fs.BoolVarP(&o.detach, "detach", "d", false, "Detached mode: run command in the background")
 	fs.StringVar(&o.keys, "detach-keys", "", "Override the key sequence for detaching a container")
-	fs.VarP(list(&o.env), "env", "e", "Set environment variables")
+	fs.VarP(checked(&o.env, validEnv), "env", "e", "Set environment variables")
 	fs.Var(list(&o.files), "env-file", "Read in a file of environment variables")
 	fs.BoolVarP(&o.in, "interactive", "i", false, "Keep STDIN open even if not attached")
 	fs.BoolVar(&o.request.Privileged, "privileged", false, "Give extended privileges to the command")

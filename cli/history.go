@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -49,7 +50,12 @@ func (s *session) history(cmd *cobra.Command, o historyOptions, ref string) erro
 	for i := range all {
 		rows[i] = newHistoryRow(&all[i], o, now)
 	}
-	return historyTable.Print(s.Out, o.format, o.quiet, rows)
+	t := *historyTable
+	if !o.human {
+		t.Columns = slices.Clone(t.Columns)
+		t.Columns[1] = "CREATED AT"
+	}
+	return t.Print(s.Out, o.format, o.quiet, rows)
 }
 
 // historyRow is one step of an image's history; the fields are what templates may use.

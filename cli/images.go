@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,7 +51,6 @@ func (s *session) images(cmd *cobra.Command, o *imagesOptions, args []string) er
 	if err != nil {
 		return err
 	}
-	slices.SortStableFunc(all, func(a, b image.Summary) int { return cmp.Compare(b.Created, a.Created) })
 	digests := o.digests || strings.Contains(o.format, ".Digest")
 	var rows []imageRow
 	now := time.Now()

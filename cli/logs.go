@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/url"
 	"strings"
@@ -79,7 +80,7 @@ func moments(q url.Values, since, until string) error {
 		}
 		t, err := format.ParseTime(text, now)
 		if err != nil {
-			return &exit{1, "invalid value for \"" + key + "\": " + err.Error()}
+			return fmt.Errorf("invalid value for --%s: %w", key, err)
 		}
 		q.Set(key, t)
 	}

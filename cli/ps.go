@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -54,7 +55,7 @@ func filterFlag(to *[]string) adder {
 			return "", nil
 		}
 		if !strings.Contains(v, "=") {
-			return "", fmt.Errorf("invalid argument %q: bad format of filter (expected name=value)", v)
+			return "", errors.New("bad format of filter (expected name=value)")
 		}
 		return v, nil
 	})
@@ -211,11 +212,12 @@ func newContainerRow(c *container.Summary, cut bool, now time.Time) containerRow
 
 // shortImage shortens an image that is named by its ID, and leaves the digest of a name out.
 func shortImage(image, id string) string {
-	if image == id && image != "" {
-		return format.ShortID(image)
+	if short := format.ShortID(image); short == format.ShortID(id) {
+		return short
 	}
-	if name, _, ok := strings.Cut(image, "@"); ok {
-		return name
+	if r, err := parseRef(image); err == nil {
+		r.digest = ""
+		return r.familiar()
 	}
 	return image
 }

@@ -46,8 +46,8 @@ run -d --name web -p 8080:80 -v ./site:/usr/share/nginx/html:ro nginx`,
 
 func (s *session) run(cmd *cobra.Command, o *runOptions, args []string) error {
 	req, err := o.request(args)
-	if err == nil && o.detach && len(o.attach) > 0 {
-		err = errors.New("conflicting options: cannot specify both --attach and --detach")
+	if o.detach && len(o.attach) > 0 {
+		return errors.New("conflicting options: cannot specify both --attach and --detach")
 	}
 	keys, keysErr := parseKeys(o.detachKeys)
 	if err == nil {

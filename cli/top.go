@@ -2,10 +2,10 @@ package cli
 
 import (
 	"fmt"
-	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
+
+	"berth/cli/format"
 
 	"github.com/moby/moby/api/types/network"
 	"github.com/spf13/cobra"
@@ -23,13 +23,11 @@ func topCommand(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			w := tabwriter.NewWriter(s.Out, 20, 1, 3, ' ', 0)
+			var b strings.Builder
 			for _, line := range append([][]string{list.Titles}, list.Processes...) {
-				if _, err := io.WriteString(w, strings.Join(line, "\t")+"\n"); err != nil {
-					return err
-				}
+				b.WriteString(strings.Join(line, "\t") + "\n")
 			}
-			return w.Flush()
+			return format.Align(s.Out, b.String(), format.Layout{Least: 20, Gap: 3})
 		},
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"runtime"
 	"sort"
 	"strings"
-	"text/tabwriter"
 
 	"berth/cli/format"
 	"berth/client"
@@ -70,7 +69,7 @@ func (s *session) version(ctx context.Context, text string) error {
 }
 
 func printVersions(out io.Writer, v versions) error {
-	w := tabwriter.NewWriter(out, 20, 1, 1, ' ', 0)
+	w := new(strings.Builder)
 	c := v.Client
 	fmt.Fprintf(w, "Client:\n Version:\t%s\n API version:\t%s", c.Version, c.APIVersion)
 	if c.APIVersion != c.DefaultAPIVersion {
@@ -78,7 +77,7 @@ func printVersions(out io.Writer, v versions) error {
 	}
 	fmt.Fprintf(w, "\n Go version:\t%s\n Git commit:\t%s\n OS/Arch:\t%s/%s\n Context:\t%s\n", c.GoVersion, c.GitCommit, c.Os, c.Arch, c.Context)
 	if v.Server == nil {
-		return w.Flush()
+		return format.Align(out, w.String(), format.Layout{Least: 20, Gap: 1})
 	}
 	platform := ""
 	if n := v.Server.Platform.Name; n != "" {
@@ -95,7 +94,7 @@ func printVersions(out io.Writer, v versions) error {
 		}
 		printDetails(w, part.Details)
 	}
-	return w.Flush()
+	return format.Align(out, w.String(), format.Layout{Least: 20, Gap: 1})
 }
 
 func printDetails(w io.Writer, details map[string]string) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"text/template"
 	"unicode"
 )
@@ -14,13 +13,7 @@ import (
 // functions are those that templates may call beside text/template's own.
 func functions() template.FuncMap {
 	return template.FuncMap{
-		"json": func(v any) (string, error) {
-			var b bytes.Buffer
-			e := json.NewEncoder(&b)
-			e.SetEscapeHTML(false)
-			err := e.Encode(v)
-			return strings.TrimSpace(b.String()), err
-		},
+		"json":     plainJSON,
 		"split":    strings.Split,
 		"join":     join,
 		"title":    title,
@@ -30,6 +23,14 @@ func functions() template.FuncMap {
 		"truncate": truncate,
 		"println":  fmt.Sprintln,
 	}
+}
+
+func plainJSON(v any) (string, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return strings.TrimSpace(b.String()), err
 }
 
 // headings are the functions while a table's first line is made: a column's name stays as it is.
@@ -107,9 +108,6 @@ type Table[R any] struct {
 	Quiet   func(R) string   // what --quiet prints of a row
 }
 
-// newTable aligns columns as the field's tools do: three blanks between, at least ten wide.
-func newTable(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 10, 1, 3, ' ', 0) }
-
 // Print writes rows as format says: "" or "table" is the default table, "table TEMPLATE" a
 // table of one's own, "json" one object a line, and anything else a template for each row.
 func (t *Table[R]) Print(w io.Writer, format string, quiet bool, rows []R) error {
@@ -136,21 +134,31 @@ func (t *Table[R]) Print(w io.Writer, format string, quiet bool, rows []R) error
 	if err != nil {
 		return err
 	}
+	tmpl.Funcs(template.FuncMap{"json": rowJSON[R]})
 	if !isTable {
 		return lines(w, tmpl, rows)
 	}
-	tw := newTable(w)
 	head, err := tmpl.Clone()
 	if err != nil {
 		return err
 	}
-	if err := lines(tw, head.Funcs(headings()), []R{t.Heading}); err != nil {
+	var b bytes.Buffer
+	if err := lines(&b, head.Funcs(headings()), []R{t.Heading}); err != nil {
 		return err
 	}
-	if err := lines(tw, tmpl, rows); err != nil {
+	if err := lines(&b, tmpl, rows); err != nil {
 		return err
 	}
-	return tw.Flush()
+	return Align(w, b.String(), Wide)
+}
+
+// rowJSON is the function json where rows are printed: a whole row is escaped for HTML, as it has always been.
+func rowJSON[R any](v any) (string, error) {
+	if _, ok := v.(R); ok {
+		b, err := json.Marshal(v)
+		return string(b), err
+	}
+	return plainJSON(v)
 }
 
 func lines[R any](w io.Writer, tmpl *template.Template, rows []R) error {
@@ -175,13 +183,11 @@ func (t *Table[R]) plain(w io.Writer, rows []R) error {
 
 // Columns writes a heading and lines of cells as a table.
 func Columns(w io.Writer, heading []string, lines [][]string) error {
-	tw := newTable(w)
+	var b strings.Builder
 	for _, cells := range append([][]string{heading}, lines...) {
-		if _, err := io.WriteString(tw, strings.Join(cells, "\t")+"\n"); err != nil {
-			return err
-		}
+		b.WriteString(strings.Join(cells, "\t") + "\n")
 	}
-	return tw.Flush()
+	return Align(w, b.String(), Wide)
 }
 
 // Object writes one object by a template, or as "json". typed is tried

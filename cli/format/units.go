@@ -140,11 +140,7 @@ func Ellipsis(s string, width int) string {
 	if width <= 0 {
 		return ""
 	}
-	total := 0
-	for _, r := range s {
-		total += columns(r)
-	}
-	if total <= width {
+	if Width(s) <= width {
 		return s
 	}
 	if width == 1 {
