@@ -244,3 +244,19 @@ func ChangeTime(info os.FileInfo) time.Time {
 	}
 	return info.ModTime()
 }
+
+// ScatterDirs asks the file system to place the directories made in dir far from
+// each other (the T attribute of chattr(1)). On ext4 new files go where their directory lies, and an area in which many
+// were deleted within the last minutes makes them up to ten times slower. Where there is no such attribute it does nothing.
+func ScatterDirs(dir *os.File) error {
+	const topDir = 0x00020000 // FS_TOPDIR_FL of linux/fs.h
+	flags, err := unix.IoctlGetInt(fd(dir), unix.FS_IOC_GETFLAGS)
+	if err == nil && flags&topDir == 0 {
+		err = unix.IoctlSetPointerInt(fd(dir), unix.FS_IOC_SETFLAGS, flags|topDir)
+	}
+	keep(dir)
+	if errors.Is(err, unix.ENOTTY) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
+		return nil
+	}
+	return pathError("set attributes of", dir.Name(), err)
+}

@@ -155,3 +155,22 @@ func TestTryLockIsExclusive(t *testing.T) {
 		t.Errorf("after release: %v %v", ok, err)
 	}
 }
+
+func TestScatterDirsChangesNoContent(t *testing.T) {
+	top := t.TempDir()
+	dir := openDir(t, top)
+	if err := errors.Join(kernel.ScatterDirs(dir), kernel.ScatterDirs(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(top, "a/b"), 0o755); err != nil {
+		t.Error(err)
+	}
+	file, err := os.Open("/proc/self/status") // a file system without such attributes
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if err := kernel.ScatterDirs(file); err != nil {
+		t.Errorf("where it means nothing: %v", err)
+	}
+}

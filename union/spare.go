@@ -12,7 +12,7 @@ import (
 
 // spares are roots made ahead, so that creating one is a rename: making its
 // four inodes takes ext4 up to a millisecond while others are being deleted. They lie under
-// stage, where the next start sweeps them.
+// spare, where the next start sweeps them.
 type spares struct {
 	build func(base) (dir string, err error)
 	drop  func(dir string) error
@@ -133,9 +133,9 @@ func (s *spares) close() {
 	<-s.done
 }
 
-// newRoot makes a root over b under stage; the caller renames it into place.
+// newRoot makes a root over b under spare; the caller renames it into place.
 func (o *overlay) newRoot(b base) (dir string, err error) {
-	if dir, err = os.MkdirTemp(o.path("stage"), "root-"); err != nil {
+	if dir, err = os.MkdirTemp(o.path("spare"), "root-"); err != nil {
 		return "", err
 	}
 	err = o.makeUpper(filepath.Join(dir, "diff"), o.top(b.below))

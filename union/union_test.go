@@ -522,6 +522,7 @@ func halfStates(t *testing.T, d union.Driver, dir string) {
 		"merged/" + other + "/diff",   //
 		"stage/init-1/diff/half",      // init was running
 		"stage/merged-1/diff/half",    // a deep chain was being merged
+		"spare/root-1/diff",           // a root was being made ahead
 		"stage/check-1/work/work/inc", // the driver was being opened
 	} {
 		if err := os.MkdirAll(filepath.Join(dir, p), 0o755); err != nil {
@@ -551,7 +552,7 @@ func halfStates(t *testing.T, d union.Driver, dir string) {
 		}
 		left := []string{}
 		for _, f := range found {
-			if rel, _ := filepath.Rel(dir, f); !strings.HasPrefix(rel, "stage/root-") { // spares of this process
+			if rel, _ := filepath.Rel(dir, f); !strings.HasPrefix(rel, "spare/root-") { // spares of this process
 				left = append(left, rel)
 			}
 		}
@@ -888,7 +889,7 @@ func BenchmarkCreateAhead(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
 		wait(b, "a spare is ready", func() bool {
-			found, err := filepath.Glob(filepath.Join(dir, "stage", "root-*", "lower"))
+			found, err := filepath.Glob(filepath.Join(dir, "spare", "root-*", "lower"))
 			return err == nil && len(found) > 0
 		})
 		n++
