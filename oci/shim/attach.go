@@ -1,9 +1,6 @@
 package shim
 
 import (
-	"bufio"
-	"encoding/binary"
-	"encoding/json"
 	"io"
 	"os"
 	"slices"
@@ -102,10 +99,15 @@ func (c *client) put(frame []byte) {
 		frame = frame[frameHeader:]
 	}
 	if _, err := c.Conn.Write(frame); err != nil {
-		c.gone = true
-		c.forget()
-		c.Conn.Close() // ends input
+		c.broken()
 	}
+}
+
+// broken drops a client that can't be written to, under the lock.
+func (c *client) broken() {
+	c.gone = true
+	c.forget()
+	c.Conn.Close() // ends input
 }
 
 // forget takes the client off the list.
@@ -203,53 +205,5 @@ func (c *client) endOfInput(keys *detector, err error) {
 	}
 	if err == io.EOF {
 		kernel.AwaitHangup(c.Conn)
-	}
-}
-
-// replay writes the log's lines, then the unfinished ones, under the lock that attach took.
-func (c *client) replay(log io.Reader, rest map[byte][]byte) {
-	if !c.Logs {
-		return
-	}
-	frame := make([]byte, frameHeader, 1<<10)
-	out := func(stream byte, text []byte) {
-		if len(text) == 0 || !c.wants(stream) {
-			return
-		}
-		frame = append(frame[:frameHeader], text...)
-		frame[0] = stream
-		binary.BigEndian.PutUint32(frame[4:], uint32(len(text)))
-		c.put(frame)
-	}
-	lines := bufio.NewReaderSize(log, 32<<10)
-	var long []byte
-	for !c.gone {
-		part, err := lines.ReadSlice('\n')
-		if err == bufio.ErrBufferFull {
-			long = append(long, part...)
-			continue
-		}
-		if err != nil {
-			break
-		}
-		if len(long) > 0 {
-			part = append(long, part...)
-			long = nil
-		}
-		var entry struct {
-			Log    string `json:"log"`
-			Stream string `json:"stream"`
-		}
-		if json.Unmarshal(part, &entry) != nil { // a line that a full disk broke
-			continue
-		}
-		number := streamOut
-		if entry.Stream == "stderr" {
-			number = streamErr
-		}
-		out(number, []byte(entry.Log))
-	}
-	for _, number := range []byte{streamOut, streamErr} {
-		out(number, rest[number])
 	}
 }

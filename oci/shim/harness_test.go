@@ -26,14 +26,21 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "shim" {
 		os.Exit(Main(os.Args[2:]))
 	}
+	if len(os.Args) > 4 && os.Args[1] == "daemon" {
+		os.Exit(daemonMain(os.Args[2], os.Args[3], os.Args[4]))
+	}
 	kerneltest.Main(m)
 }
 
 // limit is more than anything here may take, on a busy machine too.
 const limit = 60 * time.Second
 
+func background() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), limit)
+}
+
 func deadline(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	ctx, cancel := background()
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -87,7 +94,10 @@ var lastID atomic.Int64
 // bundle describes a container that runs args.
 func bundle(t testing.TB, args ...string) oci.Bundle {
 	t.Helper()
-	id := fmt.Sprintf("c%d", lastID.Add(1))
+	return describe(fmt.Sprintf("c%d", lastID.Add(1)), root(t), args...)
+}
+
+func describe(id, root string, args ...string) oci.Bundle {
 	caps := []string{"CAP_CHOWN", "CAP_KILL", "CAP_SETUID", "CAP_SETGID"}
 	return oci.Bundle{
 		ID:           id,
@@ -95,7 +105,7 @@ func bundle(t testing.TB, args ...string) oci.Bundle {
 		Spec: &specs.Spec{
 			Version:  specs.Version,
 			Hostname: id,
-			Root:     &specs.Root{Path: root(t)},
+			Root:     &specs.Root{Path: root},
 			Process: &specs.Process{
 				Args: args, Cwd: "/", Env: []string{"PATH=/bin"},
 				Capabilities: &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps},

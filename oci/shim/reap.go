@@ -3,6 +3,7 @@ package shim
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"time"
 
 	"berth/fault"
@@ -10,9 +11,6 @@ import (
 	"berth/kernel/cgroup"
 	"berth/oci"
 )
-
-// reapPatience bounds how long killed processes may take to be gone.
-const reapPatience = 10 * time.Second
 
 // Reap kills what a dead supervisor left: its processes, unless their
 // numbers belong to others by now, and its cgroup. It records exit code 137 when there is no record, and is
@@ -77,6 +75,9 @@ func lockDir(path string) (*os.File, error) {
 // clear kills the container that r describes and removes its cgroup.
 func (r *run) clear() error {
 	if r.Cgroup != "" {
+		if !filepath.IsAbs(r.Cgroup) || filepath.Clean(r.Cgroup) != r.Cgroup || r.Cgroup == "/" {
+			return fault.New(fault.Corrupt, "the run record of container %s names the cgroup %q, which is nobody's", r.ID, r.Cgroup)
+		}
 		g := cgroup.Load(r.Cgroup)
 		g.Thaw() // a frozen process doesn't die
 		if err := errors.Join(g.Kill(), r.Init.kill()); err != nil {

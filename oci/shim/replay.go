@@ -1,0 +1,155 @@
+package shim
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"io"
+	"strconv"
+	"unicode/utf8"
+)
+
+// replay writes the log's lines, then the unfinished ones, under the lock that attach took.
+func (c *client) replay(log io.Reader, rest map[byte][]byte) {
+	if !c.Logs {
+		return
+	}
+	out := make([]byte, 0, chunkSize)
+	flush := func(room int) {
+		if len(out) > 0 && cap(out)-len(out) < room {
+			c.putRaw(out)
+			out = out[:0]
+		}
+	}
+	lines := bufio.NewReaderSize(log, chunkSize)
+	var long []byte
+	for !c.gone {
+		line, err := lines.ReadSlice('\n')
+		if err == bufio.ErrBufferFull {
+			long = append(long, line...)
+			continue
+		}
+		if err != nil { // the end, or a file that a disk lost: what was read is all there is
+			break
+		}
+		if len(long) > 0 {
+			long = append(long, line...)
+			line = long
+			long = long[:0]
+		}
+		flush(frameHeader + len(line))
+		out = c.appendLine(out, line)
+	}
+	for _, number := range []byte{streamOut, streamErr} {
+		if text := rest[number]; len(text) > 0 && c.wants(number) {
+			from := len(out)
+			out = append(append(out, make([]byte, c.header())...), text...)
+			c.seal(out[from:], number)
+		}
+	}
+	flush(cap(out) + 1)
+}
+
+// header is how many bytes stand before each piece of output.
+func (c *client) header() int {
+	if c.Frames {
+		return frameHeader
+	}
+	return 0
+}
+
+// seal fills a frame's header in.
+func (c *client) seal(frame []byte, stream byte) {
+	if c.Frames {
+		frame[0] = stream
+		binary.BigEndian.PutUint32(frame[4:], uint32(len(frame)-frameHeader))
+	}
+}
+
+// appendLine appends one line of the log as the client wants it, if it does.
+func (c *client) appendLine(out, line []byte) []byte {
+	from := len(out)
+	out = append(out, make([]byte, c.header())...)
+	out, stream, ok := appendText(out, line)
+	if !ok || !c.wants(stream) {
+		return out[:from]
+	}
+	c.seal(out[from:], stream)
+	return out
+}
+
+// putRaw writes what is framed already.
+func (c *client) putRaw(data []byte) {
+	if _, err := c.Conn.Write(data); err != nil {
+		c.broken()
+	}
+}
+
+// appendText appends the text of one record of a log. Records that are not as appendRecord writes them are left to the
+// JSON package; ok is false for what is no record, as a full disk may leave.
+func appendText(out, record []byte) (text []byte, stream byte, ok bool) {
+	if text, stream, ok = appendOwn(out, record); ok {
+		return text, stream, true
+	}
+	var entry struct {
+		Log    string `json:"log"`
+		Stream string `json:"stream"`
+	}
+	if json.Unmarshal(record, &entry) != nil {
+		return out, 0, false
+	}
+	if stream = streamOut; entry.Stream == "stderr" {
+		stream = streamErr
+	}
+	return append(out, entry.Log...), stream, true
+}
+
+// appendOwn is appendText for records of our own (and Docker's) making.
+func appendOwn(out, record []byte) (text []byte, stream byte, ok bool) {
+	s, ok := bytes.CutPrefix(record, []byte(`{"log":"`))
+	if !ok {
+		return out, 0, false
+	}
+	text = out
+	for {
+		i := bytes.IndexAny(s, `"\`)
+		if i < 0 || i+1 >= len(s) {
+			return out, 0, false
+		}
+		text = append(text, s[:i]...)
+		if s[i] == '"' {
+			s = s[i+1:]
+			break
+		}
+		escape := s[i+1]
+		s = s[i+2:]
+		switch escape {
+		case 'n':
+			text = append(text, '\n')
+		case 'r':
+			text = append(text, '\r')
+		case '"', '\\':
+			text = append(text, escape)
+		case 'u':
+			if len(s) < 4 {
+				return out, 0, false
+			}
+			n, err := strconv.ParseUint(string(s[:4]), 16, 16)
+			if err != nil || n >= 0xd800 && n < 0xe000 { // half of a pair: not ours
+				return out, 0, false
+			}
+			text = utf8.AppendRune(text, rune(n))
+			s = s[4:]
+		default:
+			return out, 0, false
+		}
+	}
+	switch {
+	case bytes.HasPrefix(s, []byte(`,"stream":"stdout","`)):
+		return text, streamOut, true
+	case bytes.HasPrefix(s, []byte(`,"stream":"stderr","`)):
+		return text, streamErr, true
+	}
+	return out, 0, false
+}
