@@ -385,10 +385,13 @@ func TestPullWhileOthersRemove(t *testing.T) {
 	p := newPlace(t)
 	s := newShop()
 	base := gzipLayer(t, files{"f": noise(50_000)})
-	var group sync.WaitGroup
+	roots := map[string]ocispec.Descriptor{}
 	for i := range 6 {
 		n := "app" + string(rune('a'+i))
-		root := s.image(t, host, base, gzipLayer(t, files{"own": n}))
+		roots[n] = s.image(t, host, base, gzipLayer(t, files{"own": n}))
+	}
+	var group sync.WaitGroup
+	for n, root := range roots {
 		group.Go(func() {
 			for range 5 {
 				img, err := p.Pull(t.Context(), s, root, []reference.Named{name(t, n)}, nil, nil)

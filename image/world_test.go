@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -27,7 +28,13 @@ import (
 	"berth/union"
 )
 
-func TestMain(m *testing.M) { kerneltest.Main(m) }
+func TestMain(m *testing.M) {
+	// The fuzzer keeps a goroutine of its own, and what is fuzzed here needs no world.
+	if slices.ContainsFunc(os.Args, func(a string) bool { return strings.HasPrefix(a, "-test.fuzz") }) {
+		os.Exit(m.Run())
+	}
+	kerneltest.Main(m)
+}
 
 // place is a data root with an image store in it.
 type place struct {
