@@ -58,6 +58,8 @@ func play(part []string) int {
 			}
 		}
 		fmt.Println("done")
+	case "nest":
+		fmt.Println(kernel.Thread(nest))
 	case "open": // a device, each time that a line comes
 		for {
 			f, err := os.OpenFile(part[1], os.O_RDWR, 0)
@@ -72,6 +74,46 @@ func play(part []string) int {
 	}
 	io.Copy(io.Discard, in)
 	return 0
+}
+
+// nest is an engine inside a container: its own group is the top of all that it sees, and it sits there itself.
+func nest() error {
+	if err := unix.Unshare(unix.CLONE_NEWCGROUP | unix.CLONE_NEWNS); err != nil {
+		return err
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	layout := func() Layout {
+		mounts, _ := os.ReadFile("/proc/thread-self/mountinfo")
+		own, _ := os.ReadFile("/proc/thread-self/cgroup")
+		return parseLayout(mounts, own, isGroup).located()
+	}
+	for _, h := range layout().Hierarchies {
+		kind, options := "cgroup2", ""
+		if h.Version == 1 {
+			kind, options = "cgroup", strings.Join(h.Controllers, ",")
+			if strings.HasPrefix(options, "name=") {
+				options = "none," + options
+			}
+		}
+		if err := unix.Unmount(h.Mount, unix.MNT_DETACH); err != nil {
+			return fmt.Errorf("umount %s: %w", h.Mount, err)
+		}
+		if err := unix.Mount("cgroup", h.Mount, kind, 0, options); err != nil {
+			return fmt.Errorf("mount %s over %s: %w", kind, h.Mount, err)
+		}
+	}
+	g, warnings, err := layout().Create("/inner/one", &specs.LinuxResources{
+		Memory: &specs.LinuxMemory{Limit: ptr(64 * mega)}, Pids: &specs.LinuxPids{Limit: ptr(int64(9))}, Devices: dockers()})
+	if err != nil || len(warnings) > 0 {
+		return fmt.Errorf("%w %q", err, warnings)
+	}
+	child := exec.Command("/bin/sleep", "1000")
+	if err := child.Start(); err != nil {
+		return err
+	}
+	return g.Add(child.Process.Pid)
 }
 
 // actor is a process of the test's own.
@@ -300,6 +342,25 @@ func TestNestedGroups(t *testing.T) {
 	}
 	if err := errors.Join(g.Kill(), g.Delete()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestNestedEngine makes groups from inside a cgroup namespace whose top is full of processes.
+func TestNestedEngine(t *testing.T) {
+	g := group(t, nil)
+	a := in(t, g, "nest")
+	if line := a.says(t); line != "<nil>" {
+		t.Fatal(line)
+	}
+	inner := Load(g.Path() + "/inner/one")
+	if pids, err := inner.Procs(); err != nil || len(pids) != 1 {
+		t.Errorf("processes %v, %v", pids, err)
+	}
+	if s := inner.Stats(); s.Memory.Limit != uint64(64*mega) || s.Pids.Limit != 9 {
+		t.Errorf("limits of %d bytes, %d processes", s.Memory.Limit, s.Pids.Limit)
+	}
+	if pids, err := g.Procs(); err != nil || len(pids) != 2 {
+		t.Errorf("processes of both %v, %v", pids, err)
 	}
 }
 

@@ -58,13 +58,20 @@ func isGroup(dir string, version int) bool {
 	return unix.Statfs(dir, &fs) == nil && int64(fs.Type) == magic
 }
 
-// parseLayout reads the two tables. A hierarchy may be mounted several times: the first mount that visible accepts counts.
+// parseLayout reads the two tables. A hierarchy may be mounted several times: the first mount point that visible accepts counts, and
+// there the last mount, which covers the others.
 // Base, and v2's controllers, are left open.
 func parseLayout(mountinfo, own []byte, visible func(dir string, version int) bool) Layout {
 	var l Layout
 	for line := range strings.Lines(string(mountinfo)) {
-		if h, ok := parseMount(line); ok && !l.has(h) && visible(h.Mount, h.Version) {
+		h, ok := parseMount(line)
+		if !ok || !visible(h.Mount, h.Version) {
+			continue
+		}
+		if known := slices.IndexFunc(l.Hierarchies, h.same); known < 0 {
 			l.Hierarchies = append(l.Hierarchies, h)
+		} else if l.Hierarchies[known].Mount == h.Mount {
+			l.Hierarchies[known] = h
 		}
 	}
 	v1, v2 := false, false
@@ -95,11 +102,9 @@ func (l Layout) located() Layout {
 	return l
 }
 
-// has tells whether the hierarchy is known already.
-func (l Layout) has(h Hierarchy) bool {
-	return slices.ContainsFunc(l.Hierarchies, func(k Hierarchy) bool {
-		return k.Version == h.Version && slices.Equal(k.Controllers, h.Controllers)
-	})
+// same tells whether both are mounts of one hierarchy.
+func (h Hierarchy) same(k Hierarchy) bool {
+	return k.Version == h.Version && slices.Equal(k.Controllers, h.Controllers)
 }
 
 // parseMount reads one line of mountinfo (proc_pid_mountinfo(5)).

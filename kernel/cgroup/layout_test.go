@@ -35,6 +35,10 @@ func TestParseLayout(t *testing.T) {
 			[]string{"/sys/fs/cgroup /docker/ab  "}},
 		{"only systemd's own", "40 31 0:37 / /c rw - cgroup cgroup rw,name=systemd\n30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup rw", "1:name=systemd:/\n0::/\n", V2,
 			[]string{"/c / / name=systemd", "/sys/fs/cgroup / / "}},
+		{"mounted over by a cgroup namespace's", `
+32 31 0:29 /../.. /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu
+32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu`,
+			"4:cpu:/x\n", V1, []string{"/sys/fs/cgroup/cpu / /x cpu"}},
 		{"nothing", "23 1 8:1 / / rw - ext4 /dev/vda rw\nrubbish\n - \n", "", None, nil},
 	}
 	for _, test := range tests {
