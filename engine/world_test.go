@@ -69,7 +69,9 @@ func busybox(t testing.TB) []byte {
 	return b.Bytes()
 }
 
-func newWorld(t testing.TB) *world {
+func newWorld(t testing.TB) *world { return newWorldWith(t, func(*Config) {}) }
+
+func newWorldWith(t testing.TB, change func(*Config)) *world {
 	t.Helper()
 	kerneltest.Root(t)
 	dir := t.TempDir()
@@ -81,9 +83,10 @@ func newWorld(t testing.TB) *world {
 		DataRoot: filepath.Join(dir, "data"), ExecRoot: filepath.Join(dir, "exec"), CgroupParent: kerneltest.CgroupParent(),
 		OCIPath: exe, Pool: -1, Version: "test", Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}}
+	change(&w.config)
 	w.open()
 	t.Cleanup(w.end)
-	err = w.Images.Import(t.Context(), ImportRequest{Source: "-", Ref: "busybox", Changes: []string{`CMD ["sh"]`}}, bytes.NewReader(busybox(t)), func(jsonstream.Message) {})
+	err = w.Images.Import(context.Background(), ImportRequest{Source: "-", Ref: "busybox", Changes: []string{`CMD ["sh"]`}}, bytes.NewReader(busybox(t)), func(jsonstream.Message) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +132,7 @@ func (w *world) create(change func(*CreateRequest), args ...string) string {
 	if change != nil {
 		change(&r)
 	}
-	id, _, err := w.Containers.Create(w.t.Context(), "", r)
+	id, _, err := w.Containers.Create(context.Background(), "", r)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -139,7 +142,7 @@ func (w *world) create(change func(*CreateRequest), args ...string) string {
 // start starts it.
 func (w *world) start(id string) {
 	w.t.Helper()
-	if err := w.Containers.Start(w.t.Context(), id); err != nil {
+	if err := w.Containers.Start(context.Background(), id); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -149,7 +152,7 @@ func (w *world) attach(id string, r AttachRequest) *net.UnixConn {
 	w.t.Helper()
 	client, server := socketPair(w.t)
 	r.Conn, r.Stdout, r.Stderr = server, true, true
-	if err := w.Containers.Attach(w.t.Context(), id, r); err != nil {
+	if err := w.Containers.Attach(context.Background(), id, r); err != nil {
 		w.t.Fatal(err)
 	}
 	return client
