@@ -224,6 +224,7 @@ func TestHostileArchives(t *testing.T) {
 			if k := fault.Of(err); k != fault.Corrupt && k != fault.Invalid {
 				t.Errorf("got %v of kind %q", err, k)
 			}
+			t.Log(err)
 			p.checkNothing(t)
 		})
 	}
@@ -304,6 +305,7 @@ func TestImportOfNonsenseLeavesNothing(t *testing.T) {
 			if k := fault.Of(err); k != fault.Corrupt && k != fault.Invalid {
 				t.Errorf("got %v of kind %q", err, k)
 			}
+			t.Log(err)
 			p.checkNothing(t)
 		})
 	}

@@ -92,10 +92,17 @@ func (s *Store) place(ctx context.Context, src Source, j *job, report func(Event
 func (s *Store) prepare(ctx context.Context, src Source, j *job, report func(Event)) (*staged, error) {
 	select {
 	case s.slots <- struct{}{}:
-		defer func() { <-s.slots }()
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	default:
+		if !j.loading {
+			report(j.event(StatusWaiting))
+		}
+		select {
+		case s.slots <- struct{}{}:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
 	}
+	defer func() { <-s.slots }()
 	haveChain := s.layers.Has(j.chain)
 	if s.blobs.Has(j.desc.Digest) {
 		if haveChain {
@@ -147,12 +154,9 @@ func (s *Store) teeUnpack(ctx context.Context, store func(context.Context, *pipe
 	go func() {
 		got, err := s.unpack(ctx, tee)
 		st = got
-		if err != nil {
-			err = fmt.Errorf("unpack: %w", err)
-			// Damaged content may be the transfer's fault: it goes on, to compare the digest. All else ends it.
-			if !errors.Is(err, fault.Corrupt) {
-				stop(err)
-			}
+		// Damaged content may be the transfer's fault: it goes on, to compare the digest. All else ends it.
+		if err != nil && !errors.Is(err, fault.Corrupt) {
+			stop(err)
 		}
 		tee.leave()
 		unpacked <- err
@@ -176,7 +180,6 @@ func errOrEOF(err error) error {
 // download appends what is missing of the blob to w and commits it. What passes goes to tee as well, if
 // there is one. A broken stream leaves w to be resumed.
 func (s *Store) download(ctx context.Context, src Source, j *job, w *blob.Writer, tee *pipe, report func(Event)) error {
-	report(j.event(StatusPulling))
 	r, err := src.Fetch(ctx, j.desc, w.Size())
 	if err != nil {
 		return fmt.Errorf("fetch: %w", err)
@@ -245,7 +248,7 @@ func (s *Store) unpackBlob(ctx context.Context, j *job, report func(Event)) (*st
 	}
 	st, err := s.unpack(ctx, metered{f, m})
 	if err != nil {
-		return nil, fmt.Errorf("layer %s: unpack: %w", j.desc.Digest, err)
+		return nil, fmt.Errorf("layer %s: %w", j.desc.Digest, err)
 	}
 	m.event.Current = j.desc.Size
 	report(m.event)

@@ -86,6 +86,7 @@ func (c *graphCopy) load(ctx context.Context, r io.Reader) ([]Loaded, error) {
 // archiveOnly is the Source of a load: all there is was spooled before.
 type archiveOnly struct{}
 
+// Fetch is asked for what the archive should have had.
 func (archiveOnly) Fetch(_ context.Context, desc ocispec.Descriptor, _ int64) (io.ReadCloser, error) {
 	return nil, fault.New(fault.Corrupt, "the archive lacks %s", desc.Digest)
 }

@@ -70,6 +70,7 @@ type metered struct {
 	m *meter
 }
 
+// Read passes bytes on and counts them.
 func (r metered) Read(p []byte) (int, error) {
 	n, err := r.Reader.Read(p)
 	r.m.add(n)

@@ -230,6 +230,9 @@ func (c *graphCopy) layer(ctx context.Context, j *job) error {
 		}
 		return nil
 	}
+	if !c.loading {
+		c.report.tell(j.event(StatusPulling))
+	}
 	key := string(j.chain) + " " + string(j.desc.Digest)
 	for {
 		shared, err := c.s.flights.do(ctx, key, c.report.tell, func(ctx context.Context, report func(Event)) error {

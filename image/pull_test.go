@@ -183,6 +183,7 @@ func TestBadContentIsRefused(t *testing.T) {
 			if k := fault.Of(err); k != fault.Corrupt && k != fault.Invalid {
 				t.Errorf("got %v of kind %q", err, k)
 			}
+			t.Log(err)
 			p.checkNothing(t)
 		})
 	}

@@ -86,6 +86,8 @@ func TestPullFromSpoiledRegistry(t *testing.T) {
 			server.SetFaults(c.faults)
 			if _, err := p.fetchFrom(t, client, ref, registry.Auth{}); !errors.Is(err, c.kind) {
 				t.Errorf("got %v of kind %q", err, fault.Of(err))
+			} else {
+				t.Log(err)
 			}
 			p.checkNothing(t)
 			server.SetFaults(registrytest.Faults{})

@@ -33,6 +33,9 @@ func TestMain(m *testing.M) {
 	if slices.ContainsFunc(os.Args, func(a string) bool { return strings.HasPrefix(a, "-test.fuzz") }) {
 		os.Exit(m.Run())
 	}
+	if dir := os.Getenv(crashVar); dir != "" {
+		os.Exit(work(dir))
+	}
 	kerneltest.Main(m)
 }
 

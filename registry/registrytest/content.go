@@ -60,6 +60,7 @@ type cutting struct {
 	left int64
 }
 
+// Write passes bytes on until it is time to cut.
 func (c *cutting) Write(p []byte) (int, error) {
 	if int64(len(p)) <= c.left {
 		c.left -= int64(len(p))
