@@ -1,7 +1,10 @@
 package kernel
 
 import (
+	"errors"
 	"os"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 	"unsafe"
@@ -99,4 +102,65 @@ func AwaitEnd(pidfd *os.File, limit time.Duration) error {
 		ready, err := unix.Poll(p, 0)
 		return err == nil && ready == 1
 	})
+}
+
+// StartTime is when the process pid started, in clock ticks since boot (proc_pid_stat(5), field 22). With the number it names
+// a process for good. A zombie counts as gone: os.ErrNotExist.
+func StartTime(pid int) (uint64, error) {
+	name := "/proc/" + strconv.Itoa(pid) + "/stat"
+	data, err := os.ReadFile(name)
+	if errors.Is(err, unix.ESRCH) {
+		err = &os.PathError{Op: "open", Path: name, Err: os.ErrNotExist}
+	}
+	if err != nil {
+		return 0, err
+	}
+	// The second field is the program's name in parentheses and may hold anything.
+	fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
+	const state, start = 0, 19
+	if len(fields) <= start {
+		return 0, &os.PathError{Op: "parse", Path: name, Err: unix.EINVAL}
+	}
+	if fields[state] == "Z" || fields[state] == "X" {
+		return 0, &os.PathError{Op: "open", Path: name, Err: os.ErrNotExist}
+	}
+	return strconv.ParseUint(fields[start], 10, 64)
+}
+
+// BootID names this boot of the machine (proc(5), random/boot_id).
+func BootID() (string, error) {
+	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(data)), err
+}
+
+// SignalNumber resolves "9", "KILL" or "SIGKILL", in any case.
+func SignalNumber(name string) (int, bool) {
+	if n, err := strconv.Atoi(name); err == nil {
+		return n, n >= 0 && n <= 64
+	}
+	name = strings.TrimPrefix(strings.ToUpper(name), "SIG")
+	for prefix, base := range map[string]int{"RTMIN": 34, "RTMAX": 64} {
+		if rest, ok := strings.CutPrefix(name, prefix); ok {
+			n, err := strconv.Atoi(rest)
+			if rest != "" && err != nil {
+				return 0, false
+			}
+			return base + n, base+n >= 34 && base+n <= 64
+		}
+	}
+	n := unix.SignalNum("SIG" + name)
+	return int(n), n != 0
+}
+
+// NewFIFO makes a named pipe and opens both of its ends in one file, out of the way of a child's first ones.
+func NewFIFO(path string) (*os.File, error) {
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		return nil, pathError("mkfifo", path, err)
+	}
+	f, err := OpenIn(nil, path, os.O_RDWR, 0, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return HighDup(f)
 }

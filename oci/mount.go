@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -338,4 +339,20 @@ func (b *builder) mountTmpfs(m specs.Mount, o mountOptions, dest string) error {
 	}
 	defer f.Close()
 	return b.attachTo(f, target, o)
+}
+
+// MountOptions names all options of a mount that are not the file system's own, sorted.
+func MountOptions() []string {
+	names := []string{"bind", "rbind", "defaults", "remount"}
+	for name := range attributes {
+		names = append(names, name, "r"+name)
+	}
+	for name := range atimes {
+		names = append(names, name, "r"+name)
+	}
+	for name := range spreads {
+		names = append(names, name, "r"+name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
