@@ -355,7 +355,7 @@ func TestHello(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, err := exec.Command(program).Output()
-	if err != nil || !strings.HasPrefix(string(out), "\nHello from berth!\n") {
+	if err != nil || !strings.HasPrefix(string(out), "Hello from berth!\n") {
 		t.Errorf("the program says %q, %v", out, err)
 	}
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)

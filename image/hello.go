@@ -17,8 +17,7 @@ import (
 
 const helloName = "docker.io/library/hello-world:latest"
 
-const helloMessage = `
-Hello from berth!
+const helloMessage = `Hello from berth!
 If you can read this, berth works on this machine.
 
 What happened to bring you these lines:
