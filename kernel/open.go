@@ -164,3 +164,13 @@ func Inherited(n int, name string) *os.File {
 	unix.CloseOnExec(n)
 	return os.NewFile(uintptr(n), name)
 }
+
+// LeakyDup is Dup without close-on-exec, for tests of what a program inherits.
+func LeakyDup(f *os.File) (*os.File, error) {
+	n, err := unix.Dup(fd(f))
+	keep(f)
+	if err != nil {
+		return nil, pathError("dup", f.Name(), err)
+	}
+	return os.NewFile(uintptr(n), f.Name()), nil
+}
