@@ -2,13 +2,11 @@ package daemon
 
 import (
 	"net/http"
-	"runtime"
 
 	"berth/engine"
 	"berth/fault"
 	"github.com/moby/moby/api/types"
 	"github.com/moby/moby/api/types/events"
-	"github.com/moby/moby/api/types/system"
 )
 
 func (s *Server) systemRoutes() []route {
@@ -43,14 +41,11 @@ func (s *Server) ping(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) version(w http.ResponseWriter, r *http.Request) error {
 	v := s.engine.System.Version()
 	v.APIVersion, v.MinAPIVersion = apiVersion(newestMinor).String(), apiVersion(oldestMinor).String()
-	v.Os, v.Arch, v.GoVersion = runtime.GOOS, runtime.GOARCH, runtime.Version()
-	details := map[string]string{
-		"ApiVersion": v.APIVersion, "MinAPIVersion": v.MinAPIVersion, "Os": v.Os, "Arch": v.Arch,
-		"GitCommit": v.GitCommit, "GoVersion": v.GoVersion, "KernelVersion": v.KernelVersion,
-		"BuildTime": v.BuildTime, "Experimental": "false",
+	for i := range v.Components {
+		if c := &v.Components[i]; c.Name == "Engine" {
+			c.Details["ApiVersion"], c.Details["MinAPIVersion"] = v.APIVersion, v.MinAPIVersion
+		}
 	}
-	engine := system.ComponentVersion{Name: "Engine", Version: v.Version, Details: details}
-	v.Components = append([]system.ComponentVersion{engine}, v.Components...)
 	return writeJSON(w, http.StatusOK, v)
 }
 

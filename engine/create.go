@@ -120,7 +120,8 @@ func (c *Containers) settleNetwork(rec *container.Record, r CreateRequest, hostn
 	config, host := rec.Config, rec.HostConfig
 	if r.Networking != nil {
 		for name := range r.Networking.EndpointsConfig {
-			if !isOwnNetwork(name) {
+			// Clients repeat the network mode here, "container:x" included, which is judged below.
+			if name != string(host.NetworkMode) && !isOwnNetwork(name) {
 				return fault.New(fault.NotFound, "network %s not found", name)
 			}
 		}

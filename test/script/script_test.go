@@ -37,6 +37,11 @@ func TestScenarios(t *testing.T) {
 					env.Setenv(key, value)
 				}
 			}
+			tools, err := busyboxTools(env.WorkDir)
+			if err != nil {
+				return err
+			}
+			env.Setenv("PATH", env.Getenv("PATH")+":"+tools)
 			env.Setenv("BUSYBOX_TAR", tar)
 			env.Setenv("DEBIAN_TAR", filepath.Join(testengine.Cache(), "debian.tar"))
 			return nil
@@ -49,6 +54,24 @@ func TestScenarios(t *testing.T) {
 			"setvar":  setvar,
 		},
 	})
+}
+
+// busyboxTools gives scripts the small network tools that a fresh Debian lacks.
+func busyboxTools(work string) (string, error) {
+	busybox, err := exec.LookPath("busybox")
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(work, ".tools")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return "", err
+	}
+	for _, name := range []string{"wget", "nc", "bzip2", "xz"} {
+		if err := os.Symlink(busybox, filepath.Join(dir, name)); err != nil {
+			return "", err
+		}
+	}
+	return dir, nil
 }
 
 // sequential lets testscript run its scripts one after the other: they share one network namespace.

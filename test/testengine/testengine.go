@@ -177,6 +177,20 @@ func (e *Engine) Log() string {
 	return string(data)
 }
 
+// quietLog leaves the debug lines out.
+func (e *Engine) quietLog() string {
+	if os.Getenv("BERTH_TEST_LOG") != "" {
+		return e.Log()
+	}
+	var kept []string
+	for _, line := range strings.Split(e.Log(), "\n") {
+		if !strings.Contains(line, "level=DEBUG") {
+			kept = append(kept, line)
+		}
+	}
+	return strings.Join(kept, "\n")
+}
+
 // Pid is the daemon's process.
 func (e *Engine) Pid() int { return e.cmd.Process.Pid }
 
@@ -207,7 +221,7 @@ func (e *Engine) Stop(t testing.TB) {
 		}
 	}
 	if t.Failed() {
-		t.Logf("berthd's log:\n%s", e.Log())
+		t.Logf("berthd's log, requests left out (all of it: BERTH_TEST_LOG=1):\n%s", e.quietLog())
 	}
 	if out, err := e.Command("berth", "ps", "-aq").Output(); err == nil && len(bytes.TrimSpace(out)) > 0 {
 		ids := strings.Fields(string(out))

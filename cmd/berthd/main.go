@@ -1,0 +1,28 @@
+// Command berthd is the daemon: it opens an engine and serves the Docker
+// Engine API on sockets. It may die at any time; containers don't notice.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+)
+
+// Set by the linker in releases.
+var (
+	version   = "0.1.0"
+	gitCommit = "unknown"
+	buildTime = "unknown"
+)
+
+func main() {
+	o, err := parse(os.Args[1:])
+	if err == nil && !o.done {
+		err = run(context.Background(), o)
+	}
+	if err != nil {
+		tell(err.Error())
+		fmt.Fprintln(os.Stderr, "berthd:", err)
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// options are the daemon's flags, with dockerd's names.
+type options struct {
+	hosts        []string
+	dataRoot     string
+	execRoot     string
+	pidfile      string
+	group        string
+	groupGiven   bool
+	driver       string
+	bridge       string
+	bip          netip.Prefix
+	cgroupParent string
+	debug        bool
+	level        slog.Level
+	cleanup      bool
+	done         bool // help or version was printed
+}
+
+func parse(args []string) (*options, error) {
+	o := &options{}
+	var bip, level string
+	var printVersion bool
+	f := pflag.NewFlagSet("berthd", pflag.ContinueOnError)
+	f.SortFlags = false
+	f.SetOutput(io.Discard)
+	f.StringArrayVarP(&o.hosts, "host", "H", nil, "listen here: unix:///path or tcp://127.0.0.1:port; repeatable (default unix:///run/berth/berth.sock)")
+	f.StringVar(&o.dataRoot, "data-root", "/var/lib/berth", "where images, containers and volumes are kept")
+	f.StringVar(&o.execRoot, "exec-root", "/run/berth", "where run state is kept; best on a tmpfs")
+	f.StringVarP(&o.pidfile, "pidfile", "p", "", "file to write the process number to (default EXEC-ROOT/berthd.pid)")
+	f.StringVarP(&o.group, "group", "G", "docker", "group that may use the unix sockets")
+	f.StringVarP(&o.driver, "storage-driver", "s", "", "storage driver (default overlay2)")
+	f.StringVarP(&o.bridge, "bridge", "b", "berth0", "bridge of the default network; none disables it")
+	f.StringVar(&bip, "bip", "", "address of the bridge with its prefix, such as 172.17.0.1/16")
+	f.StringVar(&o.cgroupParent, "cgroup-parent", "/berth", "control group above all containers")
+	f.BoolVarP(&o.debug, "debug", "D", false, "log requests and decisions; same as --log-level debug")
+	f.StringVarP(&level, "log-level", "l", "info", "debug, info, warn or error")
+	f.BoolVar(&o.cleanup, "cleanup", false, "remove the bridge, firewall table and control groups that an engine made here, and end")
+	f.BoolVarP(&printVersion, "version", "v", false, "print the version and end")
+	f.StringVarP(&o.dataRoot, "graph", "g", "/var/lib/berth", "old name of --data-root")
+	f.MarkHidden("graph")
+	if err := f.Parse(args); err != nil {
+		if err == pflag.ErrHelp {
+			fmt.Printf("Usage: berthd [options]\n\nThe daemon of berth, a container engine.\n\nOptions:\n%s", f.FlagUsages())
+			o.done = true
+			return o, nil
+		}
+		return nil, fmt.Errorf("%w\nSee 'berthd --help'", err)
+	}
+	if f.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q: berthd takes only options\nSee 'berthd --help'", f.Arg(0))
+	}
+	if printVersion {
+		fmt.Printf("berth version %s, build %s\n", version, gitCommit)
+		o.done = true
+		return o, nil
+	}
+	o.groupGiven = f.Changed("group")
+	return o, o.finish(bip, level)
+}
+
+// finish fills in what depends on other options.
+func (o *options) finish(bip, level string) (err error) {
+	if bip != "" {
+		if o.bip, err = netip.ParsePrefix(bip); err != nil {
+			return fmt.Errorf("--bip %s: write an address with its prefix length, such as 172.17.0.1/16", bip)
+		}
+	}
+	if level == "fatal" || level == "panic" { // levels of dockerd that we don't tell apart
+		level = "error"
+	}
+	if err := o.level.UnmarshalText([]byte(level)); err != nil {
+		return fmt.Errorf("--log-level %s: it must be debug, info, warn or error", level)
+	}
+	if o.debug {
+		o.level = slog.LevelDebug
+	}
+	for _, dir := range []*string{&o.dataRoot, &o.execRoot} {
+		if *dir, err = filepath.Abs(*dir); err != nil {
+			return err
+		}
+	}
+	if o.pidfile == "" {
+		o.pidfile = filepath.Join(o.execRoot, "berthd.pid")
+	}
+	if len(o.hosts) == 0 {
+		o.hosts = []string{"unix:///run/berth/berth.sock"}
+	}
+	if !strings.HasPrefix(o.cgroupParent, "/") {
+		o.cgroupParent = "/" + o.cgroupParent
+	}
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("berthd needs root: it makes namespaces, mounts and network links. Try: sudo berthd")
+	}
+	return nil
+}

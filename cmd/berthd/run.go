@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"berth/daemon"
+	"berth/engine"
+	"berth/kernel/cgroup"
+)
+
+// run serves until a signal ends it.
+func run(ctx context.Context, o *options) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: o.level}))
+	slog.SetDefault(log)
+	lock, err := claim(o)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	config, err := engineConfig(o, log)
+	if err != nil {
+		return err
+	}
+	if o.cleanup {
+		return cleanUp(ctx, o, config)
+	}
+	if os.Getenv("BERTH_AUTOSTARTED") != "" {
+		leaveTerminal(o, log)
+	}
+	if err := os.WriteFile(o.pidfile, []byte(strconv.Itoa(os.Getpid())), 0o644); err != nil {
+		return err
+	}
+	defer os.Remove(o.pidfile)
+	e, err := engine.Open(ctx, config)
+	if err != nil {
+		return err
+	}
+	return errors.Join(serve(ctx, o, e, log), e.Close())
+}
+
+// cleanUp takes back what an engine made outside its roots. It refuses while containers run on it.
+func cleanUp(ctx context.Context, o *options, config engine.Config) error {
+	config.Spares, config.Pool = 0, -1
+	e, err := engine.Open(ctx, config)
+	if err != nil {
+		return err
+	}
+	running, err := e.Containers.List(ctx, engine.ListRequest{})
+	if err == nil && len(running) > 0 {
+		err = fmt.Errorf("%d containers run, the first is %s: stop them before cleaning up", len(running), running[0].Names[0])
+	}
+	if err != nil {
+		return errors.Join(err, e.Close())
+	}
+	return errors.Join(e.Cleanup(), cgroup.Load(o.cgroupParent).Delete())
+}
+
+func serve(ctx context.Context, o *options, e *engine.Engine, log *slog.Logger) error {
+	listeners, err := daemon.Listen(o.hosts, o.group, o.groupGiven)
+	if err != nil {
+		return err
+	}
+	server := daemon.New(e, daemon.Config{Version: version, GitCommit: gitCommit, BuildTime: buildTime, Debug: o.debug, Log: log})
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listeners) }()
+	tell("ready")
+	log.Info("berthd answers", "version", version, "hosts", o.hosts)
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	log.Info("berthd ends; containers go on")
+	grace, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	return errors.Join(server.Shutdown(grace), <-served)
+}
+
+// claim makes the roots and holds them: two daemons on the same roots would undo each other's work.
+func claim(o *options) (*os.File, error) {
+	for _, dir := range []string{o.dataRoot, o.execRoot} {
+		if err := os.MkdirAll(dir, 0o711); err != nil {
+			return nil, err
+		}
+	}
+	lock, err := os.OpenFile(filepath.Join(o.dataRoot, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("another berthd uses %s; stop it, or give this one its own --data-root and --exec-root", o.dataRoot)
+	}
+	return lock, nil
+}
+
+func engineConfig(o *options, log *slog.Logger) (engine.Config, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return engine.Config{}, err
+	}
+	oci := filepath.Join(filepath.Dir(self), "berth-oci")
+	if _, err := os.Stat(oci); err != nil {
+		return engine.Config{}, fmt.Errorf("%w; berth-oci must stand beside berthd", err)
+	}
+	return engine.Config{
+		DataRoot: o.dataRoot, ExecRoot: o.execRoot, CgroupParent: o.cgroupParent,
+		StorageDriver: o.driver, Bridge: o.bridge, BIP: o.bip, OCIPath: oci,
+		Spares: 3, Pool: 4,
+		Version: version, GitCommit: gitCommit, BuildTime: buildTime, Debug: o.debug, Log: log,
+	}, nil
+}
+
+// leaveTerminal puts a daemon that a client started into a control group of
+// its own: a terminal's end, which kills by group, must not end it.
+func leaveTerminal(o *options, log *slog.Logger) {
+	g, _, err := cgroup.Create(o.cgroupParent+"/engine", nil)
+	if err == nil {
+		err = g.Add(os.Getpid())
+	}
+	if err != nil {
+		log.Warn("the daemon stays in its starter's control group and may end with it", "error", err)
+	}
+}
+
+// tell writes one line to the descriptor that whoever started us waits on.
+func tell(word string) {
+	fd, err := strconv.Atoi(os.Getenv("BERTH_READY_FD"))
+	if err != nil {
+		return
+	}
+	os.Unsetenv("BERTH_READY_FD")
+	f := os.NewFile(uintptr(fd), "ready")
+	fmt.Fprintln(f, strings.ReplaceAll(word, "\n", "; "))
+	f.Close()
+}
