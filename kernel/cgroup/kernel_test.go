@@ -28,6 +28,10 @@ func TestMain(m *testing.M) {
 	if part := os.Getenv("BERTH_PART"); part != "" {
 		os.Exit(play(strings.Fields(part)))
 	}
+	// The fuzzer keeps a goroutine of its own, and what is fuzzed needs no world.
+	if slices.ContainsFunc(os.Args, func(a string) bool { return strings.HasPrefix(a, "-test.fuzz") }) {
+		os.Exit(m.Run())
+	}
 	kerneltest.Main(m)
 }
 
@@ -290,6 +294,20 @@ func TestThreadJoins(t *testing.T) {
 	if table, _ := os.ReadFile("/proc/self/cgroup"); strings.Contains(string(table), g.Path()+"\n") {
 		t.Errorf("the whole process moved:\n%s", table)
 	}
+	// A builder that fails half way kills what it started from the very thread that is in the group.
+	a := start(t, "wait")
+	err = kernel.Thread(func() error {
+		if err := errors.Join(g.AddThread(0), g.Add(a.cmd.Process.Pid)); err != nil {
+			return err
+		}
+		if err := g.Freeze(); !errors.Is(err, fault.Invalid) {
+			t.Errorf("freezing oneself: %v", err)
+		}
+		return g.Kill()
+	})
+	if err != nil {
+		t.Errorf("kill from inside: %v", err)
+	}
 	await(t, "the thread's end", func() bool { return g.Delete() == nil })
 }
 
@@ -453,6 +471,45 @@ func TestSupported(t *testing.T) {
 	}
 	if !s.MemoryLimit || !s.PidsLimit || !s.CPUCfsQuota || !s.Devices {
 		t.Errorf("a test machine must hold the basic limits: %+v", s)
+	}
+}
+
+// TestGroupsGoWhereOneMayWrite looks at a hierarchy whose top is read-only, as containers get it, and whose own group is not.
+func TestGroupsGoWhereOneMayWrite(t *testing.T) {
+	kerneltest.Root(t)
+	top := t.TempDir()
+	own := top + "/own"
+	if err := os.Mkdir(own, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	bind := func(target string, flags uintptr) {
+		if err := unix.Mount(target, target, "", unix.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.Unmount(target, unix.MNT_DETACH) })
+		if err := unix.Mount("", target, "", unix.MS_BIND|unix.MS_REMOUNT|flags, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	base := func() string {
+		h := Hierarchy{Version: 1, Mount: top, Own: "/own"}
+		h.locate()
+		return h.Base
+	}
+	if got := base(); got != top {
+		t.Errorf("writable: %q", got)
+	}
+	bind(top, unix.MS_RDONLY)
+	if got := base(); got != "" {
+		t.Errorf("read-only: %q", got)
+	}
+	bind(own, 0)
+	if got := base(); got != own {
+		t.Errorf("only the own group is writable: %q", got)
+	}
+	l := Layout{Mode: V1, Hierarchies: []Hierarchy{{Version: 1, Controllers: []string{"pids"}, Mount: top}}}
+	if _, _, err := l.Create("/x", nil); !errors.Is(err, fault.Unavailable) {
+		t.Errorf("create where nothing is writable: %v", err)
 	}
 }
 

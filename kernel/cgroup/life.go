@@ -57,43 +57,48 @@ func (g *Group) holder() string {
 // Procs lists the processes of the group and of all groups below it, sorted, as seen from the caller's pid namespace
 // (others are left out), without the caller itself. A group that does not exist has none.
 func (g *Group) Procs() ([]int, error) {
-	var pids []int
-	err := walk(g.holder(), func(d string) error {
+	pids, _, err := g.members()
+	return pids, err
+}
+
+// members is Procs, and whether the caller is among them: with one thread at least, on v1.
+func (g *Group) members() (pids []int, self bool, err error) {
+	err = walk(g.holder(), func(d string) error {
 		s, err := read(d, "cgroup.procs")
 		if err != nil {
 			return err
 		}
 		for f := range strings.FieldsSeq(s) {
-			// A v1 group with one of the caller's threads lists the caller.
-			if pid, err := strconv.Atoi(f); err == nil && pid > 0 && pid != os.Getpid() {
+			switch pid, err := strconv.Atoi(f); {
+			case err != nil || pid <= 0:
+			case pid == os.Getpid():
+				self = true
+			default:
 				pids = append(pids, pid)
 			}
 		}
 		return nil
 	})
 	slices.Sort(pids)
-	return slices.Compact(pids), err
+	return slices.Compact(pids), self, err
 }
 
 // Kill ends every process in the group and below by SIGKILL and waits until they are gone, at most ten seconds; a frozen group is
 // thawed. On v2 it is cgroup.kill (Linux 5.14); elsewhere rounds of freeze, signal, thaw, so that forks can't outrun it.
 // The caller itself is spared. Groups and zombies stay: Delete and the parent remove them.
 func (g *Group) Kill() error {
-	if d := g.v2(); d != "" && g.holder() == d && write(d, "cgroup.kill", "1") == nil {
+	pids, self, err := g.members()
+	if err != nil || len(pids) == 0 {
+		return err
+	}
+	if d := g.v2(); !self && d != "" && g.holder() == d && write(d, "cgroup.kill", "1") == nil {
 		return g.gone()
 	}
 	gone, err := until(killTime, func() (bool, error) {
-		pids, err := g.Procs()
-		if err != nil {
-			return false, err
-		}
-		if len(pids) == 0 {
-			return true, nil
-		}
-		if len(pids) > 1 {
+		if len(pids) > 1 && !self {
 			// Only a brake for forks: where it fails, the rounds do without.
 			g.setFreezer(true)
-			if pids, err = g.Procs(); err != nil {
+			if pids, _, err = g.members(); err != nil {
 				return false, err
 			}
 		}
@@ -101,7 +106,8 @@ func (g *Group) Kill() error {
 			unix.Kill(pid, unix.SIGKILL)
 		}
 		g.setFreezer(false)
-		return false, nil
+		pids, self, err = g.members()
+		return len(pids) == 0, err
 	})
 	if err != nil || gone {
 		return err
@@ -162,7 +168,11 @@ func (g *Group) Frozen() (bool, error) {
 
 // Freeze stops all processes of the group and below, and returns when they stand; if they don't within ten seconds the group is
 // thawed again and the error is fault.Unavailable. fault.Unsupported where nothing can freeze.
+// The caller's own group is refused with fault.Invalid: nobody would be left to thaw it.
 func (g *Group) Freeze() error {
+	if _, self, err := g.members(); err != nil || self {
+		return errors.Join(err, fault.New(fault.Invalid, "freeze cgroup %s: this process is in it", g.path))
+	}
 	n := 0
 	frozen, err := until(freezeTime, func() (bool, error) {
 		// v1 can get stuck half way (FREEZING) when a task forks or is traced; asking again, with a thaw between now and then, helps.

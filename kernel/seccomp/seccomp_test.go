@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -19,7 +21,13 @@ import (
 	"berth/internal/kerneltest"
 )
 
-func TestMain(m *testing.M) { kerneltest.Main(m) }
+func TestMain(m *testing.M) {
+	// The fuzzer keeps a goroutine of its own, and what is fuzzed needs no world.
+	if slices.ContainsFunc(os.Args, func(a string) bool { return strings.HasPrefix(a, "-test.fuzz") }) {
+		os.Exit(m.Run())
+	}
+	kerneltest.Main(m)
+}
 
 // call is one system call as the kernel shows it to a filter.
 type call struct {
