@@ -62,6 +62,7 @@ type Mount struct {
 	Propagation mount.Propagation `json:",omitempty"`
 	Anonymous   bool              `json:",omitempty"` // a volume that goes with the container
 	NoCopy      bool              `json:",omitempty"`
+	ReadOnlyTop bool              `json:",omitempty"` // with ReadOnly: what is mounted below stays writable
 	Recursive   bool              `json:",omitempty"` // bind what is mounted below, too
 	Explicit    bool              `json:",omitempty"` // asked for by --mount: a missing source is an error, not made
 	Options     []string          `json:",omitempty"` // of a tmpfs

@@ -102,9 +102,12 @@ func userMounts(f *facts) ([]specs.Mount, error) {
 		if !m.Recursive && m.Type == mount.TypeBind {
 			options[0] = "bind"
 		}
-		if m.ReadOnly {
+		switch {
+		case m.ReadOnly && m.Recursive && !m.ReadOnlyTop:
+			options = append(options, "rro") // runtime-spec 1.1: with all that is mounted below
+		case m.ReadOnly:
 			options = append(options, "ro")
-		} else {
+		default:
 			options = append(options, "rw")
 		}
 		propagation := m.Propagation

@@ -34,7 +34,7 @@ func (noProfile) forCapabilities(caps []string) (*specs.LinuxSeccomp, error) {
 
 // plain is a container with nothing special, as Create records it.
 func plain(change func(*facts)) *facts {
-	h, _, err := completeHost(nil, &api.Config{}, machine{2, "host"})
+	h, _, err := completeHost(nil, &api.Config{}, machine{2, "bridge"})
 	if err != nil {
 		panic(err)
 	}

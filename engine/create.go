@@ -70,7 +70,7 @@ func (c *Containers) draft(ctx context.Context, r CreateRequest) (*container.Rec
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	host, warnings, err := completeHost(r.HostConfig, config, machine{runtime.NumCPU(), hostname})
+	host, warnings, err := completeHost(r.HostConfig, config, machine{runtime.NumCPU(), c.defaultNetwork()})
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -113,6 +113,14 @@ func (c *Containers) draft(ctx context.Context, r CreateRequest) (*container.Rec
 		}
 	}
 	return rec, img, warnings, nil
+}
+
+// defaultNetwork is what a container gets that asks for none by name.
+func (c *Containers) defaultNetwork() string {
+	if c.bridge.Name() == "" {
+		return noneNetwork
+	}
+	return bridgeNetwork
 }
 
 // settleNetwork checks what the request says of networks, and names the host.

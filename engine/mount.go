@@ -192,6 +192,7 @@ func readMount(a mount.Mount) (container.Mount, error) {
 		if o := a.BindOptions; o != nil {
 			m.Recursive = !o.NonRecursive
 			m.Explicit = !o.CreateMountpoint
+			m.ReadOnlyTop = o.ReadOnlyNonRecursive
 			if o.Propagation != "" {
 				m.Propagation = o.Propagation
 			}

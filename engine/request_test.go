@@ -96,7 +96,7 @@ func TestRefusedHostConfigs(t *testing.T) {
 		"can't be published":                                                     {PortBindings: wire.PortMap{wire.MustParsePort("1/sctp"): nil}},
 		"invalid port specification":                                             {PortBindings: wire.PortMap{wire.MustParsePort("1/tcp"): {{HostPort: "9-8"}}}},
 	} {
-		if _, _, err := completeHost(&h, &api.Config{}, machine{2, "host"}); err == nil || !strings.Contains(err.Error(), want) || fault.Of(err) == "" {
+		if _, _, err := completeHost(&h, &api.Config{}, machine{2, "bridge"}); err == nil || !strings.Contains(err.Error(), want) || fault.Of(err) == "" {
 			t.Errorf("%s: %v", want, err)
 		}
 	}
@@ -106,7 +106,7 @@ func TestRefusedHostConfigs(t *testing.T) {
 		"Invalid signal: x":                    {StopSignal: "x"},
 		"invalid hostname":                     {Hostname: "a/b"},
 	} {
-		if _, _, err := completeHost(nil, &c, machine{2, "host"}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, _, err := completeHost(nil, &c, machine{2, "bridge"}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)
 		}
 	}
@@ -114,7 +114,7 @@ func TestRefusedHostConfigs(t *testing.T) {
 
 func TestHostDefaults(t *testing.T) {
 	given := &api.HostConfig{Resources: api.Resources{Memory: 64 << 20}, PortBindings: wire.PortMap{wire.MustParsePort("80"): nil}, NetworkMode: "host"}
-	h, warnings, err := completeHost(given, &api.Config{}, machine{2, "host"})
+	h, warnings, err := completeHost(given, &api.Config{}, machine{2, "bridge"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func TestHostDefaults(t *testing.T) {
 	if len(warnings) != 1 || given.MemorySwap != 0 {
 		t.Errorf("%q, %+v", warnings, given)
 	}
-	if h, _, err = completeHost(nil, &api.Config{}, machine{2, "host"}); err != nil || h.NetworkMode != "bridge" {
+	if h, _, err = completeHost(nil, &api.Config{}, machine{2, "bridge"}); err != nil || h.NetworkMode != "bridge" {
 		t.Errorf("%+v, %v", h, err)
 	}
 }

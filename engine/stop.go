@@ -29,7 +29,8 @@ func (c *Containers) Stop(ctx context.Context, ref string, o StopOptions) error 
 	if err != nil {
 		return fault.New(fault.NotModified, "container %s is not running", i.record().Name)
 	}
-	if err := c.stop(ctx, i, live, o); err != nil {
+	// What was begun is finished, whether the client stays or not.
+	if err := c.stop(context.WithoutCancel(ctx), i, live, o); err != nil {
 		return fmt.Errorf("cannot stop container: %s: %w", ref, err)
 	}
 	c.announce(i.record(), events.ActionStop)
@@ -134,7 +135,10 @@ func (c *Containers) Restart(ctx context.Context, ref string, o StopOptions) err
 		i.mu.Lock()
 		i.keep = i.run == live
 		i.mu.Unlock()
-		if err := c.stop(ctx, i, live, o); err != nil {
+		if err := c.stop(context.WithoutCancel(ctx), i, live, o); err != nil {
+			i.mu.Lock()
+			i.keep = false
+			i.mu.Unlock()
 			return fmt.Errorf("cannot restart container: %s: %w", ref, err)
 		}
 		c.announce(i.record(), events.ActionStop)

@@ -14,8 +14,8 @@ import (
 
 // machine is what validation must know of the host.
 type machine struct {
-	cpus     int
-	hostname string
+	cpus    int
+	network string // the default one: bridge, or none where there is no bridge
 }
 
 // completeHost fills in the defaults that inspect shows, and refuses what can't work. The warnings are for the user.
@@ -25,7 +25,7 @@ func completeHost(given *api.HostConfig, c *api.Config, m machine) (h *api.HostC
 		*h = *given
 	}
 	if h.NetworkMode == "" || h.NetworkMode.IsDefault() {
-		h.NetworkMode = bridgeNetwork
+		h.NetworkMode = api.NetworkMode(m.network)
 	}
 	if h.IpcMode == "" {
 		h.IpcMode = api.IPCModePrivate
