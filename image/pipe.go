@@ -8,7 +8,7 @@ import (
 // chunkSize balances the cost of handing a buffer over against the memory that a layer takes on its way:
 // each pipe holds up to depth+2 of them.
 const (
-	chunkSize = 128 << 10
+	chunkSize = 64 << 10
 	depth     = 4
 )
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -24,13 +23,16 @@ import (
 //
 // fault.NotFound: no content for the platform; fault.Corrupt: content that does not fit its digest.
 func (s *Store) Pull(ctx context.Context, src Source, root ocispec.Descriptor, names []reference.Named, platform *ocispec.Platform, p Progress) (*Image, error) {
-	list := slices.Clone(names)
+	var list []reference.Named
 	for _, n := range names {
 		canonical, err := withDigest(n, root.Digest)
 		if err != nil {
 			return nil, fault.Wrap(fault.Invalid, err)
 		}
 		list = append(list, canonical)
+		if _, digested := n.(reference.Digested); !digested { // a tag beside a digest says nothing
+			list = append(list, n)
+		}
 	}
 	c := s.newCopy(src, p)
 	defer c.end()

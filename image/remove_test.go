@@ -213,12 +213,14 @@ func TestDigestsAreOfPulledNamesOnly(t *testing.T) {
 	p := newPlace(t)
 	s := newShop()
 	root := s.image(t, host, plainLayer(t, files{"f": "1"}))
-	byDigest, err := reference.ParseNormalizedNamed("app@" + root.Digest.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	img, err := p.Pull(t.Context(), s, root, []reference.Named{byDigest}, nil, nil)
-	if err != nil || !img.Dangling() || !slices.Equal(img.Digests(), []string{"app@" + root.Digest.String()}) {
-		t.Errorf("pulled by digest: %+v, %v", img, err)
+	for _, tag := range []string{"", ":1"} {
+		byDigest, err := reference.ParseNormalizedNamed("app" + tag + "@" + root.Digest.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		img, err := p.Pull(t.Context(), s, root, []reference.Named{byDigest}, nil, nil)
+		if err != nil || !img.Dangling() || !slices.Equal(img.Digests(), []string{"app@" + root.Digest.String()}) {
+			t.Errorf("pulled by digest: %+v, %v", img, err)
+		}
 	}
 }
