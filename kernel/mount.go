@@ -25,12 +25,8 @@ const (
 	PropUnbindable = unix.MS_UNBINDABLE
 )
 
-// NewMount makes a file system instance and a detached mount of it. options
-// are "key", "key=value" as in mount(8) without the per-mount flags, which are attrs.
-// Closing the file before AttachMount discards the mount.
-// An overlay with "lowerdir+=" falls back to mount(2) with short names on
-// kernels that lack it (before 6.7).
-func NewMount(kind, source string, options []string, attrs int) (*os.File, error) {
+// newMount is NewMount by fsopen(2), Linux ≥ 5.2.
+func newMount(kind, source string, options []string, attrs int) (*os.File, error) {
 	n, err := unix.Fsopen(kind, unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return nil, pathError("mount", kind, err)

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"errors"
+	"os"
 	"runtime"
 
 	"golang.org/x/sys/unix"
@@ -10,19 +11,24 @@ import (
 // Thread runs fn on an operating system thread that ends afterwards, so that
 // fn may change what belongs to a thread (namespaces, capabilities, filters). Goroutines
 // that fn starts run elsewhere. Children that fn starts may outlive the thread.
-// The process's first thread is never used: the runtime can't end it, and /proc/self shows its namespaces and groups.
 func Thread(fn func() error) error {
 	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the runtime ends the thread with the goroutine
-		if unix.Gettid() == unix.Getpid() {
-			defer runtime.UnlockOSThread()
-			done <- Thread(fn) // meanwhile the first thread is taken
-			return
-		}
-		err := errors.New("thread ended early")
-		defer func() { done <- err }()
-		err = fn()
-	}()
+	go onThread(fn, done)
 	return <-done
+}
+
+func onThread(fn func() error, done chan error) {
+	runtime.LockOSThread() // never unlocked: the runtime ends the thread with the goroutine
+	if unix.Gettid() == os.Getpid() {
+		// The first thread never ends, and stands for the whole process in /proc. It is held here, so that another does the job.
+		other := make(chan error, 1)
+		go onThread(fn, other)
+		err := <-other
+		runtime.UnlockOSThread()
+		done <- err
+		return
+	}
+	err := errors.New("thread ended early")
+	defer func() { done <- err }()
+	err = fn()
 }

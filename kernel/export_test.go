@@ -1,0 +1,13 @@
+package kernel
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// OverlayByPath is the way of kernels before 6.7.
+var OverlayByPath = overlayByPath
+
+// IsFirstThread tells whether the caller runs on the thread that never ends.
+func IsFirstThread() bool { return unix.Gettid() == os.Getpid() }

@@ -1,0 +1,105 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// NewMount makes a file system instance and a detached mount of it. options
+// are "key", "key=value" as in mount(8) without the per-mount flags, which are attrs.
+// Closing the file before AttachMount discards the mount. An overlay's layers are given by "lowerdir+=PATH", the topmost first;
+// kernels that lack it (before 6.7) get them by mount(2), for which the calling thread needs a mount
+// namespace and a working directory of its own (Thread, UnshareFS).
+func NewMount(kind, source string, options []string, attrs int) (*os.File, error) {
+	m, err := newMount(kind, source, options, attrs)
+	if err != nil && kind == "overlay" && errors.Is(err, unix.EINVAL) && !CanAddLower() {
+		return overlayByPath(options, attrs)
+	}
+	return m, err
+}
+
+// CanAddLower tells whether an overlay takes "lowerdir+" (Linux 6.7).
+func CanAddLower() bool {
+	n, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(n)
+	return unix.FsconfigSetString(n, "lowerdir+", "/") == nil
+}
+
+// overlayByPath mounts an overlay by mount(2), whose options have to fit into one page: layers are named relative to
+// the directory that they have in common. The mount comes up at a place of no importance and is moved away from there.
+func overlayByPath(options []string, attrs int) (*os.File, error) {
+	const place = "/proc/fs"
+	data, dir := overlayData(options)
+	if len(data) >= os.Getpagesize() {
+		return nil, fmt.Errorf("mount overlay: %d bytes of layer names are more than this kernel takes: Linux 6.7 lifts that", len(data))
+	}
+	if dir != "" {
+		if err := Chdir(dir); err != nil {
+			return nil, err
+		}
+		defer Chdir("/")
+	}
+	if err := unix.Mount("overlay", place, "overlay", 0, data); err != nil {
+		return nil, pathError("mount overlay", data, err)
+	}
+	m, err := CloneMount(nil, place, false)
+	if uerr := pathError("umount", place, unix.Unmount(place, unix.MNT_DETACH)); err == nil && uerr != nil {
+		m.Close()
+		m, err = nil, uerr
+	}
+	if err == nil && attrs != 0 {
+		if err = SetMount(m, false, uint64(attrs), 0, 0); err != nil {
+			m.Close()
+			m = nil
+		}
+	}
+	return m, err
+}
+
+// overlayData joins options for mount(2): the lower layers in one list, relative to dir when they share one.
+func overlayData(options []string) (data, dir string) {
+	var lowers, rest []string
+	for _, o := range options {
+		if path, ok := strings.CutPrefix(o, "lowerdir+="); ok {
+			lowers = append(lowers, path)
+		} else {
+			rest = append(rest, o)
+		}
+	}
+	if len(lowers) == 0 {
+		return strings.Join(rest, ","), ""
+	}
+	dir = common(lowers)
+	for i, path := range lowers {
+		if rel, err := filepath.Rel(dir, path); err == nil && dir != "" {
+			path = rel
+		}
+		lowers[i] = escapeLower.Replace(path)
+	}
+	return strings.Join(append([]string{"lowerdir=" + strings.Join(lowers, ":")}, rest...), ","), dir
+}
+
+// escapeLower protects what separates layers and options (ovl_parse_param, and the comma of mount(2)).
+var escapeLower = strings.NewReplacer(`\`, `\\`, ":", `\:`, ",", `\,`)
+
+// common is the deepest directory that holds all absolute paths, "" for other paths.
+func common(paths []string) string {
+	dir := filepath.Dir(paths[0])
+	for _, p := range paths {
+		if !filepath.IsAbs(p) {
+			return ""
+		}
+		for dir != "/" && !strings.HasPrefix(p, dir+"/") {
+			dir = filepath.Dir(dir)
+		}
+	}
+	return dir
+}
