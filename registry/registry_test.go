@@ -243,6 +243,22 @@ func TestFetchGivesUp(t *testing.T) {
 	}
 }
 
+func TestFetchOfLessThanAnnounced(t *testing.T) {
+	w := newWorld(t, httptest.NewServer)
+	for what, f := range map[string]registrytest.Faults{"with ranges": {}, "without": {NoRanges: true}} {
+		w.SetFaults(f)
+		r, err := w.client.Repository(w.ref(t, "team/app"), registry.Auth{}).Fetch(t.Context(), ocispec.Descriptor{Digest: w.blob, Size: int64(len(w.content)) + 1}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.ReadAll(r)
+		if k := fault.Of(err); k != fault.Corrupt && k != fault.Unavailable {
+			t.Errorf("%s: got %v of kind %q", what, err, k)
+		}
+		r.Close()
+	}
+}
+
 func TestRetryAfterIsKeptAndTold(t *testing.T) {
 	w := newWorld(t, httptest.NewServer)
 	w.SetFaults(registrytest.Faults{TooMany: 1, RetryAfter: "1"})

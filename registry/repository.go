@@ -128,6 +128,9 @@ func (r *Repository) open(ctx context.Context, desc ocispec.Descriptor, offset i
 		}
 		resp.Body.Close()
 		return nil, 0, fault.New(fault.Corrupt, "asked for bytes from %d on, the registry sends range %q", offset, resp.Header.Get("Content-Range"))
+	case resp.StatusCode == http.StatusRequestedRangeNotSatisfiable:
+		resp.Body.Close()
+		return nil, 0, fault.New(fault.Corrupt, "the registry has no more than %d bytes of %s, whose manifest says %d", offset, desc.Digest, desc.Size)
 	}
 	defer resp.Body.Close()
 	return nil, 0, readProblem(resp)
