@@ -40,7 +40,6 @@ type builder struct {
 	masks    []lateMask
 	master   *os.File // of the console
 	terminal *os.File // the console's other side
-	gate     *os.File // the first process goes on when a byte comes
 	user     user
 	program  string
 	env      []string

@@ -45,6 +45,9 @@ func create(ctx context.Context, bundle *Bundle, stdio Stdio, netns *os.File, o 
 	if spec.Linux == nil {
 		spec.Linux = &specs.Linux{}
 	}
+	if err := unsupported(&spec); err != nil {
+		return nil, err
+	}
 	b := &builder{bundle: bundle, spec: &spec, console: stdio.Console, preserve: o.preserve, noPivot: o.noPivot}
 	defer b.close()
 	if b.ns, err = planNamespaces(spec.Linux.Namespaces, netns); err != nil {
@@ -86,10 +89,10 @@ func create(ctx context.Context, bundle *Bundle, stdio Stdio, netns *os.File, o 
 // thread, and hooks are programs that want to run between the steps.
 func (b *builder) fitsDirect() bool {
 	h := hooksOf(b.spec)
-	if b.ns.has(namespace.User) || b.ns.has(namespace.Time) || b.noPivot {
+	if b.ns.has(namespace.User) || b.noPivot {
 		return false
 	}
-	if len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer)+len(h.StartContainer) > 0 { //nolint:staticcheck // prestart is deprecated, not gone
+	if len(prestart(h))+len(h.CreateRuntime)+len(h.CreateContainer)+len(h.StartContainer) > 0 {
 		return false
 	}
 	// What only the first process can mount is not there yet when paths are resolved.

@@ -109,6 +109,10 @@ func (x *entrant) fork(r rights) (child *kernel.Child, err error) {
 		for _, f := range x.groups {
 			s.Write(s.F(f), "0")
 		}
+		if x.mapped() {
+			s.For("join the container's user namespace") // which only a process of one thread can
+			s.Setns(s.F(x.first), namespace.User)
+		}
 		stdioOf(&s, x.stdio, x.terminal, 0)
 		dropAndExec(&s, &x.spec.Process, x.user, r, nil, x.proc, execution{path: x.program, argv: x.spec.Process.Args, env: x.env})
 		var err error
@@ -129,6 +133,16 @@ func (x *entrant) join() error {
 		return fault.New(fault.Conflict, "container %s is not running", x.bundle.ID)
 	}
 	return err
+}
+
+// mapped tells whether the container has a user namespace of its own.
+func (x *entrant) mapped() bool {
+	for _, n := range x.bundle.Spec.Linux.Namespaces {
+		if n.Type == specs.UserNamespace {
+			return true
+		}
+	}
+	return false
 }
 
 // prepare resolves user, directory and program inside the container.

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	specs "github.com/opencontainers/runtime-spec/specs-go"
-
 	"berth/internal/kerneltest"
 )
 
@@ -76,48 +74,5 @@ func TestExecJoinsTheContainer(t *testing.T) {
 	var s *StartError
 	if !errors.As(err, &s) || s.Code != 127 || err.Error() != `exec: "nope": executable file not found in $PATH` {
 		t.Errorf("missing program: %v", err)
-	}
-}
-
-func BenchmarkCreateStartWait(b *testing.B) {
-	kerneltest.Root(b)
-	root := newRoot(b)
-	for b.Loop() {
-		p, err := Create(context.Background(), newBundle(b, root, "/bin/true"), Stdio{}, nil)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if err := p.Start(); err != nil {
-			b.Fatal(err)
-		}
-		if _, err := p.Wait(); err != nil {
-			b.Fatal(err)
-		}
-		if err := p.Delete(); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkExec(b *testing.B) {
-	kerneltest.Root(b)
-	bundle := newBundle(b, newRoot(b), "/bin/sleep", "1000")
-	p, err := Create(context.Background(), bundle, Stdio{}, nil)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer func() { p.Signal(9); p.Wait(); p.Delete() }()
-	if err := p.Start(); err != nil {
-		b.Fatal(err)
-	}
-	spec := ExecSpec{Process: specs.Process{Args: []string{"/bin/true"}, Cwd: "/", Env: []string{"PATH=/bin"}}}
-	for b.Loop() {
-		x, err := Exec(context.Background(), p.Pid(), bundle, spec, Stdio{})
-		if err != nil {
-			b.Fatal(err)
-		}
-		if e, err := x.Wait(); err != nil || e.Code != 0 {
-			b.Fatal(e, err)
-		}
 	}
 }

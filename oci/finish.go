@@ -195,6 +195,12 @@ func dropAndExec(s *kernel.Script, p *specs.Process, u user, r rights, gate *os.
 		s.Announce()
 		s.Await(gate)
 	}
+	if p.ApparmorProfile != "" {
+		s.For("set AppArmor profile " + p.ApparmorProfile)
+		f := s.Open(s.F(proc), "self/attr/exec", os.O_WRONLY, 0)
+		s.Write(kernel.R(f), "exec "+p.ApparmorProfile)
+		s.Close(f)
+	}
 	s.For("drop capabilities from the bounding set")
 	if p.Capabilities != nil {
 		s.Bound(r.bounding)

@@ -18,6 +18,11 @@ func hooksOf(s *specs.Spec) specs.Hooks {
 	return *s.Hooks
 }
 
+// prestart are the hooks that createRuntime's replaced; bundles still have them.
+func prestart(h specs.Hooks) []specs.Hook {
+	return h.Prestart //lint:ignore SA1019 deprecated, not gone
+}
+
 // runHooks runs programs of the caller's, in order, on the calling thread's namespaces; each gets the
 // container's state on its stdin (runtime-spec, "POSIX-platform Hooks").
 func (b *builder) runHooks(list []specs.Hook, pid int, status specs.ContainerState) error {

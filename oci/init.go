@@ -159,7 +159,7 @@ func (i *inside) prepare() (*kernel.Script, error) {
 // askHooks has the parent run the runtime's hooks, and then runs those of the container's namespaces.
 func (i *inside) askHooks() error {
 	h := hooksOf(i.spec)
-	if len(h.Prestart)+len(h.CreateRuntime) > 0 { //nolint:staticcheck // prestart is deprecated, not gone
+	if len(prestart(h))+len(h.CreateRuntime) > 0 {
 		if err := i.say(answer{Hooks: true}, nil); err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package oci
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"berth/fault"
 	"berth/internal/kerneltest"
 	"berth/kernel/seccomp"
 )
@@ -388,6 +390,40 @@ func TestUserNamespace(t *testing.T) {
 	st, err := os.Stat(root + "/etc/new")
 	if err != nil || fmt.Sprint(st.Sys()) == "" {
 		t.Fatal(err)
+	}
+}
+
+func TestExecInAUserNamespace(t *testing.T) {
+	kerneltest.Root(t)
+	root := newRoot(t)
+	for dir := root; dir != "/" && dir != os.TempDir(); dir = filepath.Dir(dir) {
+		os.Chmod(dir, 0o755)
+	}
+	b := newBundle(t, root, "sleep", "1000")
+	b.Spec.Linux.Namespaces = append(b.Spec.Linux.Namespaces, specs.LinuxNamespace{Type: "user"})
+	b.Spec.Linux.UIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: 100000, Size: 65536}}
+	b.Spec.Linux.GIDMappings = b.Spec.Linux.UIDMappings
+	p := runner{}.start(t, b)
+	res, err := execIn(t, p, b, execSpec(b, "sh", "-c", "id -u; cat /proc/self/uid_map"))
+	if f := strings.Fields(res.out); err != nil || len(f) != 4 || f[0] != "0" || f[2] != "100000" {
+		t.Errorf("%+v, %v", res, err)
+	}
+}
+
+func TestWhatIsNotDoneIsRefused(t *testing.T) {
+	b := newBundle(t, "/nowhere", "true")
+	b.Spec.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {Secs: 1}}
+	if _, err := Create(context.Background(), b, Stdio{}, nil); !errors.Is(err, fault.Unsupported) {
+		t.Errorf("time offsets: %v", err)
+	}
+	b.Spec.Linux.TimeOffsets = nil
+	b.Spec.Linux.Namespaces[0] = specs.LinuxNamespace{Type: "mount", Path: "/proc/1/ns/mnt"}
+	if _, err := Create(context.Background(), b, Stdio{}, nil); !errors.Is(err, fault.Unsupported) {
+		t.Errorf("a mount namespace to be joined: %v", err)
+	}
+	b.Spec.Linux.Namespaces[0] = specs.LinuxNamespace{Type: "network", Path: "/proc/self/ns/uts"}
+	if _, err := Create(context.Background(), b, Stdio{}, nil); !errors.Is(err, fault.Invalid) {
+		t.Errorf("a namespace of another kind: %v", err)
 	}
 }
 

@@ -275,7 +275,7 @@ func (b *builder) guide(p *Process, s *os.File, r rights, o options) error {
 			return err
 		}
 		h := hooksOf(b.spec)
-		if err := errors.Join(b.runHooks(h.Prestart, p.Pid(), specs.StateCreating), b.runHooks(h.CreateRuntime, p.Pid(), specs.StateCreating)); err != nil { //nolint:staticcheck // prestart is deprecated, not gone
+		if err := errors.Join(b.runHooks(prestart(h), p.Pid(), specs.StateCreating), b.runHooks(h.CreateRuntime, p.Pid(), specs.StateCreating)); err != nil {
 			return err
 		}
 		if err := kernel.SendFiles(s, []byte{1}, nil); err != nil {
