@@ -57,7 +57,7 @@ type Engine struct {
 
 // Open brings the services up and puts right what a crash or a reboot left. fault.Conflict: another engine has
 // the data root open.
-func Open(ctx context.Context, c Config) (e *Engine, err error) {
+func Open(ctx context.Context, c Config) (*Engine, error) {
 	if c.CgroupParent == "" {
 		c.CgroupParent = "/berth"
 	}
@@ -72,26 +72,27 @@ func Open(ctx context.Context, c Config) (e *Engine, err error) {
 			return nil, fmt.Errorf("open engine: %w", err)
 		}
 	}
-	e = &Engine{Events: newEvents()}
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("open engine: %w", err), e.Close())
-			e = nil
-		}
-	}()
+	e := &Engine{Events: newEvents()}
+	if err := e.bringUp(ctx, c); err != nil {
+		return nil, errors.Join(fmt.Errorf("open engine: %w", err), e.Close())
+	}
+	return e, nil
+}
+
+func (e *Engine) bringUp(ctx context.Context, c Config) error {
 	if err := e.openBytes(c); err != nil {
-		return nil, err
+		return err
 	}
 	if err := e.openContainers(ctx, c); err != nil {
-		return nil, err
+		return err
 	}
 	id, err := engineID(c.DataRoot)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	e.Networks = &Networks{bridge: e.Containers.bridge, containers: e.Containers, created: time.Now().UTC()}
 	e.System = &System{config: c, id: id, layers: e.Containers.layers, containers: e.Containers, images: e.Images, events: e.Events}
-	return e, e.Containers.restore(ctx)
+	return e.Containers.restore(ctx)
 }
 
 func (e *Engine) onClose(f func() error) { e.close = append(e.close, f) }

@@ -53,3 +53,19 @@ func TestStartFailures(t *testing.T) {
 		}
 	}
 }
+
+func TestOneEnginePerDataRoot(t *testing.T) {
+	w := newWorld(t)
+	if e, err := Open(t.Context(), w.config); !errors.Is(err, fault.Conflict) {
+		t.Errorf("a second engine: %v", err)
+		if e != nil {
+			e.Close()
+		}
+	}
+	if got := w.run(nil, "true"); got.code != 0 {
+		t.Errorf("the first one is disturbed: %+v", got)
+	}
+	if _, err := Open(t.Context(), Config{DataRoot: "here", ExecRoot: "/x"}); !errors.Is(err, fault.Invalid) {
+		t.Errorf("a relative root: %v", err)
+	}
+}
