@@ -57,7 +57,7 @@ func (s *Store) Hello(ctx context.Context) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := s.newCopy(archiveOnly{}, nil)
+	c := s.newCopy(nowhere("the blob store"), nil)
 	defer c.end()
 	c.loading = true
 	for _, data := range blobs {
@@ -69,7 +69,7 @@ func (s *Store) Hello(ctx context.Context) (*Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("register the built-in image: %w", err)
 	}
-	if err := c.keep([]named{{target, []reference.Named{name}}}); err != nil {
+	if err := c.keep([]named{{target: target, names: []reference.Named{name}}}); err != nil {
 		return nil, fmt.Errorf("register the built-in image: %w", err)
 	}
 	return s.Get(helloName)

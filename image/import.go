@@ -39,7 +39,7 @@ func (s *Store) Import(ctx context.Context, r io.Reader, o ImportOptions) (*Imag
 	if err := Change(&config, o.Changes); err != nil {
 		return nil, err
 	}
-	c := s.newCopy(archiveOnly{}, nil)
+	c := s.newCopy(nowhere("the blob store"), nil)
 	desc, diffID, err := c.importLayer(ctx, r)
 	var target ocispec.Descriptor
 	if err == nil {

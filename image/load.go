@@ -36,7 +36,7 @@ type Loaded struct {
 // A docker-archive without manifests gets canonical ones, the same for the same content. On failure no
 // name has changed. fault.Invalid, fault.Corrupt: not such an archive, or a broken one.
 func (s *Store) Load(ctx context.Context, r io.Reader, p Progress) ([]Loaded, error) {
-	c := s.newCopy(archiveOnly{}, p)
+	c := s.newCopy(nowhere("the archive"), p)
 	c.loading = true
 	list, err := c.load(ctx, r)
 	c.end()
@@ -69,7 +69,7 @@ func (c *graphCopy) load(ctx context.Context, r io.Reader) ([]Loaded, error) {
 		if err != nil {
 			return nil, fmt.Errorf("load: %w", err)
 		}
-		keep = append(keep, named{target, root.names})
+		keep = append(keep, named{target: target, names: root.names})
 		for _, n := range root.names {
 			list = append(list, Loaded{n, target.Digest})
 		}
@@ -83,12 +83,12 @@ func (c *graphCopy) load(ctx context.Context, r io.Reader) ([]Loaded, error) {
 	return list, c.keep(keep)
 }
 
-// archiveOnly is the Source of a load: all there is was spooled before.
-type archiveOnly struct{}
+// nowhere is a Source that has nothing: all there is was put into the store before. It says who lacks the rest.
+type nowhere string
 
-// Fetch is asked for what the archive should have had.
-func (archiveOnly) Fetch(_ context.Context, desc ocispec.Descriptor, _ int64) (io.ReadCloser, error) {
-	return nil, fault.New(fault.Corrupt, "the archive lacks %s", desc.Digest)
+// Fetch is asked for what should have been there.
+func (n nowhere) Fetch(_ context.Context, desc ocispec.Descriptor, _ int64) (io.ReadCloser, error) {
+	return nil, fault.New(fault.Corrupt, "%s lacks %s", string(n), desc.Digest)
 }
 
 // spool takes an archive apart: every file goes into the blob store, whatever the order.

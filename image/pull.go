@@ -43,7 +43,7 @@ func (s *Store) Pull(ctx context.Context, src Source, root ocispec.Descriptor, n
 	if err != nil {
 		return nil, err
 	}
-	if err := c.keep([]named{{target, list}}); err != nil {
+	if err := c.keep([]named{{target: target, names: list}}); err != nil {
 		return nil, err
 	}
 	return s.pulled(target.Digest, found)
@@ -251,6 +251,7 @@ func (c *graphCopy) layer(ctx context.Context, j *job) error {
 type named struct {
 	target ocispec.Descriptor
 	names  []reference.Named
+	kept   bool // it keeps the names that it has, and is not made anew if it was removed meanwhile
 }
 
 // keep makes the copied images visible, all at once, after their content is safe on disk.
@@ -267,8 +268,29 @@ func (c *graphCopy) keep(list []named) error {
 	}
 	return c.s.change(touched, func(all *names) error {
 		for _, n := range list {
-			all.assign(n.target, n.names)
+			if !n.kept {
+				all.assign(n.target, n.names)
+			}
 		}
 		return nil
 	})
+}
+
+// Repair unpacks the layers again of recorded images that are not shown because their directories are gone, after a power
+// cut or a change of the storage driver, while their blobs are here. It returns what stays broken.
+func (s *Store) Repair(ctx context.Context) error {
+	var left error
+	for _, e := range s.now.Load().damaged {
+		c := s.newCopy(nowhere("the blob store"), nil)
+		c.loading = true
+		target, _, err := c.graph(ctx, e.Target)
+		if err == nil {
+			err = c.keep([]named{{target: target, kept: true}})
+		}
+		c.end()
+		if err != nil {
+			left = errors.Join(left, fmt.Errorf("repair image %s: %w", e.Target.Digest, err))
+		}
+	}
+	return left
 }

@@ -470,3 +470,33 @@ func TestDamagedImageIsNotShown(t *testing.T) {
 		t.Errorf("still broken: %v", p.Broken())
 	}
 }
+
+func TestRepairUnpacksAgain(t *testing.T) {
+	p := newPlace(t)
+	s := newShop()
+	img := p.pull(t, s, s.image(t, host, gzipLayer(t, files{"f": "x"}), plainLayer(t, files{"g": "y"})), "app")
+	lost := p.pull(t, s, s.image(t, host, plainLayer(t, files{"h": "z"})), "lost")
+	if err := p.layers.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(p.dir + "/overlay2"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(p.dir + "/blobs/sha256/" + lost.Layers[0].Digest.Encoded()); err != nil {
+		t.Fatal(err)
+	}
+	p.open(t)
+	if len(p.Broken()) != 2 {
+		t.Errorf("broken: %v", p.Broken())
+	}
+	if err := p.Repair(t.Context()); !errors.Is(err, fault.Corrupt) || !strings.Contains(err.Error(), lost.ID.String()) || strings.Contains(err.Error(), img.ID.String()) {
+		t.Errorf("got %v", err)
+	}
+	got, err := p.Get("app")
+	if err != nil || p.read(t, got, "f") != "x" || !slices.Equal(got.Digests(), img.Digests()) {
+		t.Errorf("after the repair: %+v, %v", got, err)
+	}
+	if len(p.Broken()) != 1 {
+		t.Errorf("still broken: %v", p.Broken())
+	}
+}

@@ -52,12 +52,13 @@ const namesVersion = 1
 
 // state is a snapshot: what the names mean, ready to be handed out.
 type state struct {
-	record names
-	list   []*Image // the newest first
-	byID   map[digest.Digest]*Image
-	byName map[string]*Image
-	graphs map[digest.Digest]*graph
-	broken []error
+	record  names
+	list    []*Image // the newest first
+	byID    map[digest.Digest]*Image
+	byName  map[string]*Image
+	graphs  map[digest.Digest]*graph
+	damaged []entry // not shown
+	broken  []error // why, one for each of them
 }
 
 // workers bounds the layers that download or unpack at a time: enough to hide a
@@ -90,7 +91,7 @@ func Open(dir string, blobs *blob.Store, layers union.Driver) (*Store, error) {
 }
 
 // Broken returns an error for each recorded image that is not shown because content of it is missing
-// or damaged. Pulling or loading it again repairs it.
+// or damaged. Pulling or loading it again repairs it, and so may Repair.
 func (s *Store) Broken() []error { return s.now.Load().broken }
 
 func (s *Store) layerSizes() (map[digest.Digest]int64, error) {
@@ -116,6 +117,7 @@ func (s *Store) build(n names, old *state, sizes map[digest.Digest]int64, change
 	}
 	for _, e := range n.Images {
 		if err := st.add(s, e, old, sizes, changed); err != nil {
+			st.damaged = append(st.damaged, e)
 			st.broken = append(st.broken, fmt.Errorf("image %s (%s) is damaged: %w", e.Target.Digest, strings.Join(e.Names, ", "), err))
 		}
 	}
