@@ -16,7 +16,7 @@ import (
 )
 
 // CheckAttach tells, before the connection is hijacked, whether ref can be attached to, and whether it has a terminal.
-func (c *Containers) CheckAttach(ref string) (tty bool, err error) {
+func (c *streams) CheckAttach(ref string) (tty bool, err error) {
 	i, err := c.index.Get(ref)
 	if err != nil {
 		return false, err
@@ -33,7 +33,7 @@ func (c *Containers) CheckAttach(ref string) (tty bool, err error) {
 
 // Attach hands r.Conn to the container's supervisor and returns; the stream goes on without the
 // engine. Before a start the connection waits for it.
-func (c *Containers) Attach(ctx context.Context, ref string, r AttachRequest) error {
+func (c *streams) Attach(ctx context.Context, ref string, r AttachRequest) error {
 	i, err := c.index.Get(ref)
 	if err != nil {
 		r.Conn.Close()
@@ -73,7 +73,7 @@ func attachment(r AttachRequest) (shim.Attachment, error) {
 }
 
 // replay writes the log of a container that does not run to the connection, and closes it or leaves it to the next start.
-func (c *Containers) replay(ctx context.Context, i *instance, r AttachRequest) error {
+func (c *streams) replay(ctx context.Context, i *instance, r AttachRequest) error {
 	err := c.copyLog(ctx, i, r)
 	if err != nil || !r.Stream {
 		return errors.Join(err, r.Conn.Close())
@@ -82,7 +82,7 @@ func (c *Containers) replay(ctx context.Context, i *instance, r AttachRequest) e
 	return c.Attach(ctx, i.id, r)
 }
 
-func (c *Containers) copyLog(ctx context.Context, i *instance, r AttachRequest) (err error) {
+func (c *streams) copyLog(ctx context.Context, i *instance, r AttachRequest) (err error) {
 	path := i.record().LogPath
 	if !r.Logs || path == "" {
 		return nil
@@ -148,7 +148,7 @@ func parseDetachKeys(s string) ([]byte, error) {
 }
 
 // Logs opens the log. tty tells whether stdout and stderr are one raw stream. The caller closes the reader.
-func (c *Containers) Logs(ref string, r LogsRequest) (log *container.LogReader, tty bool, err error) {
+func (c *streams) Logs(ref string, r LogsRequest) (log *container.LogReader, tty bool, err error) {
 	i, err := c.index.Get(ref)
 	if err != nil {
 		return nil, false, err

@@ -17,8 +17,32 @@ import (
 	"github.com/moby/moby/api/types/events"
 )
 
-// Containers creates, runs and removes containers.
+// Containers creates, runs and removes containers. Its methods stand in parts by concern, so that none knows
+// more than it needs; the verbs that change a container's state are its own.
 type Containers struct {
+	*shared
+	maker
+	starter
+	streams
+	execs
+	views
+}
+
+// The parts: making a container, making it ready to start, its streams, further processes, and descriptions.
+type (
+	maker   struct{ *shared }
+	starter struct{ *shared }
+	streams struct{ *shared }
+	views   struct{ *shared }
+	execs   struct {
+		*shared
+		mu   sync.Mutex
+		byID map[string]*execution
+	}
+)
+
+// shared is what all parts work on.
+type shared struct {
 	cgroupParent string
 	store        *container.Store
 	index        *container.Index[*instance]
@@ -34,13 +58,17 @@ type Containers struct {
 
 	life     context.Context // ends when the engine is closed
 	watchers sync.WaitGroup
+}
 
-	execMu sync.Mutex
-	execs  map[string]*execution
+func newContainers(s *shared) *Containers {
+	return &Containers{
+		shared: s, maker: maker{s}, starter: starter{s}, streams: streams{s}, views: views{s},
+		execs: execs{shared: s, byID: map[string]*execution{}},
+	}
 }
 
 // saveState puts the run state on disk and then shows r to everyone.
-func (c *Containers) saveState(i *instance, r *container.Record) error {
+func (c *shared) saveState(i *instance, r *container.Record) error {
 	if err := c.store.SaveState(r); err != nil {
 		return fmt.Errorf("save the state of container %s: %w", container.ShortID(r.ID), err)
 	}
@@ -49,12 +77,12 @@ func (c *Containers) saveState(i *instance, r *container.Record) error {
 }
 
 // logPath is where a container's output is kept, a name that other tools expect.
-func (c *Containers) logPath(id string) string {
+func (c *shared) logPath(id string) string {
 	return filepath.Join(c.store.Dir(id), id+"-json.log")
 }
 
 // announce tells of a container's event, with its labels as attributes.
-func (c *Containers) announce(r *container.Record, action events.Action, more ...string) {
+func (c *shared) announce(r *container.Record, action events.Action, more ...string) {
 	attributes := make(map[string]string, len(r.Config.Labels)+2+len(more)/2)
 	for k, v := range r.Config.Labels {
 		attributes[k] = v
@@ -67,7 +95,7 @@ func (c *Containers) announce(r *container.Record, action events.Action, more ..
 }
 
 // announceNetwork tells that a container joined or left the bridge.
-func (c *Containers) announceNetwork(r *container.Record, action events.Action, ep *network.Endpoint) {
+func (c *shared) announceNetwork(r *container.Record, action events.Action, ep *network.Endpoint) {
 	if ep != nil {
 		c.events.publish(events.NetworkEventType, action, ep.NetworkID, map[string]string{"container": r.ID, "name": bridgeNetwork, "type": "bridge"})
 	}
@@ -98,7 +126,7 @@ func setEndpoint(r *container.Record, ep *network.Endpoint) error {
 }
 
 // usedBy lists the containers of an image, by whether they run.
-func (c *Containers) usedBy(image string) (running, stopped []string) {
+func (c *shared) usedBy(image string) (running, stopped []string) {
 	for _, i := range c.index.All() {
 		r := i.record()
 		switch {

@@ -19,7 +19,7 @@ import (
 )
 
 // Create makes a container; name "" draws a random one. fault.NotFound: no such image ("No such image: x:latest").
-func (c *Containers) Create(ctx context.Context, name string, r CreateRequest) (id string, warnings []string, err error) {
+func (c *maker) Create(ctx context.Context, name string, r CreateRequest) (id string, warnings []string, err error) {
 	if r.Config == nil {
 		return "", nil, invalid("config cannot be empty in order to create a container")
 	}
@@ -57,7 +57,7 @@ func (c *Containers) Create(ctx context.Context, name string, r CreateRequest) (
 }
 
 // draft decides everything about a new container but its name; nothing is made yet.
-func (c *Containers) draft(ctx context.Context, r CreateRequest) (*container.Record, *image.Image, []string, error) {
+func (c *maker) draft(ctx context.Context, r CreateRequest) (*container.Record, *image.Image, []string, error) {
 	img, err := c.images.forCreate(ctx, r.Config.Image, r.Platform)
 	if err != nil {
 		return nil, nil, nil, err
@@ -116,7 +116,7 @@ func (c *Containers) draft(ctx context.Context, r CreateRequest) (*container.Rec
 }
 
 // defaultNetwork is what a container gets that asks for none by name.
-func (c *Containers) defaultNetwork() string {
+func (c *maker) defaultNetwork() string {
 	if c.bridge.Name() == "" {
 		return noneNetwork
 	}
@@ -124,7 +124,7 @@ func (c *Containers) defaultNetwork() string {
 }
 
 // settleNetwork checks what the request says of networks, and names the host.
-func (c *Containers) settleNetwork(rec *container.Record, r CreateRequest, hostname string) error {
+func (c *maker) settleNetwork(rec *container.Record, r CreateRequest, hostname string) error {
 	config, host := rec.Config, rec.HostConfig
 	if r.Networking != nil {
 		for name := range r.Networking.EndpointsConfig {
@@ -173,7 +173,7 @@ func checkBindSource(m *container.Mount) error {
 
 // build makes the container's directory, root and volumes. The record is written before the volumes, so
 // that a crash leaves none without an owner; a record without a root is swept.
-func (c *Containers) build(ctx context.Context, rec *container.Record, u *undo) error {
+func (c *maker) build(ctx context.Context, rec *container.Record, u *undo) error {
 	if err := c.store.Create(rec.ID); err != nil {
 		return err
 	}
@@ -193,7 +193,7 @@ func (c *Containers) build(ctx context.Context, rec *container.Record, u *undo) 
 }
 
 // makeVolumes makes the volumes that do not exist yet and copies what the image has in their place.
-func (c *Containers) makeVolumes(ctx context.Context, rec *container.Record, root union.Root, u *undo) error {
+func (c *maker) makeVolumes(ctx context.Context, rec *container.Record, root union.Root, u *undo) error {
 	var fill []container.Mount
 	for _, m := range rec.Mounts {
 		if m.Type != mount.TypeVolume {
@@ -224,7 +224,7 @@ func (c *Containers) makeVolumes(ctx context.Context, rec *container.Record, roo
 	})
 }
 
-func (c *Containers) fillVolume(ctx context.Context, top *os.File, m container.Mount) (err error) {
+func (c *maker) fillVolume(ctx context.Context, top *os.File, m container.Mount) (err error) {
 	r, err := openTree(top)
 	if err != nil {
 		return err
@@ -239,7 +239,7 @@ func (c *Containers) fillVolume(ctx context.Context, top *os.File, m container.M
 }
 
 // logged keeps an error that nobody waits for.
-func (c *Containers) logged(what string, err error) {
+func (c *shared) logged(what string, err error) {
 	if err != nil && c.life.Err() == nil {
 		c.log.Error(what, "error", err)
 	}

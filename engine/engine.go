@@ -117,10 +117,10 @@ func (e *Engine) openBytes(c Config) error {
 	jobs := &queue{}
 	e.onClose(func() error { jobs.drain(); return nil })
 	e.Images = &Images{store: images, registry: client, events: e.Events, jobs: jobs, driver: layers.Name()}
-	e.Containers = &Containers{
+	e.Containers = newContainers(&shared{
 		cgroupParent: c.CgroupParent, index: container.NewIndex[*instance](), images: e.Images, layers: layers, events: e.Events,
-		jobs: jobs, seccomp: &profileCache{}, log: c.Log, execs: map[string]*execution{},
-	}
+		jobs: jobs, seccomp: &profileCache{}, log: c.Log,
+	})
 	e.Images.usedBy = e.Containers.usedBy
 	return nil
 }

@@ -42,7 +42,7 @@ type execution struct {
 const keptExecs = 64
 
 // ExecCreate prepares a further process in a running container.
-func (c *Containers) ExecCreate(_ context.Context, ref string, r api.ExecCreateRequest) (id string, err error) {
+func (c *execs) ExecCreate(_ context.Context, ref string, r api.ExecCreateRequest) (id string, err error) {
 	i, err := c.index.Get(ref)
 	if err != nil {
 		return "", err
@@ -58,9 +58,9 @@ func (c *Containers) ExecCreate(_ context.Context, ref string, r api.ExecCreateR
 		return "", err
 	}
 	e := &execution{id: container.NewID(), i: i, live: live, config: r, launched: make(chan struct{}), done: make(chan struct{})}
-	c.execMu.Lock()
-	c.execs[e.id] = e
-	c.execMu.Unlock()
+	c.mu.Lock()
+	c.byID[e.id] = e
+	c.mu.Unlock()
 	i.mu.Lock()
 	i.execs = append(i.execs, e.id)
 	i.mu.Unlock()
@@ -70,7 +70,7 @@ func (c *Containers) ExecCreate(_ context.Context, ref string, r api.ExecCreateR
 }
 
 // runnable is the run of a container that can take further processes.
-func (c *Containers) runnable(i *instance) (*run, error) {
+func (c *execs) runnable(i *instance) (*run, error) {
 	live, err := i.current()
 	if err != nil {
 		return nil, err
@@ -81,29 +81,29 @@ func (c *Containers) runnable(i *instance) (*run, error) {
 	return live, nil
 }
 
-func (c *Containers) exec(id string) (*execution, error) {
-	c.execMu.Lock()
-	defer c.execMu.Unlock()
-	if e, ok := c.execs[id]; ok {
+func (c *execs) exec(id string) (*execution, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e, ok := c.byID[id]; ok {
 		return e, nil
 	}
 	return nil, fault.New(fault.NotFound, "No such exec instance: %s", id)
 }
 
 // pruneExecs forgets the oldest ended ones.
-func (c *Containers) pruneExecs(i *instance) {
+func (c *execs) pruneExecs(i *instance) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for k := 0; k < len(i.execs) && len(i.execs) > keptExecs; {
-		c.execMu.Lock()
-		e := c.execs[i.execs[k]]
+		c.mu.Lock()
+		e := c.byID[i.execs[k]]
 		if e != nil && !e.over() {
-			c.execMu.Unlock()
+			c.mu.Unlock()
 			k++
 			continue
 		}
-		delete(c.execs, i.execs[k])
-		c.execMu.Unlock()
+		delete(c.byID, i.execs[k])
+		c.mu.Unlock()
 		i.execs = slices.Delete(i.execs, k, k+1)
 	}
 }
@@ -115,20 +115,20 @@ func (e *execution) over() bool {
 }
 
 // dropExecs forgets those of a container that ended.
-func (c *Containers) dropExecs(i *instance) {
+func (c *execs) dropExecs(i *instance) {
 	i.mu.Lock()
 	ids := i.execs
 	i.execs = nil
 	i.mu.Unlock()
-	c.execMu.Lock()
-	defer c.execMu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for _, id := range ids {
-		delete(c.execs, id)
+		delete(c.byID, id)
 	}
 }
 
 // CheckExec tells, before the connection is hijacked, whether the exec can be started, and whether it has a terminal.
-func (c *Containers) CheckExec(id string) (tty bool, err error) {
+func (c *execs) CheckExec(id string) (tty bool, err error) {
 	e, err := c.exec(id)
 	if err != nil {
 		return false, err
@@ -149,7 +149,7 @@ func (c *Containers) CheckExec(id string) (tty bool, err error) {
 
 // ExecStart runs it. The connection in r.Attach is closed or handed over in any case; a server that
 // has answered 101 already tells its client of a failure on a descriptor of its own.
-func (c *Containers) ExecStart(ctx context.Context, id string, r ExecStartRequest) error {
+func (c *execs) ExecStart(ctx context.Context, id string, r ExecStartRequest) error {
 	e, request, err := c.prepareExec(id, r)
 	if err != nil {
 		if r.Attach != nil {
@@ -187,7 +187,7 @@ func (e *execution) end(code int) {
 }
 
 // prepareExec makes the request and takes the exec, so that nobody else can start it.
-func (c *Containers) prepareExec(id string, r ExecStartRequest) (*execution, shim.ExecRequest, error) {
+func (c *execs) prepareExec(id string, r ExecStartRequest) (*execution, shim.ExecRequest, error) {
 	if _, err := c.CheckExec(id); err != nil {
 		return nil, shim.ExecRequest{}, err
 	}
@@ -261,7 +261,7 @@ func execSpec(r *container.Record, x api.ExecCreateRequest) (oci.ExecSpec, error
 }
 
 // watchExec records how an exec ends.
-func (c *Containers) watchExec(e *execution) {
+func (c *execs) watchExec(e *execution) {
 	defer c.watchers.Done()
 	exit, err := e.live.shim.ExecWait(c.life, e.id)
 	if c.life.Err() != nil {
@@ -306,7 +306,7 @@ func (e *execution) settle() {
 }
 
 // ExecInspect describes it.
-func (c *Containers) ExecInspect(id string) (api.ExecInspectResponse, error) {
+func (c *execs) ExecInspect(id string) (api.ExecInspectResponse, error) {
 	e, err := c.exec(id)
 	if err != nil {
 		return api.ExecInspectResponse{}, err
@@ -324,7 +324,7 @@ func (c *Containers) ExecInspect(id string) (api.ExecInspectResponse, error) {
 }
 
 // ExecResize sets its terminal's size in characters.
-func (c *Containers) ExecResize(ctx context.Context, id string, height, width uint) error {
+func (c *execs) ExecResize(ctx context.Context, id string, height, width uint) error {
 	e, err := c.exec(id)
 	if err != nil {
 		return err

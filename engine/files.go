@@ -11,7 +11,7 @@ import (
 
 // writeFiles writes the container's hosts, hostname and resolv.conf into dir. They are written in
 // place, as older runs may have them mounted.
-func (c *Containers) writeFiles(dir string, r *container.Record, ep *network.Endpoint) error {
+func (c *starter) writeFiles(dir string, r *container.Record, ep *network.Endpoint) error {
 	hosts, err := c.hostsFile(r, ep)
 	if err != nil {
 		return err
@@ -44,7 +44,7 @@ func resolvOptions(r *container.Record) network.ResolvOptions {
 }
 
 // hostsFile prints /etc/hosts; with the host's network it begins as the host's own.
-func (c *Containers) hostsFile(r *container.Record, ep *network.Endpoint) (string, error) {
+func (c *starter) hostsFile(r *container.Record, ep *network.Endpoint) (string, error) {
 	gateway := loopbackAddress()
 	var own, extra []network.HostEntry
 	if ep != nil {
@@ -78,7 +78,7 @@ func (c *Containers) hostsFile(r *container.Record, ep *network.Endpoint) (strin
 }
 
 // bridgeAddress is the host's on the default bridge; not valid without one.
-func (c *Containers) bridgeAddress() netip.Addr {
+func (c *starter) bridgeAddress() netip.Addr {
 	if c.bridge.Name() == "" {
 		return netip.Addr{}
 	}

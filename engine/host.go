@@ -133,7 +133,7 @@ func findBlockDevices(r *container.Record) (map[string]specs.LinuxBlockIODevice,
 
 // findMounts tells where on the host each volume and bind lies. A bind's missing source is made,
 // unless the user said that it exists.
-func (c *Containers) findMounts(r *container.Record) ([]boundMount, error) {
+func (c *starter) findMounts(r *container.Record) ([]boundMount, error) {
 	var all []boundMount
 	for _, m := range r.Mounts {
 		b := boundMount{Mount: m}

@@ -11,6 +11,7 @@ import (
 
 	"berth/container"
 	"berth/network"
+	"berth/volume"
 
 	api "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
@@ -19,7 +20,7 @@ import (
 )
 
 // Inspect describes it in full; size computes SizeRw and SizeRootFs, which reads the disk.
-func (c *Containers) Inspect(_ context.Context, ref string, size bool) (api.InspectResponse, error) {
+func (c *views) Inspect(_ context.Context, ref string, size bool) (api.InspectResponse, error) {
 	i, err := c.index.Get(ref)
 	if err != nil {
 		return api.InspectResponse{}, err
@@ -35,7 +36,7 @@ func (c *Containers) Inspect(_ context.Context, ref string, size bool) (api.Insp
 	d := api.InspectResponse{
 		ID: r.ID, Created: r.Created.Format(time.RFC3339Nano), Path: r.Path, Args: r.Args, State: stateOf(r.State),
 		Image: r.Image.String(), Name: "/" + r.Name, RestartCount: r.State.RestartCount, Driver: r.Driver, Platform: "linux",
-		LogPath: r.LogPath, ExecIDs: execs, HostConfig: r.HostConfig, Config: r.Config, Mounts: mountPoints(c, r),
+		LogPath: r.LogPath, ExecIDs: execs, HostConfig: r.HostConfig, Config: r.Config, Mounts: mountPoints(c.volumes, r),
 		GraphDriver: c.graphDriver(r), NetworkSettings: c.networkSettings(r),
 	}
 	if !r.State.StartedAt.IsZero() {
@@ -62,7 +63,7 @@ func stateOf(s container.State) *api.State {
 }
 
 // graphDriver names the directories of the container's root, which tools read.
-func (c *Containers) graphDriver(r *container.Record) *storage.DriverData {
+func (c *views) graphDriver(r *container.Record) *storage.DriverData {
 	d := &storage.DriverData{Name: r.Driver, Data: map[string]string{"ID": r.ID}}
 	root, err := c.layers.Open(r.ID)
 	if err != nil {
@@ -80,13 +81,13 @@ func (c *Containers) graphDriver(r *container.Record) *storage.DriverData {
 }
 
 // mountPoints describes volumes, binds and tmpfs.
-func mountPoints(c *Containers, r *container.Record) []api.MountPoint {
+func mountPoints(volumes *volume.Store, r *container.Record) []api.MountPoint {
 	points := []api.MountPoint{}
 	for _, m := range r.Mounts {
 		p := api.MountPoint{Type: m.Type, Source: m.Source, Destination: m.Destination, Mode: m.Mode, RW: !m.ReadOnly, Propagation: m.Propagation}
 		if m.Type == mount.TypeVolume {
 			p.Name, p.Driver, p.Propagation = m.Name, "local", ""
-			p.Source = c.volumes.Path(m.Name)
+			p.Source = volumes.Path(m.Name)
 		}
 		points = append(points, p)
 	}
@@ -94,7 +95,7 @@ func mountPoints(c *Containers, r *container.Record) []api.MountPoint {
 }
 
 // networkSettings describes where the container is connected, or would be.
-func (c *Containers) networkSettings(r *container.Record) *api.NetworkSettings {
+func (c *views) networkSettings(r *container.Record) *api.NetworkSettings {
 	ep := endpointOf(r)
 	s := &api.NetworkSettings{Ports: portMap(r.Config, ep), Networks: map[string]*wire.EndpointSettings{}}
 	if ep != nil && r.State.Pid != 0 {
@@ -106,7 +107,7 @@ func (c *Containers) networkSettings(r *container.Record) *api.NetworkSettings {
 	return s
 }
 
-func (c *Containers) endpointSettings(name string, ep *network.Endpoint) *wire.EndpointSettings {
+func (c *views) endpointSettings(name string, ep *network.Endpoint) *wire.EndpointSettings {
 	e := &wire.EndpointSettings{NetworkID: c.networkID(name)}
 	if ep == nil {
 		return e
@@ -119,7 +120,7 @@ func (c *Containers) endpointSettings(name string, ep *network.Endpoint) *wire.E
 }
 
 // sizes counts what the container wrote, and that with its image, in bytes.
-func (c *Containers) sizes(r *container.Record) (rw, all int64) {
+func (c *views) sizes(r *container.Record) (rw, all int64) {
 	root, err := c.layers.Open(r.ID)
 	if err != nil {
 		return 0, 0

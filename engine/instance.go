@@ -31,7 +31,6 @@ type instance struct {
 	keep     bool          // a restart is on its way: don't remove at the end
 	settled  chan struct{} // closed when the last run is cleared away; nil before the first
 	removed  bool
-	warnings []string
 }
 
 // run is one life of a container, from start to exit.
@@ -60,7 +59,7 @@ func (i *instance) current() (*run, error) {
 	return i.run, nil
 }
 
-// hosts tells whether a container of this mode has a network of its own on the bridge.
+// onBridge tells whether a container of this mode has a network of its own on the bridge.
 func onBridge(h *api.HostConfig, config *api.Config) bool {
 	m := h.NetworkMode
 	return !config.NetworkDisabled && (m == "" || m.IsDefault() || m.IsBridge())
@@ -83,7 +82,7 @@ func (w *Waiter) Close() {
 }
 
 // Wait registers a waiter at once, so that headers can be sent before the end comes. The caller closes it.
-func (c *Containers) Wait(ref string, until api.WaitCondition) (*Waiter, error) {
+func (c *shared) Wait(ref string, until api.WaitCondition) (*Waiter, error) {
 	switch until {
 	case "":
 		until = api.WaitConditionNotRunning

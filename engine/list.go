@@ -19,7 +19,7 @@ import (
 )
 
 // List describes those that fit, newest first. It reads snapshots and waits for nothing, unless sizes are wanted.
-func (c *Containers) List(_ context.Context, r ListRequest) ([]api.Summary, error) {
+func (c *views) List(_ context.Context, r ListRequest) ([]api.Summary, error) {
 	s, err := c.selection(r)
 	if err != nil {
 		return nil, err
@@ -47,12 +47,12 @@ func (c *Containers) List(_ context.Context, r ListRequest) ([]api.Summary, erro
 	return all, nil
 }
 
-func (c *Containers) summary(r *container.Record, now time.Time, names map[string]string) api.Summary {
+func (c *views) summary(r *container.Record, now time.Time, names map[string]string) api.Summary {
 	ep := endpointOf(r)
 	s := api.Summary{
 		ID: r.ID, Names: []string{"/" + r.Name}, Image: r.ImageName, ImageID: r.Image.String(), Command: commandLine(r), Created: r.Created.Unix(),
 		Ports: portSummary(r.Config, ep), Labels: r.Config.Labels, State: api.ContainerState(r.State.Status), Status: statusText(r.State, now),
-		NetworkSettings: &api.NetworkSettingsSummary{Networks: map[string]*wire.EndpointSettings{}}, Mounts: mountPoints(c, r),
+		NetworkSettings: &api.NetworkSettingsSummary{Networks: map[string]*wire.EndpointSettings{}}, Mounts: mountPoints(c.volumes, r),
 		Health: &api.HealthSummary{Status: api.NoHealthcheck},
 	}
 	if s.Labels == nil {
@@ -125,7 +125,7 @@ func (s *selection) any(values []string, test func(r *container.Record, value st
 }
 
 // selection reads the filters. fault.Invalid for what ps does not know.
-func (c *Containers) selection(r ListRequest) (*selection, error) {
+func (c *views) selection(r ListRequest) (*selection, error) {
 	s := &selection{}
 	all := r.All || r.Limit > 0
 	for key, values := range r.Filters {
@@ -154,7 +154,7 @@ func (c *Containers) selection(r ListRequest) (*selection, error) {
 	return s, nil
 }
 
-func (c *Containers) selectState(s *selection, key string, values []string) error {
+func (c *views) selectState(s *selection, key string, values []string) error {
 	switch key {
 	case "status":
 		for _, v := range values {
@@ -197,7 +197,7 @@ func (c *Containers) selectState(s *selection, key string, values []string) erro
 	return nil
 }
 
-func (c *Containers) selectName(s *selection, key string, values []string) error {
+func (c *views) selectName(s *selection, key string, values []string) error {
 	switch key {
 	case "id":
 		s.any(values, func(r *container.Record, v string) bool { return strings.HasPrefix(r.ID, v) })
@@ -237,7 +237,7 @@ func (c *Containers) selectName(s *selection, key string, values []string) error
 	return nil
 }
 
-func (c *Containers) selectPlace(s *selection, key string, values []string) error {
+func (c *views) selectPlace(s *selection, key string, values []string) error {
 	switch key {
 	case "network":
 		s.any(values, func(r *container.Record, v string) bool {

@@ -27,7 +27,7 @@ func isOwnNetwork(name string) bool {
 }
 
 // networkID is the ID of a network by its name. Those of host and none are the same everywhere.
-func (c *Containers) networkID(name string) string {
+func (c *views) networkID(name string) string {
 	if name == bridgeNetwork || name == "default" {
 		return c.bridge.ID()
 	}

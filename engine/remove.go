@@ -110,7 +110,7 @@ func (c *Containers) eraseFailed(i *instance, r *container.Record, cause error) 
 }
 
 // volumeShared tells whether another container has the volume too, by --volumes-from.
-func (c *Containers) volumeShared(name string, except *instance) bool {
+func (c *shared) volumeShared(name string, except *instance) bool {
 	for _, other := range c.index.All() {
 		if other == except {
 			continue

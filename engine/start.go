@@ -63,9 +63,12 @@ func (c *Containers) start(ctx context.Context, i *instance) error {
 	next.State.Pid, next.State.StartedAt = sh.Pid(), sh.StartedAt()
 	live := &run{shim: sh, endpoint: ep, ended: make(chan struct{})}
 	i.mu.Lock()
-	i.run, i.settled, i.warnings = live, make(chan struct{}), sh.Warnings()
+	i.run, i.settled = live, make(chan struct{})
 	i.mu.Unlock()
 	i.snap.Store(next)
+	for _, w := range sh.Warnings() {
+		c.log.Warn(w, "container", next.Name)
+	}
 	c.announceNetwork(next, events.ActionConnect, ep)
 	c.announce(next, events.ActionStart)
 	c.watchers.Add(1)
@@ -75,7 +78,7 @@ func (c *Containers) start(ctx context.Context, i *instance) error {
 
 // launch brings the network up while the bundle is made, and starts the supervisor while the run state is
 // written. When that dies between, the new engine ends a container that nobody was told of.
-func (c *Containers) launch(ctx context.Context, i *instance, next *container.Record, u *undo) (*shim.Shim, *network.Endpoint, error) {
+func (c *starter) launch(ctx context.Context, i *instance, next *container.Record, u *undo) (*shim.Shim, *network.Endpoint, error) {
 	ep, err := c.reserve(next, u)
 	if err != nil {
 		return nil, nil, err
@@ -117,7 +120,7 @@ func (c *Containers) launch(ctx context.Context, i *instance, next *container.Re
 }
 
 // reserve decides the container's address and ports; nil without a network of its own.
-func (c *Containers) reserve(r *container.Record, u *undo) (*network.Endpoint, error) {
+func (c *starter) reserve(r *container.Record, u *undo) (*network.Endpoint, error) {
 	if !onBridge(r.HostConfig, r.Config) {
 		return nil, nil
 	}
@@ -134,7 +137,7 @@ func (c *Containers) reserve(r *container.Record, u *undo) (*network.Endpoint, e
 }
 
 // openNetwork opens the network namespace to run in; nil for the host's.
-func (c *Containers) openNetwork(ctx context.Context, r *container.Record, ep *network.Endpoint) (*os.File, error) {
+func (c *starter) openNetwork(ctx context.Context, r *container.Record, ep *network.Endpoint) (*os.File, error) {
 	mode := r.HostConfig.NetworkMode
 	switch {
 	case ep != nil:
@@ -157,7 +160,7 @@ func (c *Containers) openNetwork(ctx context.Context, r *container.Record, ep *n
 }
 
 // pidOf is the first process of another container that must run.
-func (c *Containers) pidOf(ref, what string) (int, error) {
+func (c *starter) pidOf(ref, what string) (int, error) {
 	other, err := c.index.Get(ref)
 	if err != nil {
 		return 0, err
@@ -170,7 +173,7 @@ func (c *Containers) pidOf(ref, what string) (int, error) {
 }
 
 // request makes all that a supervisor needs but the network namespace and the attachments.
-func (c *Containers) request(r *container.Record, ep *network.Endpoint) (shim.Request, error) {
+func (c *starter) request(r *container.Record, ep *network.Endpoint) (shim.Request, error) {
 	b, err := c.bundle(r, ep)
 	if err != nil {
 		return shim.Request{}, err
@@ -191,7 +194,7 @@ func (c *Containers) request(r *container.Record, ep *network.Endpoint) (shim.Re
 }
 
 // bundle looks up the facts and makes the bundle.
-func (c *Containers) bundle(r *container.Record, ep *network.Endpoint) (b *oci.Bundle, err error) {
+func (c *starter) bundle(r *container.Record, ep *network.Endpoint) (b *oci.Bundle, err error) {
 	f := &facts{Record: r, CgroupParent: c.cgroupParent, Files: c.store.Dir(r.ID), Seccomp: c.seccomp, Join: map[specs.LinuxNamespaceType]string{}}
 	if mode := r.HostConfig.NetworkMode; mode.IsContainer() {
 		f.Files = c.store.Dir(mode.ConnectedContainer())

@@ -17,7 +17,7 @@ import (
 )
 
 // Top lists its processes as the host's ps prints them; args "" is -ef.
-func (c *Containers) Top(ctx context.Context, ref, args string) (api.TopResponse, error) {
+func (c *views) Top(ctx context.Context, ref, args string) (api.TopResponse, error) {
 	i, err := c.index.Get(ref)
 	if err != nil {
 		return api.TopResponse{}, err
