@@ -81,7 +81,12 @@ func (p *packer) opaque(prefix string, is bool) error {
 	if !is || !p.o.Whiteouts {
 		return nil
 	}
-	return p.tw.WriteHeader(&tar.Header{Name: prefix + opaqueName, Typeflag: tar.TypeReg, ModTime: time.Unix(0, 0), Format: tar.FormatPAX})
+	return p.tw.WriteHeader(mark(prefix + opaqueName))
+}
+
+// mark is a member that only stands for something: when it was made means nothing.
+func mark(name string) *tar.Header {
+	return &tar.Header{Name: name, Typeflag: tar.TypeReg, ModTime: time.Unix(0, 0), Format: tar.FormatPAX}
 }
 
 // attributes gives the extended attributes as PAX records.
@@ -127,8 +132,7 @@ func (p *packer) child(dir *os.File, prefix, name string) error {
 	hdr := header(full, st.Mode, st.Uid, st.Gid, st.Mtim.Unix)
 	kind := st.Mode & kernel.TypeMask
 	if p.o.Whiteouts && isWhiteout(st.Mode, st.Rdev) {
-		hdr.Name, hdr.Mode, hdr.Typeflag = prefix+whiteoutPrefix+name, 0, tar.TypeReg
-		return p.write(full, hdr)
+		return p.write(full, mark(prefix+whiteoutPrefix+name))
 	}
 	if kind != kernel.TypeDir && st.Nlink > 1 && kind != kernel.TypeSocket {
 		id := inode{st.Dev, st.Ino}

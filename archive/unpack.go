@@ -40,7 +40,9 @@ type Unpacked struct {
 // long as it stays beneath root. A member that would leave root is fault.Invalid, a damaged stream
 // fault.Corrupt; a full disk keeps ENOSPC in the chain. After an error the tree is partial and the caller discards it.
 func Unpack(ctx context.Context, r io.Reader, root *os.File, o UnpackOptions) (Unpacked, error) {
-	in := &input{ctx: ctx, r: r, max: o.MaxBytes}
+	read := newAhead(r)
+	defer read.close()
+	in := &input{ctx: ctx, r: read, max: o.MaxBytes}
 	br := bufio.NewReaderSize(in, 64<<10)
 	u := &unpacker{ctx: ctx, o: o, tree: newTree(root), in: in, tr: tar.NewReader(br), dirs: map[string]dirMeta{}}
 	defer u.tree.close()
