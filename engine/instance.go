@@ -23,14 +23,14 @@ type instance struct {
 
 	snap atomic.Pointer[container.Record] // never nil, never changed once published
 
-	mu       sync.Mutex
-	run      *run // of the running processes; nil when there are none
-	pending  []shim.Attachment
-	waiters  map[*Waiter]struct{}
-	execs    []string
-	keep     bool          // a restart is on its way: don't remove at the end
-	settled  chan struct{} // closed when the last run is cleared away; nil before the first
-	removed  bool
+	mu      sync.Mutex
+	run     *run // of the running processes; nil when there are none
+	pending []shim.Attachment
+	waiters map[*Waiter]struct{}
+	execs   []string
+	keep    bool          // a restart is on its way: don't remove at the end
+	settled chan struct{} // closed when the last run is cleared away; nil before the first
+	removed bool
 }
 
 // run is one life of a container, from start to exit.
