@@ -11,6 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// cwd is AT_FDCWD as a call's argument.
+var cwd = Arg{value: ^uintptr(99)} // -100
+
 func reap(t testing.TB, pid int) syscall.WaitStatus {
 	t.Helper()
 	var st syscall.WaitStatus

@@ -13,15 +13,15 @@ import (
 const maxLinks = 40
 
 // open opens path inside the container's root, whatever the image's symbolic links say.
-func (b *builder) open(path string, flags int) (*os.File, error) {
-	return kernel.OpenIn(b.root, path, flags, 0, kernel.InRoot|kernel.NoMagicLinks)
+func (t *tree) open(path string, flags int) (*os.File, error) {
+	return kernel.OpenIn(t.root, path, flags, 0, kernel.InRoot|kernel.NoMagicLinks)
 }
 
 // target opens what will be mounted over at path, and makes it, a directory or an empty file, when it is missing.
-func (b *builder) target(path string, dir bool) (*os.File, error) {
-	f, err := b.open(path, kernel.OPath)
+func (t *tree) target(path string, dir bool) (*os.File, error) {
+	f, err := t.open(path, kernel.OPath)
 	if errors.Is(err, os.ErrNotExist) {
-		return makeIn(b.root, path, dir, 0, 0)
+		return makeIn(t.root, path, dir, 0, 0)
 	}
 	return f, err
 }

@@ -17,50 +17,51 @@ import (
 
 // builder sets one container up. All of its methods run on one locked thread that
 // has (or makes) the container's namespaces: setup up to the moment where only the first process
-// itself can go on, finish to prepare what that process does by a kernel.Script.
+// itself can go on, then settle, and a kernel.Script for what that process does.
 type builder struct {
-	bundle   *Bundle
-	spec     *specs.Spec
+	tree
 	stdio    [3]*os.File
-	console  bool
 	inNS     bool // the namespaces are there already: the thread belongs to the re-executed init
 	preserve int  // how many files after stdio the program inherits
-	noPivot  bool // the caller's root can't be pivoted
 	ask      func() error
-	warnings []string
-
-	ns       namespaces
-	group    *cgroup.Group
 	groups   []*os.File // what a process writes "0" to in order to join the group
 	self     *os.File   // our program, sealed: what Bundle.Init executes
-	joins    []*os.File // what the first process writes to in order to join it
-	proc     *os.File   // the procfs that the caller sees, verified
-	root     *os.File   // the container's root directory
-	late     []lateMount
-	masks    []lateMask
-	master   *os.File // of the console
-	terminal *os.File // the console's other side
 	user     user
 	program  string
 	env      []string
-	files    []*os.File // closed with the builder
 }
 
-// own makes f be closed with the builder.
-func (b *builder) own(f *os.File) *os.File {
-	b.files = append(b.files, f)
+// tree is the container's file tree while it is made.
+type tree struct {
+	bundle   *Bundle
+	spec     *specs.Spec
+	ns       namespaces
+	group    *cgroup.Group
+	noPivot  bool     // the caller's root can't be pivoted
+	proc     *os.File // the procfs that the caller sees, verified
+	root     *os.File // the container's root directory
+	late     []lateMount
+	masks    []lateMask
+	console  bool
+	master   *os.File // of the console; the caller's to close
+	terminal *os.File // the console's other side
+	warnings []string
+	files    []*os.File // closed with the tree
+}
+
+// own makes f be closed with the tree.
+func (t *tree) own(f *os.File) *os.File {
+	t.files = append(t.files, f)
 	return f
 }
 
-func (b *builder) close() {
-	for _, f := range b.files {
-		f.Close()
-	}
-	b.files = nil
+func (t *tree) close() {
+	kernel.CloseAll(t.files)
+	t.files = nil
 }
 
-func (b *builder) warn(format string, args ...any) {
-	b.warnings = append(b.warnings, fmt.Sprintf(format, args...))
+func (t *tree) warn(format string, args ...any) {
+	t.warnings = append(t.warnings, fmt.Sprintf(format, args...))
 }
 
 // setup does everything that can be done before there is a first process. It runs

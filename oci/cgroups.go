@@ -13,19 +13,19 @@ import (
 
 // mountCgroups shows the container its own groups. v1: a tmpfs with each hierarchy's own group bound in;
 // v2: the unified hierarchy, made by the first process in its cgroup namespace, or its own group bound.
-func (b *builder) mountCgroups(o mountOptions, dest string) error {
-	if b.group == nil {
+func (t *tree) mountCgroups(o mountOptions, dest string) error {
+	if t.group == nil {
 		return nil
 	}
-	target, err := b.directory(dest)
+	target, err := t.directory(dest)
 	if err != nil {
 		return err
 	}
-	dirs := b.group.Paths()
+	dirs := t.group.Paths()
 	v2, unified := dirs[""]
-	if unified && len(b.v1Groups()) == 0 {
-		if b.ns.fresh&namespace.Cgroup != 0 {
-			b.late = append(b.late, lateMount{kind: "cgroup2", options: o, target: b.own(target), name: dest})
+	if unified && len(t.v1Groups()) == 0 {
+		if t.ns.fresh&namespace.Cgroup != 0 {
+			t.late = append(t.late, lateMount{kind: "cgroup2", options: o, target: t.own(target), name: dest})
 			return nil
 		}
 		defer target.Close()
@@ -34,7 +34,7 @@ func (b *builder) mountCgroups(o mountOptions, dest string) error {
 			return err
 		}
 		defer f.Close()
-		return b.attachTo(f, target, o)
+		return t.attachTo(f, target, o)
 	}
 	defer target.Close()
 	top, err := kernel.NewMount("tmpfs", "tmpfs", []string{"mode=755"}, int(o.set&^kernel.ReadOnly))
@@ -45,8 +45,8 @@ func (b *builder) mountCgroups(o mountOptions, dest string) error {
 	if err := kernel.AttachMount(top, target); err != nil {
 		return err
 	}
-	for name, dir := range b.v1Groups() {
-		if err := b.bindGroup(top, name, dir, o); err != nil {
+	for name, dir := range t.v1Groups() {
+		if err := t.bindGroup(top, name, dir, o); err != nil {
 			return err
 		}
 	}
@@ -55,13 +55,13 @@ func (b *builder) mountCgroups(o mountOptions, dest string) error {
 
 // v1Groups gives the container's directory in each v1 hierarchy, by the name of
 // the hierarchy's mount point, such as "cpu,cpuacct".
-func (b *builder) v1Groups() map[string]string {
+func (t *tree) v1Groups() map[string]string {
 	groups := map[string]string{}
 	for _, h := range cgroup.Detect().Hierarchies {
 		if h.Version != 1 || h.Base == "" {
 			continue
 		}
-		for _, dir := range b.group.Paths() {
+		for _, dir := range t.group.Paths() {
 			if strings.HasPrefix(dir, h.Mount+"/") {
 				groups[path.Base(h.Mount)] = dir
 			}
@@ -72,7 +72,7 @@ func (b *builder) v1Groups() map[string]string {
 
 // bindGroup binds the directory dir of a hierarchy under its name in top, a fresh tmpfs, with a link for each
 // of several controllers.
-func (b *builder) bindGroup(top *os.File, name, dir string, o mountOptions) error {
+func (t *tree) bindGroup(top *os.File, name, dir string, o mountOptions) error {
 	if err := kernel.MkdirIn(top, name, 0o755); err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func (b *builder) bindGroup(top *os.File, name, dir string, o mountOptions) erro
 		return err
 	}
 	defer target.Close()
-	if err := b.attachTo(f, target, mountOptions{set: o.set}); err != nil {
+	if err := t.attachTo(f, target, mountOptions{set: o.set}); err != nil {
 		return err
 	}
 	if both := strings.Split(name, ","); len(both) > 1 {

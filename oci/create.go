@@ -48,7 +48,7 @@ func create(ctx context.Context, bundle *Bundle, stdio Stdio, netns *os.File, o 
 	if err := unsupported(&spec); err != nil {
 		return nil, err
 	}
-	b := &builder{bundle: bundle, spec: &spec, console: stdio.Console, preserve: o.preserve, noPivot: o.noPivot}
+	b := &builder{tree: tree{bundle: bundle, spec: &spec, console: stdio.Console, noPivot: o.noPivot}, preserve: o.preserve}
 	defer b.close()
 	if b.ns, err = planNamespaces(spec.Linux.Namespaces, netns); err != nil {
 		return nil, err
@@ -127,13 +127,6 @@ func (b *builder) makeGroup() error {
 	}
 	b.group = g
 	b.warnings = append(b.warnings, warnings...)
-	files, err := joinFiles(g) // now: behind pivot_root the hierarchies are out of sight
-	if err != nil {
-		return errors.Join(err, remove(g))
-	}
-	for _, f := range files {
-		b.joins = append(b.joins, b.own(f))
-	}
 	return nil
 }
 

@@ -29,30 +29,30 @@ var deviceLinks = []struct{ name, target string }{
 }
 
 // devices fills /dev, unless the caller bound one of its own.
-func (b *builder) devices() error {
-	for _, m := range b.spec.Mounts {
+func (t *tree) devices() error {
+	for _, m := range t.spec.Mounts {
 		if path.Clean(m.Destination) == "/dev" && (m.Type == "bind" || parseOptions(m.Options).bind) {
 			return nil
 		}
 	}
-	dev, err := b.target("/dev", true)
+	dev, err := t.target("/dev", true)
 	if err != nil {
 		return err
 	}
 	defer dev.Close()
 	asked := map[string]bool{}
-	for _, d := range b.spec.Linux.Devices {
+	for _, d := range t.spec.Linux.Devices {
 		asked[path.Clean(d.Path)] = true
 	}
 	for _, d := range defaultDevices {
 		if !asked[d.Path] {
-			if err := b.device(d); err != nil {
+			if err := t.device(d); err != nil {
 				return err
 			}
 		}
 	}
-	for _, d := range b.spec.Linux.Devices {
-		if err := b.device(d); err != nil {
+	for _, d := range t.spec.Linux.Devices {
+		if err := t.device(d); err != nil {
 			return err
 		}
 	}
@@ -61,7 +61,7 @@ func (b *builder) devices() error {
 			return err
 		}
 	}
-	if _, err := kernel.StatIn(b.proc, "kcore"); err == nil {
+	if _, err := kernel.StatIn(t.proc, "kcore"); err == nil {
 		if err := kernel.SymlinkIn("/proc/kcore", dev, "core"); err != nil && !errors.Is(err, os.ErrExist) {
 			return err
 		}
@@ -81,7 +81,7 @@ func replaceLink(target string, dir *os.File, name string) error {
 }
 
 // device makes one node. Where that is not allowed (a user namespace), the host's is bound.
-func (b *builder) device(d specs.LinuxDevice) error {
+func (t *tree) device(d specs.LinuxDevice) error {
 	kind, block := uint32(kernel.CharDevice), false
 	switch d.Type {
 	case "c", "u", "":
@@ -100,14 +100,14 @@ func (b *builder) device(d specs.LinuxDevice) error {
 	if clean == "/" {
 		return fault.New(fault.Invalid, "device path %q", d.Path)
 	}
-	dir, err := b.target(path.Dir(clean), true)
+	dir, err := t.target(path.Dir(clean), true)
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
 	name := path.Base(clean)
-	if b.ns.has(namespace.User) {
-		return b.bindDevice(d, dir, name, block)
+	if t.ns.has(namespace.User) {
+		return t.bindDevice(d, dir, name, block)
 	}
 	number := kernel.Dev(uint32(d.Major), uint32(d.Minor))
 	err = kernel.MknodIn(dir, name, kind|mode, number)
@@ -120,7 +120,7 @@ func (b *builder) device(d specs.LinuxDevice) error {
 		}
 	}
 	if errors.Is(err, os.ErrPermission) {
-		return b.bindDevice(d, dir, name, block)
+		return t.bindDevice(d, dir, name, block)
 	}
 	if err != nil {
 		return fmt.Errorf("make device %s: %w", d.Path, err)
@@ -139,7 +139,7 @@ func value(n *uint32) uint32 {
 }
 
 // bindDevice binds the host's node, after a look at what it really is.
-func (b *builder) bindDevice(d specs.LinuxDevice, dir *os.File, name string, block bool) error {
+func (t *tree) bindDevice(d specs.LinuxDevice, dir *os.File, name string, block bool) error {
 	host, err := kernel.OpenIn(nil, d.Path, kernel.OPath, 0, 0)
 	if err != nil {
 		return fmt.Errorf("device %s: %w", d.Path, err)
@@ -173,14 +173,14 @@ func bindFile(f, dir *os.File, name string) error {
 }
 
 // makeConsole opens a terminal in the container's own devpts and binds its other side to /dev/console.
-func (b *builder) makeConsole() error {
-	if !b.console {
+func (t *tree) makeConsole() error {
+	if !t.console {
 		return nil
 	}
-	if err := b.openTerminal(); err != nil {
+	if err := t.openTerminal(); err != nil {
 		return err
 	}
-	dev, err := b.target("/dev", true)
+	dev, err := t.target("/dev", true)
 	if err != nil {
 		return err
 	}
@@ -188,13 +188,13 @@ func (b *builder) makeConsole() error {
 	if err := replaceByFile(dev, "console"); err != nil {
 		return err
 	}
-	return bindFile(b.terminal, dev, "console")
+	return bindFile(t.terminal, dev, "console")
 }
 
 // openTerminal makes a terminal in the container's devpts. CVE-2025-52565: each object is verified
 // by its descriptor before it is used, none is reached through an image's path twice.
-func (b *builder) openTerminal() error {
-	pts, err := kernel.OpenIn(b.root, "/dev/pts", kernel.OPath|kernel.ODirectory, 0, kernel.InRoot|kernel.NoSymlinks)
+func (t *tree) openTerminal() error {
+	pts, err := kernel.OpenIn(t.root, "/dev/pts", kernel.OPath|kernel.ODirectory, 0, kernel.InRoot|kernel.NoSymlinks)
 	if err != nil {
 		return fmt.Errorf("terminal: %w", err)
 	}
@@ -214,7 +214,7 @@ func (b *builder) openTerminal() error {
 	if err != nil {
 		return fmt.Errorf("terminal: %w", err)
 	}
-	b.master = master
+	t.master = master
 	if err := errors.Join(kernel.IsDevice(master, false, 5, 2), kernel.UnlockTerminal(master)); err != nil {
 		return err
 	}
@@ -227,8 +227,8 @@ func (b *builder) openTerminal() error {
 	if err != nil {
 		return err
 	}
-	b.terminal = b.own(slave)
-	if size := b.spec.Process.ConsoleSize; size != nil {
+	t.terminal = t.own(slave)
+	if size := t.spec.Process.ConsoleSize; size != nil {
 		return kernel.SetSize(master, uint16(size.Height), uint16(size.Width))
 	}
 	return nil

@@ -40,7 +40,7 @@ func enter(ctx context.Context, first *os.File, pid int, bundle *Bundle, e ExecS
 	if len(e.Process.Args) == 0 {
 		return nil, &StartError{Code: 127, Err: errors.New("no command specified")}
 	}
-	x := &entrant{builder: builder{bundle: bundle, console: stdio.Console}, first: first, pid: pid, spec: e}
+	x := &entrant{builder: builder{tree: tree{bundle: bundle, console: stdio.Console}}, first: first, pid: pid, spec: e}
 	spec := *bundle.Spec
 	spec.Process = &e.Process
 	x.builder.spec = &spec

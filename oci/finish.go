@@ -94,9 +94,9 @@ func planLimits(list []specs.POSIXRlimit) (limits []kernel.Limit, warnings []str
 // shows its own pid and cgroup namespaces.
 func (b *builder) joinAndMount(s *kernel.Script) {
 	s.For("make the process's memory private")
-	s.Undumpable()
+	kernel.Rights{Script: s}.Undumpable()
 	s.For("join the container's cgroup")
-	for _, f := range b.joins {
+	for _, f := range b.groups {
 		s.Write(s.F(f), "0")
 	}
 	if b.ns.fresh&namespace.Cgroup != 0 {
@@ -173,6 +173,7 @@ func stdioOf(s *kernel.Script, files [3]*os.File, terminal *os.File, preserve in
 
 // dropAndExec is the last part: limits, rights, identity, then the program. gate, when not nil, is waited for in between.
 func dropAndExec(s *kernel.Script, p *specs.Process, u user, r rights, gate *os.File, proc *os.File, run execution) {
+	does := kernel.Rights{Script: s}
 	if r.oomScore != "" {
 		s.For("set oom_score_adj to " + r.oomScore)
 		f := s.Open(s.F(proc), "self/oom_score_adj", os.O_WRONLY, 0)
@@ -181,15 +182,15 @@ func dropAndExec(s *kernel.Script, p *specs.Process, u user, r rights, gate *os.
 	}
 	for _, l := range r.limits {
 		s.For("set " + l.Name)
-		s.Limit(l)
+		does.Limit(l)
 	}
 	mask := uint32(0o022)
 	if p.User.Umask != nil {
 		mask = *p.User.Umask
 	}
-	s.Umask(mask)
+	does.Umask(mask)
 	s.For("start a session keyring")
-	s.SessionKeyring()
+	does.SessionKeyring()
 	if gate != nil {
 		s.For("wait for the start")
 		s.Announce()
@@ -203,23 +204,23 @@ func dropAndExec(s *kernel.Script, p *specs.Process, u user, r rights, gate *os.
 	}
 	s.For("drop capabilities from the bounding set")
 	if p.Capabilities != nil {
-		s.Bound(r.bounding)
+		does.Bound(r.bounding)
 	}
 	s.For("become user " + u.String())
-	s.Identity(u.uid, u.gid, u.groups)
+	does.Identity(u.uid, u.gid, u.groups)
 	if r.noNewPrivs {
-		s.NoNewPrivs()
+		does.NoNewPrivs()
 	}
 	filter := func() {
 		if len(r.filter.Instructions) > 0 {
 			s.For("load the seccomp filter")
-			s.Seccomp(r.filter.Instructions, uint(r.filter.Flags))
+			does.Seccomp(r.filter.Instructions, uint(r.filter.Flags))
 		}
 	}
 	if !r.noNewPrivs && len(r.filter.Instructions) > 0 {
 		// Without no_new_privs the filter takes CAP_SYS_ADMIN, which the change of user took from the effective set.
 		s.For("keep what loading the filter takes")
-		s.Regain()
+		does.Regain()
 		filter()
 	}
 	s.For("set capabilities")
@@ -227,9 +228,9 @@ func dropAndExec(s *kernel.Script, p *specs.Process, u user, r rights, gate *os.
 		r.effective, r.permitted = r.ambient, r.ambient
 	}
 	if p.Capabilities != nil {
-		s.Capabilities(r.effective, r.permitted, r.inheritable, r.ambient)
+		does.Capabilities(r.effective, r.permitted, r.inheritable, r.ambient)
 	} else {
-		s.KeepCaps(false)
+		does.KeepCaps(false)
 	}
 	if r.noNewPrivs {
 		filter()

@@ -115,7 +115,10 @@ func (i *inside) prepare() (*kernel.Script, error) {
 		spec.Linux = &specs.Linux{}
 	}
 	i.pid = o.Pid
-	i.builder = builder{bundle: o.Bundle, spec: &spec, console: o.Console, preserve: o.Preserve, inNS: true, noPivot: o.NoPivot, ask: i.askHooks}
+	i.builder = builder{
+		tree:     tree{bundle: o.Bundle, spec: &spec, console: o.Console, noPivot: o.NoPivot},
+		preserve: o.Preserve, inNS: true, ask: i.askHooks,
+	}
 	i.ns.fresh = o.Kinds
 	i.ns.joined = []joined{{kind: o.Joined}}
 	if path := spec.Linux.CgroupsPath; path != "" {

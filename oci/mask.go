@@ -16,18 +16,18 @@ type lateMask struct {
 
 // maskPaths hides and write-protects paths; those that don't exist are skipped. What lies below
 // a procfs that is yet to come is prepared for the first process.
-func (b *builder) maskPaths() error {
-	for _, p := range b.spec.Linux.ReadonlyPaths {
-		if rest, ok := below("/proc", p); ok && b.hasLateProc() {
-			b.masks = append(b.masks, lateMask{path: rest, readOnly: true})
+func (t *tree) maskPaths() error {
+	for _, p := range t.spec.Linux.ReadonlyPaths {
+		if rest, ok := below("/proc", p); ok && t.hasLateProc() {
+			t.masks = append(t.masks, lateMask{path: rest, readOnly: true})
 			continue
 		}
-		if err := b.protect(p); err != nil {
+		if err := t.protect(p); err != nil {
 			return err
 		}
 	}
-	for _, p := range b.spec.Linux.MaskedPaths {
-		if err := b.mask(p); err != nil {
+	for _, p := range t.spec.Linux.MaskedPaths {
+		if err := t.mask(p); err != nil {
 			return err
 		}
 	}
@@ -35,15 +35,15 @@ func (b *builder) maskPaths() error {
 }
 
 // mask covers p: a file by /dev/null, a directory by an empty tmpfs.
-func (b *builder) mask(p string) error {
+func (t *tree) mask(p string) error {
 	rest, late := below("/proc", p)
-	late = late && b.hasLateProc()
+	late = late && t.hasLateProc()
 	var target *os.File
 	var err error
 	if late { // every procfs of this kernel has the same entries
-		target, err = kernel.OpenIn(b.proc, rest, kernel.OPath|kernel.ONoFollow, 0, kernel.Beneath|kernel.NoSymlinks)
+		target, err = kernel.OpenIn(t.proc, rest, kernel.OPath|kernel.ONoFollow, 0, kernel.Beneath|kernel.NoSymlinks)
 	} else {
-		target, err = b.open(p, kernel.OPath)
+		target, err = t.open(p, kernel.OPath)
 	}
 	if errors.Is(err, os.ErrNotExist) || kernel.IsNotDir(err) {
 		return nil
@@ -56,12 +56,12 @@ func (b *builder) mask(p string) error {
 	if err != nil {
 		return err
 	}
-	cover, err := b.cover(dir)
+	cover, err := t.cover(dir)
 	if err != nil {
 		return err
 	}
 	if late {
-		b.masks = append(b.masks, lateMask{path: rest, cover: b.own(cover)})
+		t.masks = append(t.masks, lateMask{path: rest, cover: t.own(cover)})
 		return nil
 	}
 	defer cover.Close()
@@ -70,7 +70,7 @@ func (b *builder) mask(p string) error {
 
 // cover makes a detached mount that hides a directory or a file. The null device is the host's, verified
 // (CVE-2025-31133: the container's own may be anything).
-func (b *builder) cover(dir bool) (*os.File, error) {
+func (t *tree) cover(dir bool) (*os.File, error) {
 	if dir {
 		return kernel.NewMount("tmpfs", "tmpfs", []string{"mode=755", "nr_inodes=2"}, kernel.ReadOnly)
 	}
@@ -86,8 +86,8 @@ func (b *builder) cover(dir bool) (*os.File, error) {
 }
 
 // protect makes p and all mounts below it read-only, by a bind on itself.
-func (b *builder) protect(p string) error {
-	target, err := b.open(p, kernel.OPath)
+func (t *tree) protect(p string) error {
+	target, err := t.open(p, kernel.OPath)
 	if errors.Is(err, os.ErrNotExist) || kernel.IsNotDir(err) {
 		return nil
 	}
@@ -107,29 +107,29 @@ func (b *builder) protect(p string) error {
 }
 
 // readonlyRoot protects the root itself, after everything was made in it.
-func (b *builder) readonlyRoot() error {
-	if b.spec.Root == nil || !b.spec.Root.Readonly {
+func (t *tree) readonlyRoot() error {
+	if t.spec.Root == nil || !t.spec.Root.Readonly {
 		return nil
 	}
-	return kernel.Attributes(b.root, false, kernel.ReadOnly, 0)
+	return kernel.Attributes(t.root, false, kernel.ReadOnly, 0)
 }
 
 // pivot makes the container's root the thread's root.
-func (b *builder) pivot() error {
+func (t *tree) pivot() error {
 	into := kernel.Pivot
-	if b.noPivot {
+	if t.noPivot {
 		into = kernel.MoveRoot
 	}
-	if err := into(b.root); err != nil {
+	if err := into(t.root); err != nil {
 		return err
 	}
-	switch b.spec.Linux.RootfsPropagation {
+	switch t.spec.Linux.RootfsPropagation {
 	case "shared", "rshared":
-		return kernel.Propagation("/", kernel.PropShared, b.spec.Linux.RootfsPropagation[0] == 'r')
+		return kernel.Propagation("/", kernel.PropShared, t.spec.Linux.RootfsPropagation[0] == 'r')
 	case "slave", "rslave":
-		return kernel.Propagation("/", kernel.PropSlave, b.spec.Linux.RootfsPropagation[0] == 'r')
+		return kernel.Propagation("/", kernel.PropSlave, t.spec.Linux.RootfsPropagation[0] == 'r')
 	case "unbindable", "runbindable":
-		return kernel.Propagation("/", kernel.PropUnbindable, b.spec.Linux.RootfsPropagation[0] == 'r')
+		return kernel.Propagation("/", kernel.PropUnbindable, t.spec.Linux.RootfsPropagation[0] == 'r')
 	}
 	return nil
 }

@@ -107,13 +107,13 @@ type lateMount struct {
 }
 
 // mountRoot makes the container's root a mount of its own and opens it.
-func (b *builder) mountRoot() error {
+func (t *tree) mountRoot() error {
 	place := "/proc/fs" // a directory that every procfs has: the mount needs a place until it becomes the root
 	var at string
-	if b.spec.Root != nil {
-		at = b.spec.Root.Path
+	if t.spec.Root != nil {
+		at = t.spec.Root.Path
 	}
-	if len(b.bundle.Rootfs) == 0 {
+	if len(t.bundle.Rootfs) == 0 {
 		if at == "" {
 			return fault.New(fault.Invalid, "the bundle has no root file system")
 		}
@@ -121,31 +121,31 @@ func (b *builder) mountRoot() error {
 		if err != nil {
 			return fmt.Errorf("root file system %s: %w", at, err)
 		}
-		return b.attachRoot(b.own(m), at)
+		return t.attachRoot(t.own(m), at)
 	}
 	if at != "" {
 		if st, err := os.Stat(at); err == nil && st.IsDir() {
 			place = at
 		}
 	}
-	first := b.bundle.Rootfs[0]
+	first := t.bundle.Rootfs[0]
 	o := parseOptions(first.Options)
-	m, err := b.newMount(first, o)
+	m, err := t.newMount(first, o)
 	if err != nil {
 		return fmt.Errorf("root file system: %w", err)
 	}
-	if err := b.attachRoot(b.own(m), place); err != nil {
+	if err := t.attachRoot(t.own(m), place); err != nil {
 		return err
 	}
-	for _, more := range b.bundle.Rootfs[1:] {
-		if err := b.mountOne(more); err != nil {
+	for _, more := range t.bundle.Rootfs[1:] {
+		if err := t.mountOne(more); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (b *builder) attachRoot(m *os.File, at string) error {
+func (t *tree) attachRoot(m *os.File, at string) error {
 	target, err := kernel.OpenIn(nil, at, kernel.OPath|kernel.ODirectory, 0, 0)
 	if err != nil {
 		return err
@@ -154,13 +154,13 @@ func (b *builder) attachRoot(m *os.File, at string) error {
 	if err := kernel.AttachMount(m, target); err != nil {
 		return err
 	}
-	b.root = m
+	t.root = m
 	// Not shared, or pivot_root refuses; the caller's choice is set at the end.
 	return kernel.Spread(m, kernel.PropPrivate, true)
 }
 
 // newMount makes a detached mount, a new file system or a bind.
-func (b *builder) newMount(m specs.Mount, o mountOptions) (*os.File, error) {
+func (t *tree) newMount(m specs.Mount, o mountOptions) (*os.File, error) {
 	if !o.bind && m.Type != "bind" {
 		return kernel.NewMount(m.Type, m.Source, o.data, int(o.set))
 	}
@@ -172,59 +172,59 @@ func (b *builder) newMount(m specs.Mount, o mountOptions) (*os.File, error) {
 }
 
 // mountAll makes the spec's mounts, in order.
-func (b *builder) mountAll() error {
-	for _, m := range b.spec.Mounts {
-		if err := b.mountOne(m); err != nil {
+func (t *tree) mountAll() error {
+	for _, m := range t.spec.Mounts {
+		if err := t.mountOne(m); err != nil {
 			return fmt.Errorf("mount %s: %w", m.Destination, err)
 		}
 	}
 	return nil
 }
 
-func (b *builder) mountOne(m specs.Mount) error {
+func (t *tree) mountOne(m specs.Mount) error {
 	o := parseOptions(m.Options)
 	dest := path.Clean("/" + m.Destination)
 	if dest == "/" {
 		return fault.New(fault.Invalid, "a mount can't cover the container's root")
 	}
-	if below, ok := strings.CutPrefix(dest, "/proc/"); ok && b.hasLateProc() {
-		return b.mountLate(m, o, below)
+	if below, ok := strings.CutPrefix(dest, "/proc/"); ok && t.hasLateProc() {
+		return t.mountLate(m, o, below)
 	}
 	switch m.Type {
 	case "proc":
-		return b.mountProc(o, dest)
+		return t.mountProc(o, dest)
 	case "sysfs":
-		return b.mountSys(m, o, dest)
+		return t.mountSys(m, o, dest)
 	case "cgroup", "cgroup2":
-		return b.mountCgroups(o, dest)
+		return t.mountCgroups(o, dest)
 	case "tmpfs":
-		return b.mountTmpfs(m, o, dest)
+		return t.mountTmpfs(m, o, dest)
 	}
-	f, err := b.newMount(m, o)
+	f, err := t.newMount(m, o)
 	if err != nil {
 		return err
 	}
-	return b.attach(f, dest, o)
+	return t.attach(f, dest, o)
 }
 
 // attach puts the detached mount f at dest and closes it.
-func (b *builder) attach(f *os.File, dest string, o mountOptions) error {
+func (t *tree) attach(f *os.File, dest string, o mountOptions) error {
 	defer f.Close()
 	dir, err := kernel.IsDir(f)
 	if err != nil {
 		return err
 	}
-	target, err := b.target(dest, dir)
+	target, err := t.target(dest, dir)
 	if err != nil {
 		return err
 	}
 	defer target.Close()
-	return b.attachTo(f, target, o)
+	return t.attachTo(f, target, o)
 }
 
 // attachTo attaches f and then gives it its attributes: nobody else is here yet, and kernels before
 // 5.12 can't change a detached mount.
-func (b *builder) attachTo(f, target *os.File, o mountOptions) error {
+func (t *tree) attachTo(f, target *os.File, o mountOptions) error {
 	if err := kernel.AttachMount(f, target); err != nil {
 		return err
 	}
@@ -244,16 +244,16 @@ func (b *builder) attachTo(f, target *os.File, o mountOptions) error {
 
 // directory opens dest as a plain directory, no symbolic link on the way: what is
 // mounted there is trusted later (CVE-2019-19921, CVE-2025-52881).
-func (b *builder) directory(dest string) (*os.File, error) {
+func (t *tree) directory(dest string) (*os.File, error) {
 	const how = kernel.InRoot | kernel.NoSymlinks
-	f, err := kernel.OpenIn(b.root, dest, kernel.OPath|kernel.ODirectory, 0, how)
+	f, err := kernel.OpenIn(t.root, dest, kernel.OPath|kernel.ODirectory, 0, how)
 	if errors.Is(err, os.ErrNotExist) {
-		made, merr := makeIn(b.root, dest, true, 0, 0)
+		made, merr := makeIn(t.root, dest, true, 0, 0)
 		if merr != nil {
 			return nil, merr
 		}
 		made.Close()
-		f, err = kernel.OpenIn(b.root, dest, kernel.OPath|kernel.ODirectory, 0, how)
+		f, err = kernel.OpenIn(t.root, dest, kernel.OPath|kernel.ODirectory, 0, how)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s must be an ordinary directory in the container's root: %w", dest, bare(err))
@@ -261,8 +261,8 @@ func (b *builder) directory(dest string) (*os.File, error) {
 	return f, nil
 }
 
-func (b *builder) hasLateProc() bool {
-	for _, l := range b.late {
+func (t *tree) hasLateProc() bool {
+	for _, l := range t.late {
 		if l.kind == "proc" {
 			return true
 		}
@@ -271,32 +271,32 @@ func (b *builder) hasLateProc() bool {
 }
 
 // mountProc leaves procfs to the first process: it shows the pid namespace of the process that makes it.
-func (b *builder) mountProc(o mountOptions, dest string) error {
-	target, err := b.directory(dest)
+func (t *tree) mountProc(o mountOptions, dest string) error {
+	target, err := t.directory(dest)
 	if err != nil {
 		return err
 	}
-	b.late = append(b.late, lateMount{kind: "proc", options: o, target: b.own(target), name: dest})
+	t.late = append(t.late, lateMount{kind: "proc", options: o, target: t.own(target), name: dest})
 	return nil
 }
 
 // mountLate prepares a mount on something below /proc.
-func (b *builder) mountLate(m specs.Mount, o mountOptions, below string) error {
+func (t *tree) mountLate(m specs.Mount, o mountOptions, below string) error {
 	if !o.bind && m.Type != "bind" && m.Type != "tmpfs" {
 		return fault.New(fault.Unsupported, "a file system of type %s below /proc", m.Type)
 	}
-	f, err := b.newMount(m, o)
+	f, err := t.newMount(m, o)
 	if err != nil {
 		return err
 	}
-	b.late = append(b.late, lateMount{mount: b.own(f), path: below, name: m.Destination})
+	t.late = append(t.late, lateMount{mount: t.own(f), path: below, name: m.Destination})
 	return nil
 }
 
 // mountSys makes a sysfs, which shows the network namespace of the thread that makes it. Where user
 // namespaces forbid that (the network is shared), the host's is bound instead.
-func (b *builder) mountSys(m specs.Mount, o mountOptions, dest string) error {
-	target, err := b.directory(dest)
+func (t *tree) mountSys(m specs.Mount, o mountOptions, dest string) error {
+	target, err := t.directory(dest)
 	if err != nil {
 		return err
 	}
@@ -309,12 +309,12 @@ func (b *builder) mountSys(m specs.Mount, o mountOptions, dest string) error {
 		return err
 	}
 	defer f.Close()
-	return b.attachTo(f, target, o)
+	return t.attachTo(f, target, o)
 }
 
 // mountTmpfs makes an empty tmpfs with the mode of the directory that it covers, unless one is given.
-func (b *builder) mountTmpfs(m specs.Mount, o mountOptions, dest string) error {
-	target, err := b.target(dest, true)
+func (t *tree) mountTmpfs(m specs.Mount, o mountOptions, dest string) error {
+	target, err := t.target(dest, true)
 	if err != nil {
 		return err
 	}
@@ -331,14 +331,14 @@ func (b *builder) mountTmpfs(m specs.Mount, o mountOptions, dest string) error {
 		o.data = append(o.data, fmt.Sprintf("mode=%o", st.Mode&0o7777))
 	}
 	if o.copyUp {
-		b.warn("tmpfs %s starts empty: tmpcopyup is not supported", dest)
+		t.warn("tmpfs %s starts empty: tmpcopyup is not supported", dest)
 	}
 	f, err := kernel.NewMount("tmpfs", m.Source, o.data, int(o.set))
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return b.attachTo(f, target, o)
+	return t.attachTo(f, target, o)
 }
 
 // MountOptions names all options of a mount that are not the file system's own, sorted.

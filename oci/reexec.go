@@ -163,8 +163,8 @@ func (b *builder) spawn(self, theirs, ours *os.File, st starter, r rights) (chil
 			s.Setns(s.F(userNS), namespace.User)
 		}
 		if b.ns.has(namespace.User) {
-			s.Identity(0, 0, nil)
-			s.KeepCaps(false)
+			kernel.Rights{Script: &s}.Identity(0, 0, nil)
+			kernel.Rights{Script: &s}.KeepCaps(false)
 		}
 		for i, f := range b.stdio {
 			if f == nil {
