@@ -38,8 +38,8 @@ type dir struct {
 // the limits r (nil: none). An existing group is taken over, its limits are set anew. The strings are warnings for the user: limits
 // that this kernel or this mount can't hold. On an error nothing that Create made is left, except parents.
 //
-// On a hybrid the v2 hierarchy takes part only when r asks for one of its controllers, as moving a process
-// there is dear (a lock that all forks take).
+// On a hybrid the v2 hierarchy takes part only when r asks for one of its controllers, as a single thread
+// can't join a group there (AddThread).
 func Create(path string, r *specs.LinuxResources) (*Group, []string, error) {
 	return Detect().Create(path, r)
 }

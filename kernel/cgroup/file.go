@@ -4,7 +4,7 @@ import (
 	"errors"
 	"math"
 	"os"
-	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -53,8 +53,28 @@ func open(name string, flags int) (int, error) {
 
 // read returns a control file's text without the space around it.
 func read(dir, file string) (string, error) {
-	b, err := os.ReadFile(path.Join(dir, file))
-	return strings.TrimSpace(string(b)), err
+	name := dir + "/" + file
+	fd, err := open(name, unix.O_RDONLY)
+	if err != nil {
+		return "", &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	defer unix.Close(fd)
+	text := make([]byte, 0, 512)
+	for {
+		n, err := unix.Read(fd, text[len(text):cap(text)])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return "", &os.PathError{Op: "read", Path: name, Err: err}
+		}
+		if n == 0 {
+			return strings.TrimSpace(string(text)), nil
+		}
+		if text = text[:len(text)+n]; len(text) == cap(text) {
+			text = slices.Grow(text, len(text))
+		}
+	}
 }
 
 // readUint reads a file of one number; "max" and v1's largest page count are no limit, given as 0 and false.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -212,4 +213,33 @@ func BenchmarkCreate(b *testing.B) {
 	}
 	b.StopTimer()
 	Load(os.Getenv("BERTH_TEST_CGROUP")).Delete()
+}
+
+// BenchmarkAdd moves a process back and forth between two groups.
+func BenchmarkAdd(b *testing.B) {
+	for name, r := range map[string]*specs.LinuxResources{
+		"v1":    nil,
+		"mixed": {HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: "2MB", Limit: 1 << 30}}},
+	} {
+		b.Run(name, func(b *testing.B) {
+			parent := os.Getenv("BERTH_TEST_CGROUP")
+			one, _, err1 := Create(parent+"/one", r)
+			two, _, err2 := Create(parent+"/two", r)
+			sleep := exec.Command("/bin/sleep", "1000")
+			if err := errors.Join(err1, err2, sleep.Start()); err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				if err := one.Add(sleep.Process.Pid); err != nil {
+					b.Fatal(err)
+				}
+				one, two = two, one
+			}
+			sleep.Process.Kill()
+			sleep.Wait()
+			if err := errors.Join(one.Delete(), two.Delete(), Load(parent).Delete()); err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
 }
