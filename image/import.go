@@ -93,6 +93,9 @@ func (c *graphCopy) importLayer(ctx context.Context, r io.Reader) (desc ocispec.
 		return desc, "", err
 	}
 	defer st.stage.Abort()
+	if st.diffID == "" {
+		st.diffID = w.Digest()
+	}
 	c.lease.hold(st.diffID, w.Digest())
 	if err := st.stage.Commit(st.diffID, "", st.unpacked); err != nil {
 		return desc, "", err

@@ -259,7 +259,7 @@ func (s *Store) unpackBlob(ctx context.Context, j *job, report func(Event)) (*st
 type staged struct {
 	stage       *union.Stage
 	unpacked    archive.Unpacked
-	diffID      digest.Digest
+	diffID      digest.Digest // "": the stream was plain, and has the digest of its blob
 	compression archive.Compression
 }
 
@@ -271,6 +271,9 @@ func (st *staged) abort() {
 
 // checked returns st if it is the content that the image's config names.
 func (st *staged) checked(j *job) (*staged, error) {
+	if st.diffID == "" {
+		st.diffID = j.desc.Digest // which was compared when the blob was committed
+	}
 	if st.diffID == j.diffID {
 		return st, nil
 	}
@@ -289,22 +292,31 @@ func (s *Store) unpack(ctx context.Context, r io.Reader) (_ *staged, err error) 
 	if err != nil {
 		return nil, errors.Join(err, plain.Close())
 	}
-	inflated, hashed := newPipe(), newPipe()
+	out := newPipe()
 	sum := sha256.New()
-	var both sync.WaitGroup
-	both.Go(func() { pump(ctx, plain, inflated) })
-	both.Go(func() { hashing(inflated, hashed, sum) })
-	u, err := archive.Unpack(ctx, hashed, stage.Root(), archive.UnpackOptions{Whiteouts: true})
-	if err == nil {
-		_, err = io.Copy(io.Discard, hashed) // none is left, if Unpack keeps its word
+	var helpers sync.WaitGroup
+	if compression == archive.None {
+		helpers.Go(func() { pump(ctx, plain, out) })
+	} else {
+		inflated := newPipe()
+		helpers.Go(func() { pump(ctx, plain, inflated) })
+		helpers.Go(func() { hashing(inflated, out, sum) })
 	}
-	hashed.leave()
-	both.Wait()
+	u, err := archive.Unpack(ctx, out, stage.Root(), archive.UnpackOptions{Whiteouts: true})
+	if err == nil {
+		_, err = io.Copy(io.Discard, out) // none is left, if Unpack keeps its word
+	}
+	out.leave()
+	helpers.Wait()
 	err = errors.Join(err, plain.Close())
 	if err != nil {
 		return nil, errors.Join(err, stage.Abort())
 	}
-	return &staged{stage, u, digest.NewDigest(digest.SHA256, sum), compression}, nil
+	st := &staged{stage: stage, unpacked: u, compression: compression}
+	if compression != archive.None {
+		st.diffID = digest.NewDigest(digest.SHA256, sum)
+	}
+	return st, nil
 }
 
 // pump reads r into the pipe until r ends or the pipe's reader is gone.

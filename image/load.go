@@ -201,11 +201,11 @@ func (sp *spool) find(name string) (digest.Digest, error) {
 
 // roots reads the archive's table of contents.
 func (sp *spool) roots() ([]named, error) {
-	_, layout := sp.files[ocispec.ImageLayoutFile]
+	_, layoutErr := sp.find(ocispec.ImageLayoutFile)
 	index, indexErr := sp.find(ocispec.ImageIndexFile)
 	table, tableErr := sp.find("manifest.json")
 	switch {
-	case layout && indexErr == nil:
+	case indexErr == nil && (layoutErr == nil || tableErr != nil): // some tools forget the file that says it is a layout
 		data, err := sp.c.s.readBlob(index, maxDocument)
 		if err != nil {
 			return nil, err
