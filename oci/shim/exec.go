@@ -145,7 +145,7 @@ func (sup *supervisor) seeThrough(id string, e *execution) {
 	}
 	sup.mu.Unlock()
 	for _, w := range waiters {
-		w.from.answer(&message{Number: w.number, Exit: &exit})
+		w.from.answer(&answer{Number: w.number, Exit: &exit})
 	}
 	io := e.stdio
 	io.finish()
@@ -184,8 +184,8 @@ func (sup *supervisor) execWait(w pending, id string) {
 	sup.mu.Unlock()
 	switch {
 	case e == nil:
-		w.from.answer(&message{Number: w.number, Error: toWire(fault.New(fault.NotFound, "no exec %s in container %s", id, sup.bundle.ID))})
+		w.from.answer(&answer{Number: w.number, Error: toWire(fault.New(fault.NotFound, "no exec %s in container %s", id, sup.bundle.ID))})
 	case exit != nil:
-		w.from.answer(&message{Number: w.number, Exit: exit})
+		w.from.answer(&answer{Number: w.number, Exit: exit})
 	}
 }

@@ -154,7 +154,7 @@ func TestExecsEndWithTheContainer(t *testing.T) {
 	if _, err := s.Exec(ctx, execRequest("x", "/bin/sleep", "1000")); err != nil {
 		t.Fatal(err)
 	}
-	answer, err := s.post(&message{Op: opExecWait, ExecID: "x"})
+	answer, err := s.post(&call{Op: opExecWait, ExecID: "x"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -71,7 +71,7 @@ func (l *Launcher) Start(ctx context.Context, r Request) (*Shim, error) {
 	defer l.spares.refill()
 	s := newShim(dir, spare.conn, spare.process)
 	go s.listen()
-	a, err := s.call(ctx, &message{Op: opStart, Start: &r})
+	a, err := s.call(ctx, &call{Op: opStart, Start: &r})
 	if err == nil && a.State == nil {
 		err = fault.New(fault.Corrupt, "start container %s: the supervisor's answer has no state", r.Bundle.ID)
 	}
@@ -120,7 +120,7 @@ func (l *Launcher) Open(id string) (*Shim, error) {
 		return nil, err
 	}
 	conn.SetReadDeadline(time.Now().Add(greetTimeout))
-	m, err := receive(conn)
+	m, err := receiveAnswer(conn)
 	if err == nil {
 		err = m.Error.error()
 	}

@@ -7,15 +7,15 @@ import (
 )
 
 const (
-	wholeRound = 1 << 20 // counts a start, an exec or a client as so many bytes of output
-	worthwhile = 256 << 10
+	wholeRound = 64 << 10 // about the garbage of an exec or a client
+	worthwhile = 1 << 20
 	quiet      = time.Second
 )
 
 // memory gives back to the system what a burst of work took, once it is over. A supervisor is idle nearly all of its life,
-// and there is one per container.
+// and there is one per container. A collection makes tables that stay, some 150 KB, so after little work there is none.
 type memory struct {
-	work  atomic.Int64 // since the last time, in bytes of output
+	work  atomic.Int64 // since the last time, in bytes of output or garbage
 	armed atomic.Bool
 }
 

@@ -65,12 +65,11 @@ const (
 	opState    = "state"
 )
 
-// message is a request when Op is set, else an answer. Files follow the order in which the fields name them:
+// call is a request. Files follow the order in which the fields name them:
 // the network namespace, then one connection per attachment.
-type message struct {
-	Number uint64 `json:"n,omitempty"`
-	Op     string `json:"op,omitempty"`
-
+type call struct {
+	Number uint64       `json:"n"`
+	Op     string       `json:"op"`
 	Start  *Request     `json:"start,omitempty"`
 	NetNS  bool         `json:"netns,omitempty"` // the first file is Start.NetNS
 	Attach *Attachment  `json:"attach,omitempty"`
@@ -79,17 +78,22 @@ type message struct {
 	Signal int          `json:"signal,omitempty"`
 	Size   *ConsoleSize `json:"size,omitempty"`
 
-	Error *wireError `json:"error,omitempty"`
-	State *State     `json:"state,omitempty"`
-	Exit  *oci.Exit  `json:"exit,omitempty"`
-	Pid   int        `json:"pid,omitempty"`
-	Pids  []int      `json:"pids,omitempty"`
-
 	files []*os.File
 }
 
-// attachments lists what the message hands over, in the order of its files.
-func (m *message) attachments() []*Attachment {
+// answer is the other direction. It is a type of its own so that the supervisor
+// has no use for what the JSON package must know to write a Request.
+type answer struct {
+	Number uint64     `json:"n,omitempty"`
+	Error  *wireError `json:"error,omitempty"`
+	State  *State     `json:"state,omitempty"`
+	Exit   *oci.Exit  `json:"exit,omitempty"`
+	Pid    int        `json:"pid,omitempty"`
+	Pids   []int      `json:"pids,omitempty"`
+}
+
+// attachments lists what the call hands over, in the order of its files.
+func (m *call) attachments() []*Attachment {
 	var list []*Attachment
 	all := func(of []Attachment) {
 		for i := range of {
@@ -108,7 +112,7 @@ func (m *message) attachments() []*Attachment {
 }
 
 // collect fills files from what the fields hold.
-func (m *message) collect() {
+func (m *call) collect() {
 	m.files = nil
 	if m.NetNS = m.Start != nil && m.Start.NetNS != nil; m.NetNS {
 		m.files = append(m.files, m.Start.NetNS)
@@ -118,8 +122,8 @@ func (m *message) collect() {
 	}
 }
 
-// distribute gives the files to the fields. A message with another number of files than its fields need is refused.
-func (m *message) distribute() error {
+// distribute gives the files to the fields. A call with another number of files than its fields need is refused.
+func (m *call) distribute() error {
 	list := m.attachments()
 	need := len(list)
 	if m.NetNS {
@@ -172,28 +176,60 @@ func (w *wireError) error() error {
 	return err
 }
 
-// send writes m and its files to the socket s; the files stay the caller's. It is not for use by several at once.
-func send(s *os.File, m *message) error {
-	body, err := json.Marshal(m)
+// send writes a call or an answer and its files to the socket s; the files stay the caller's. It is not for use by several at once.
+func send(s *os.File, message any, files []*os.File) error {
+	body, err := json.Marshal(message)
 	if err != nil {
 		return fault.New(fault.Invalid, "send to supervisor: %w", err)
 	}
-	if len(body) > maxBody || len(m.files) > kernel.MaxFiles {
-		return fault.New(fault.Invalid, "send to supervisor: a request of %d bytes and %d files is too large", len(body), len(m.files))
+	if len(body) > maxBody || len(files) > kernel.MaxFiles {
+		return fault.New(fault.Invalid, "send to supervisor: a request of %d bytes and %d files is too large", len(body), len(files))
 	}
 	frame := make([]byte, headerSize, headerSize+len(body))
-	frame[0], frame[1], frame[2] = 'b', protocol, byte(len(m.files))
+	frame[0], frame[1], frame[2] = 'b', protocol, byte(len(files))
 	binary.BigEndian.PutUint32(frame[4:], uint32(len(body)))
 	frame = append(frame, body...)
 	if err := s.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
 		return err
 	}
-	return kernel.SendFiles(s, frame, m.files)
+	return kernel.SendFiles(s, frame, files)
 }
 
-// receive reads one message from the socket s. The files of a message that is refused are closed. io.EOF is
+// receiveCall reads one request from the socket s. The files of one that is refused are closed. io.EOF is
 // the end between two messages.
-func receive(s *os.File) (m *message, err error) {
+func receiveCall(s *os.File) (*call, error) {
+	body, files, err := receive(s)
+	if err != nil {
+		return nil, err
+	}
+	m := new(call)
+	if err = decode(body, m); err == nil {
+		m.files = files
+		err = m.distribute()
+	}
+	if err != nil {
+		kernel.CloseAll(files)
+		return nil, err
+	}
+	return m, nil
+}
+
+// receiveAnswer reads one answer.
+func receiveAnswer(s *os.File) (*answer, error) {
+	body, files, err := receive(s)
+	if err != nil {
+		return nil, err
+	}
+	kernel.CloseAll(files) // answers have none
+	a := new(answer)
+	if err := json.Unmarshal(body, a); err != nil {
+		return nil, fault.New(fault.Corrupt, "message: %w", err)
+	}
+	return a, nil
+}
+
+// receive reads one message of either kind.
+func receive(s *os.File) (body []byte, files []*os.File, err error) {
 	var header [headerSize]byte
 	n, files, err := kernel.ReceiveFiles(s, header[:])
 	defer func() {
@@ -202,28 +238,22 @@ func receive(s *os.File) (m *message, err error) {
 		}
 	}()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if _, err = io.ReadFull(s, header[n:]); err != nil {
-		return nil, cut(err)
+		return nil, nil, cut(err)
 	}
 	length, count, err := parseHeader(header)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if count != len(files) {
-		return nil, fault.New(fault.Corrupt, "message: %d files came, %d were announced", len(files), count)
+		return nil, nil, fault.New(fault.Corrupt, "message: %d files came, %d were announced", len(files), count)
 	}
-	body, err := readBody(s, length)
-	if err != nil {
-		return nil, cut(err)
+	if body, err = readBody(s, length); err != nil {
+		return nil, nil, cut(err)
 	}
-	m = new(message)
-	if err = json.Unmarshal(body, m); err != nil {
-		return nil, fault.New(fault.Corrupt, "message: %w", err)
-	}
-	m.files = files
-	return m, m.distribute()
+	return body, files, nil
 }
 
 // cut names the end of the stream in the middle of a message.

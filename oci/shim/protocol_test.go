@@ -41,11 +41,11 @@ func TestMessageCarriesFiles(t *testing.T) {
 	r := &Request{NetNS: null, Bundle: oci.Bundle{ID: "x", User: env}, Attach: []Attachment{{Conn: zero, Stdin: true}, {Conn: null, Buffered: []byte{0, 255}}}}
 	sent := make(chan error, 1)
 	go func() {
-		m := &message{Number: 7, Op: opStart, Start: r}
+		m := &call{Number: 7, Op: opStart, Start: r}
 		m.collect()
-		sent <- send(a, m)
+		sent <- send(a, m, m.files)
 	}()
-	m, err := receive(b)
+	m, err := receiveCall(b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,11 +77,11 @@ func TestErrorsTravel(t *testing.T) {
 		&oci.StartError{Code: 127, Err: errors.New(`exec: "x": executable file not found in $PATH`)},
 		&oci.StartError{Code: 126, Err: fault.New(fault.Denied, "no")},
 	} {
-		data, merr := json.Marshal(message{Error: toWire(err)})
+		data, merr := json.Marshal(answer{Error: toWire(err)})
 		if merr != nil {
 			t.Fatal(merr)
 		}
-		var m message
+		var m answer
 		if merr := json.Unmarshal(data, &m); merr != nil {
 			t.Fatal(merr)
 		}
@@ -133,7 +133,7 @@ func TestBrokenMessages(t *testing.T) {
 			t.Fatal(err)
 		}
 		a.Close()
-		if m, err := receive(b); !errors.Is(err, c.want) {
+		if m, err := receiveCall(b); !errors.Is(err, c.want) {
 			t.Errorf("%s: %+v, %v", c.name, m, err)
 		}
 	}
@@ -147,7 +147,7 @@ func TestRefusedFilesAreClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	its.Close()
-	if m, err := receive(b); !errors.Is(err, fault.Invalid) {
+	if m, err := receiveCall(b); !errors.Is(err, fault.Invalid) {
 		t.Fatalf("%+v, %v", m, err)
 	}
 	mine.SetReadDeadline(time.Now().Add(limit))
@@ -167,7 +167,7 @@ func FuzzReceive(f *testing.F) {
 			a.Close()
 		}()
 		for {
-			m, err := receive(b)
+			m, err := receiveCall(b)
 			if err != nil {
 				return
 			}

@@ -12,10 +12,10 @@ import (
 func (sup *supervisor) talk(p *peer) {
 	defer p.conn.Close()
 	for {
-		m, err := receive(p.conn)
+		m, err := receiveCall(p.conn)
 		if err != nil {
 			if kind := fault.Of(err); kind != "" {
-				p.answer(&message{Number: greeting, Error: toWire(err)})
+				p.answer(&answer{Number: greeting, Error: toWire(err)})
 			}
 			return
 		}
@@ -24,12 +24,12 @@ func (sup *supervisor) talk(p *peer) {
 }
 
 // handle answers a request, now or later. It doesn't wait itself.
-func (sup *supervisor) handle(p *peer, m *message) {
-	reply := func(a message, err error) {
+func (sup *supervisor) handle(p *peer, m *call) {
+	reply := func(a answer, err error) {
 		a.Number, a.Error = m.Number, toWire(err)
 		p.answer(&a)
 	}
-	later := func(f func() (message, error)) {
+	later := func(f func() (answer, error)) {
 		go func() {
 			defer sup.memory.used(wholeRound)
 			reply(f())
@@ -41,33 +41,33 @@ func (sup *supervisor) handle(p *peer, m *message) {
 	case m.Op == opExecWait:
 		sup.execWait(pending{p, m.Number}, m.ExecID)
 	case m.Op == opSignal:
-		reply(message{}, sup.signal(m.ExecID, m.Signal))
+		reply(answer{}, sup.signal(m.ExecID, m.Signal))
 	case m.Op == opResize && m.Size != nil:
-		reply(message{}, sup.resize(m.ExecID, *m.Size))
+		reply(answer{}, sup.resize(m.ExecID, *m.Size))
 	case m.Op == opAttach && m.Attach != nil:
-		reply(message{}, sup.stdio.attach(*m.Attach))
+		reply(answer{}, sup.stdio.attach(*m.Attach))
 	case m.Op == opExec && m.Exec != nil:
-		later(func() (message, error) {
+		later(func() (answer, error) {
 			pid, err := sup.startExec(m.Exec)
-			return message{Pid: pid}, err
+			return answer{Pid: pid}, err
 		})
 	case m.Op == opPids:
-		later(func() (message, error) {
+		later(func() (answer, error) {
 			if err := sup.alive(); err != nil {
-				return message{}, err
+				return answer{}, err
 			}
 			pids, err := sup.init.Pids()
-			return message{Pids: pids}, err
+			return answer{Pids: pids}, err
 		})
 	case m.Op == opPause, m.Op == opResume:
-		later(func() (message, error) { return message{}, sup.freeze(m.Op == opPause) })
+		later(func() (answer, error) { return answer{}, sup.freeze(m.Op == opPause) })
 	case m.Op == opState:
-		reply(message{State: sup.tell()}, nil)
+		reply(answer{State: sup.tell()}, nil)
 	default:
 		for _, a := range m.attachments() {
 			kernel.CloseAll(append(m.files, a.Conn))
 		}
-		reply(message{}, fault.New(fault.Unsupported, "this supervisor does not know how to %s", m.Op))
+		reply(answer{}, fault.New(fault.Unsupported, "this supervisor does not know how to %s", m.Op))
 	}
 }
 
@@ -93,7 +93,7 @@ func (sup *supervisor) wait(w pending) {
 	}
 	sup.mu.Unlock()
 	if exit != nil {
-		w.from.answer(&message{Number: w.number, Exit: exit})
+		w.from.answer(&answer{Number: w.number, Exit: exit})
 	}
 }
 

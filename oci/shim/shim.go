@@ -26,18 +26,18 @@ type Shim struct {
 	writing sync.Mutex
 	mu      sync.Mutex
 	number  uint64
-	waiting map[uint64]chan *message // nil once the connection has ended
+	waiting map[uint64]chan *answer // nil once the connection has ended
 }
 
 // newShim takes conn and child over.
 func newShim(dir string, conn *os.File, child *os.Process) *Shim {
-	return &Shim{dir: dir, conn: conn, child: child, done: make(chan struct{}), waiting: make(map[uint64]chan *message)}
+	return &Shim{dir: dir, conn: conn, child: child, done: make(chan struct{}), waiting: make(map[uint64]chan *answer)}
 }
 
 // listen gives answers to those who wait for them, until the connection ends.
 func (s *Shim) listen() {
 	for {
-		m, err := receive(s.conn)
+		m, err := receiveAnswer(s.conn)
 		if err != nil {
 			break
 		}
@@ -63,9 +63,9 @@ func (s *Shim) listen() {
 }
 
 // call sends a request and waits for its answer. Files that the request hands over are closed.
-func (s *Shim) call(ctx context.Context, m *message) (*message, error) {
+func (s *Shim) call(ctx context.Context, m *call) (*answer, error) {
 	m.collect()
-	answer, err := s.post(m)
+	reply, err := s.post(m)
 	for _, a := range m.attachments() {
 		a.Conn.Close()
 	}
@@ -73,7 +73,7 @@ func (s *Shim) call(ctx context.Context, m *message) (*message, error) {
 		return nil, err
 	}
 	select {
-	case a, open := <-answer:
+	case a, open := <-reply:
 		if !open {
 			return nil, s.lost()
 		}
@@ -87,8 +87,8 @@ func (s *Shim) call(ctx context.Context, m *message) (*message, error) {
 }
 
 // post sends a request; its answer comes on the channel, or nothing when the connection ends before.
-func (s *Shim) post(m *message) (<-chan *message, error) {
-	answer := make(chan *message, 1)
+func (s *Shim) post(m *call) (<-chan *answer, error) {
+	reply := make(chan *answer, 1)
 	s.mu.Lock()
 	if s.waiting == nil {
 		s.mu.Unlock()
@@ -96,11 +96,11 @@ func (s *Shim) post(m *message) (<-chan *message, error) {
 	}
 	s.number++
 	m.Number = s.number
-	s.waiting[m.Number] = answer
+	s.waiting[m.Number] = reply
 	s.mu.Unlock()
 
 	s.writing.Lock()
-	err := send(s.conn, m)
+	err := send(s.conn, m, m.files)
 	s.writing.Unlock()
 	if fault.Of(err) == fault.Invalid {
 		s.mu.Lock()
@@ -111,7 +111,7 @@ func (s *Shim) post(m *message) (<-chan *message, error) {
 	if err != nil {
 		s.conn.Close() // listen ends, and all who wait with it
 	}
-	return answer, nil
+	return reply, nil
 }
 
 // lost is why nobody answers any more.
@@ -149,7 +149,7 @@ func (s *Shim) Close() error {
 
 // State asks for the current state.
 func (s *Shim) State(ctx context.Context) (State, error) {
-	a, err := s.call(ctx, &message{Op: opState})
+	a, err := s.call(ctx, &call{Op: opState})
 	if err != nil {
 		return State{}, err
 	}
@@ -169,14 +169,14 @@ func (s *Shim) Resize(ctx context.Context, size ConsoleSize) error {
 
 // Attach hands a client's connection over.
 func (s *Shim) Attach(ctx context.Context, a Attachment) error {
-	_, err := s.call(ctx, &message{Op: opAttach, Attach: &a})
+	_, err := s.call(ctx, &call{Op: opAttach, Attach: &a})
 	return err
 }
 
 // Wait returns how the container ended, once that is recorded and its output delivered. It may be called any number
 // of times. A supervisor that died without a record is fault.Unavailable: Launcher.Reap is next.
 func (s *Shim) Wait(ctx context.Context) (oci.Exit, error) {
-	a, err := s.call(ctx, &message{Op: opWait})
+	a, err := s.call(ctx, &call{Op: opWait})
 	if err == nil && a.Exit != nil {
 		return *a.Exit, nil
 	}
@@ -192,7 +192,7 @@ func (s *Shim) Wait(ctx context.Context) (oci.Exit, error) {
 // Exec starts one more process in the container and returns its number. Errors are those of oci.Exec;
 // fault.Conflict when the container has ended or is paused.
 func (s *Shim) Exec(ctx context.Context, r ExecRequest) (pid int, err error) {
-	a, err := s.call(ctx, &message{Op: opExec, Exec: &r})
+	a, err := s.call(ctx, &call{Op: opExec, Exec: &r})
 	if err != nil {
 		return 0, err
 	}
@@ -202,7 +202,7 @@ func (s *Shim) Exec(ctx context.Context, r ExecRequest) (pid int, err error) {
 // ExecWait returns how the process of an ExecRequest ended. The last results
 // are kept for callers that come late; fault.NotFound for others.
 func (s *Shim) ExecWait(ctx context.Context, id string) (oci.Exit, error) {
-	a, err := s.call(ctx, &message{Op: opExecWait, ExecID: id})
+	a, err := s.call(ctx, &call{Op: opExecWait, ExecID: id})
 	if err != nil {
 		return oci.Exit{}, err
 	}
@@ -214,19 +214,19 @@ func (s *Shim) ExecWait(ctx context.Context, id string) (oci.Exit, error) {
 
 // ExecResize is Resize for an exec.
 func (s *Shim) ExecResize(ctx context.Context, id string, size ConsoleSize) error {
-	_, err := s.call(ctx, &message{Op: opResize, ExecID: id, Size: &size})
+	_, err := s.call(ctx, &call{Op: opResize, ExecID: id, Size: &size})
 	return err
 }
 
 // ExecSignal is Signal for an exec.
 func (s *Shim) ExecSignal(ctx context.Context, id string, n int) error {
-	_, err := s.call(ctx, &message{Op: opSignal, ExecID: id, Signal: n})
+	_, err := s.call(ctx, &call{Op: opSignal, ExecID: id, Signal: n})
 	return err
 }
 
 // Pids lists the processes of the container, as the caller sees them.
 func (s *Shim) Pids(ctx context.Context) ([]int, error) {
-	a, err := s.call(ctx, &message{Op: opPids})
+	a, err := s.call(ctx, &call{Op: opPids})
 	if err != nil {
 		return nil, err
 	}
@@ -235,12 +235,12 @@ func (s *Shim) Pids(ctx context.Context) ([]int, error) {
 
 // Pause freezes the container and returns when all of it stands still.
 func (s *Shim) Pause(ctx context.Context) error {
-	_, err := s.call(ctx, &message{Op: opPause})
+	_, err := s.call(ctx, &call{Op: opPause})
 	return err
 }
 
 // Resume undoes Pause.
 func (s *Shim) Resume(ctx context.Context) error {
-	_, err := s.call(ctx, &message{Op: opResume})
+	_, err := s.call(ctx, &call{Op: opResume})
 	return err
 }

@@ -13,6 +13,8 @@ import (
 // pause is how long the filling of a pool that isn't empty waits after a start, which would have to share the processor with it.
 const pause = 20 * time.Millisecond
 
+var environment = [...]string{"GOMAXPROCS=1", "GODEBUG=containermaxprocs=0,updatemaxprocs=0", "GOGC=off", "GOMEMLIMIT=16MiB"}
+
 // spare is a supervisor that waits for its request at the other end of conn. It ends when that is closed.
 type spare struct {
 	conn    *os.File
@@ -123,9 +125,10 @@ func (p *spares) spawn() (*spare, error) {
 	}
 	defer null.Close()
 	// One processor's worth of scheduler is enough and is less memory, and it need not follow the cgroup's
-	// quota; the rest of our environment is none of its business.
+	// quota. A collection of garbage costs more memory for good than a start makes garbage, so there is
+	// none until there is a lot (memory.go). The rest of our environment is none of its business.
 	process, err := os.StartProcess(kernel.ProcFD(p.program), []string{"berth-oci", "shim", p.dir}, &os.ProcAttr{
-		Dir: "/", Env: []string{"GOMAXPROCS=1", "GODEBUG=containermaxprocs=0,updatemaxprocs=0"}, Files: []*os.File{null, null, null, its},
+		Dir: "/", Env: environment[:], Files: []*os.File{null, null, null, its},
 	})
 	if err != nil {
 		mine.Close()

@@ -73,10 +73,10 @@ type peer struct {
 	writing sync.Mutex
 }
 
-func (p *peer) answer(m *message) {
+func (p *peer) answer(a *answer) {
 	p.writing.Lock()
 	defer p.writing.Unlock()
-	if err := send(p.conn, m); err != nil {
+	if err := send(p.conn, a, nil); err != nil {
 		p.conn.Close() // half a message would be the end anyway
 	}
 }
@@ -85,7 +85,7 @@ func (p *peer) answer(m *message) {
 // when it has ended and all was delivered.
 func serve(conn *os.File, dir string, b builder) error {
 	p := &peer{conn: conn}
-	m, err := receive(conn)
+	m, err := receiveCall(conn)
 	if err != nil {
 		return err // the engine ended without a use for this spare
 	}
@@ -95,7 +95,7 @@ func serve(conn *os.File, dir string, b builder) error {
 	sup := &supervisor{builder: b, bundle: &m.Start.Bundle, execs: make(map[string]*execution)}
 	sup.dir = filepath.Join(dir, sup.bundle.ID)
 	if err := sup.start(m.Start); err != nil {
-		p.answer(&message{Number: m.Number, Error: toWire(err)})
+		p.answer(&answer{Number: m.Number, Error: toWire(err)})
 		for _, a := range m.attachments() {
 			a.Conn.Close() // those that nobody serves
 		}
@@ -104,7 +104,7 @@ func serve(conn *os.File, dir string, b builder) error {
 		}
 		return nil
 	}
-	p.answer(&message{Number: m.Number, State: sup.tell()})
+	p.answer(&answer{Number: m.Number, State: sup.tell()})
 	if err := sup.note(); err != nil {
 		sup.complain(err)
 	}
@@ -274,7 +274,7 @@ func (sup *supervisor) supervise() {
 	sup.mu.Unlock()
 	kernel.Unlock(sup.lock) // a next run may begin
 	for _, w := range waiters {
-		w.from.answer(&message{Number: w.number, Exit: &exit})
+		w.from.answer(&answer{Number: w.number, Exit: &exit})
 	}
 	sup.stdio.finish()
 	sup.running.Wait()
@@ -288,7 +288,7 @@ func (sup *supervisor) accept() {
 			return
 		}
 		p := &peer{conn: conn}
-		p.answer(&message{Number: greeting, State: sup.tell()})
+		p.answer(&answer{Number: greeting, State: sup.tell()})
 		go sup.talk(p)
 	}
 }

@@ -1,0 +1,141 @@
+package shim
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"berth/oci"
+)
+
+// BenchmarkStart is a start through a supervisor, against the same in this very process: the difference is what
+// the supervisor costs. The wait for the end is outside of the clock.
+func BenchmarkStart(b *testing.B) {
+	image := root(b)
+	b.Run("here", func(b *testing.B) {
+		for i := range b.N {
+			bundle := describe(fmt.Sprintf("here%d", i), image, "/bin/true")
+			p, err := oci.Create(context.Background(), &bundle, oci.Stdio{}, nil)
+			if err == nil {
+				err = p.Start()
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.StopTimer()
+			p.Wait()
+			p.Delete()
+			b.StartTimer()
+		}
+	})
+	b.Run("shim", func(b *testing.B) {
+		l := benchLauncher(b)
+		for i := range b.N {
+			b.StopTimer()
+			eventually(b, "a spare", func() bool { l.spares.mu.Lock(); defer l.spares.mu.Unlock(); return len(l.spares.idle) > 1 })
+			b.StartTimer()
+			s, err := l.Start(context.Background(), Request{Bundle: describe(fmt.Sprintf("shim%d", i), image, "/bin/true")})
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.StopTimer()
+			discard(b, l, s)
+			b.StartTimer()
+		}
+	})
+	b.Run("shim-to-exit", func(b *testing.B) {
+		l := benchLauncher(b)
+		for i := range b.N {
+			b.StopTimer()
+			eventually(b, "a spare", func() bool { l.spares.mu.Lock(); defer l.spares.mu.Unlock(); return len(l.spares.idle) > 1 })
+			b.StartTimer()
+			s, err := l.Start(context.Background(), Request{Bundle: describe(fmt.Sprintf("exit%d", i), image, "/bin/true")})
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := s.Wait(context.Background()); err != nil {
+				b.Fatal(err)
+			}
+			b.StopTimer()
+			discard(b, l, s)
+			b.StartTimer()
+		}
+	})
+}
+
+func benchLauncher(b *testing.B) *Launcher {
+	b.Helper()
+	l, err := NewLauncher(build(b, "berth/cmd/berth-oci"), b.TempDir(), 2)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { l.Close() })
+	return l
+}
+
+func BenchmarkExec(b *testing.B) {
+	l := benchLauncher(b)
+	s := start(b, l, Request{Bundle: bundle(b, "/bin/sleep", "1000")})
+	for i := range b.N {
+		id := strconv.Itoa(i)
+		if _, err := s.Exec(context.Background(), execRequest(id, "/bin/true")); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := s.ExecWait(context.Background(), id); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkOutput is a flood through pipe, log and one attached client.
+func BenchmarkOutput(b *testing.B) {
+	l := benchLauncher(b)
+	r := request(b, "/bin/sh", "-c", fmt.Sprintf("yes 'a line of output as programs write it, sixty-four bytes or so...' | head -c %d", 1<<20*b.N))
+	a, client := peerOf(b, Attachment{Stdout: true})
+	r.Attach = []Attachment{a}
+	b.SetBytes(1 << 20)
+	s := start(b, l, r)
+	readAll(b, client)
+	wait(b, s)
+}
+
+// BenchmarkIdleMemory reports what one idle supervisor of many takes, in KB (proportional set size, proc_pid_smaps_rollup).
+func BenchmarkIdleMemory(b *testing.B) {
+	l := benchLauncher(b)
+	image := root(b)
+	const n = 20
+	var pids []int
+	for i := range n {
+		r := Request{Bundle: describe(fmt.Sprintf("idle%d", i), image, "/bin/sleep", "1000"), Log: request(b).Log}
+		pids = append(pids, start(b, l, r).state.Shim)
+	}
+	last, since := 0, time.Now()
+	eventually(b, "it is quiet", func() bool {
+		if now := pss(b, pids); now != last {
+			last, since = now, time.Now()
+		}
+		return time.Since(since) > 3*quiet
+	})
+	b.ReportMetric(float64(last)/n, "KB/shim")
+	b.ReportMetric(0, "ns/op")
+}
+
+func pss(b *testing.B, pids []int) (kb int) {
+	for _, pid := range pids {
+		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+		if err != nil {
+			b.Fatal(err)
+		}
+		_, after, _ := strings.Cut(string(data), "\nPss:")
+		n, err := strconv.Atoi(strings.Fields(after)[0])
+		if err != nil {
+			b.Fatal(err)
+		}
+		kb += n
+	}
+	return kb
+}
