@@ -13,7 +13,6 @@ import (
 	"berth/kernel"
 	"berth/kernel/cgroup"
 	"berth/kernel/namespace"
-	"berth/kernel/seccomp"
 )
 
 // options are what only some callers of create need.
@@ -61,7 +60,7 @@ func create(ctx context.Context, bundle *Bundle, stdio Stdio, netns *os.File, o 
 	if err != nil {
 		return nil, err
 	}
-	if r.filter, err = filterOf(&spec); err != nil {
+	if r.filter, err = bundle.filter(); err != nil {
 		return nil, err
 	}
 	b.warnings = warnings
@@ -107,13 +106,6 @@ func (b *builder) fitsDirect() bool {
 		}
 	}
 	return true
-}
-
-func filterOf(spec *specs.Spec) (seccomp.Program, error) {
-	if spec.Linux.Seccomp == nil {
-		return seccomp.Program{}, nil
-	}
-	return seccomp.Compile(spec.Linux.Seccomp)
 }
 
 // makeGroup makes the container's cgroup, when the bundle names one.

@@ -53,7 +53,7 @@ func enter(ctx context.Context, first *os.File, pid int, bundle *Bundle, e ExecS
 		return nil, err
 	}
 	x.warnings = warnings
-	if r.filter, err = filterOf(&spec); err != nil {
+	if r.filter, err = bundle.filter(); err != nil {
 		return nil, err
 	}
 	if path := spec.Linux.CgroupsPath; path != "" {

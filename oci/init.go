@@ -134,7 +134,7 @@ func (i *inside) prepare() (*kernel.Script, error) {
 		return nil, err
 	}
 	r.oomScore = "" // the parent has set it
-	if r.filter, err = filterOf(&spec); err != nil {
+	if r.filter, err = o.Bundle.filter(); err != nil {
 		return nil, err
 	}
 	if o.Bundle.Init {

@@ -183,6 +183,12 @@ func TestCapabilitiesAndFilter(t *testing.T) {
 				}
 				b := newBundle(t, newRoot(t), sh("cat /proc/self/status; mount -t tmpfs x /tmp")...)
 				b.User, b.Spec.Linux.Seccomp, b.Spec.Process.NoNewPrivileges = c.user, filter, c.nnp
+				if c.user == "alice" { // as an engine does it
+					if b.Filter, err = CompileFilter(filter); err != nil {
+						t.Fatal(err)
+					}
+					b.Spec.Linux.Seccomp = nil
+				}
 				b.Spec.Process.Capabilities.Ambient, b.Spec.Process.Capabilities.Inheritable = c.ambient, c.ambient
 				res := r.run(t, b)
 				got := status(res.out, "CapEff", "CapPrm", "CapBnd", "CapAmb", "Seccomp", "NoNewPrivs")

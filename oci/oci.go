@@ -23,6 +23,7 @@ type Bundle struct {
 	UserFromSpec bool          `json:"userFromSpec,omitempty"` // take Spec.Process.User as it is and ignore User
 	GroupAdd     []string      `json:"groupAdd,omitempty"`     // supplementary groups by name or number
 	MakeCwd      bool          `json:"makeCwd,omitempty"`      // create Spec.Process.Cwd when it is missing
+	Filter       *Filter       `json:"filter,omitempty"`       // instead of Spec.Linux.Seccomp, compiled already
 	Init         bool          `json:"init,omitempty"`         // put our own tiny init in front as process 1
 }
 
