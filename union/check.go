@@ -32,15 +32,15 @@ func (o *overlay) check() error {
 	if o.backing == "" {
 		o.backing = fmt.Sprintf("0x%x", magic)
 	}
-	if err := o.try(); err != nil {
+	if err := try(o.path("stage")); err != nil {
 		return fault.New(fault.Unsupported, "storage driver overlay2 does not work in %s (%s): %w", o.dir, o.backing, err)
 	}
 	return nil
 }
 
 // try mounts a small overlay and deletes a file in it.
-func (o *overlay) try() (err error) {
-	dir, err := os.MkdirTemp(o.path("stage"), "check-")
+func try(stage string) (err error) {
+	dir, err := os.MkdirTemp(stage, "check-")
 	if err != nil {
 		return err
 	}

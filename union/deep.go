@@ -30,10 +30,16 @@ func (o *overlay) lower(chain digest.Digest) ([]string, error) {
 }
 
 func (o *overlay) shortLower(chain digest.Digest) (dirs []string, short bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
 	dirs = o.chainDirs(chain)
 	return dirs, len(dirs) < maxLower
+}
+
+// chainDirs lists the chain's directories, top first.
+func (o *overlay) chainDirs(chain digest.Digest) (dirs []string) {
+	for _, c := range o.chain(chain) {
+		dirs = append(dirs, o.path("layers", key(c), "diff"))
+	}
+	return dirs
 }
 
 // lowerLocked is lower for a caller that holds o.building.
@@ -51,25 +57,13 @@ func (o *overlay) lowerLocked(chain digest.Digest) ([]string, error) {
 	return append(dirs[:keep:keep], base), nil
 }
 
-// ancestor goes n layers down.
-func (o *overlay) ancestor(chain digest.Digest, n int) digest.Digest {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for range n {
-		chain = o.layers[chain].Parent
-	}
-	return chain
-}
-
 // mergedDir returns a directory that shows chain, whose depth is a multiple of mergeStep, and makes it when missing.
 func (o *overlay) mergedDir(chain digest.Digest) (string, error) {
 	to := o.path("merged", key(chain))
 	if _, err := os.Lstat(to); err == nil {
 		return filepath.Join(to, "diff"), nil
 	}
-	o.mu.Lock()
 	dirs := o.chainDirs(chain)
-	o.mu.Unlock()
 	if len(dirs) > mergeStep {
 		base, err := o.mergedDir(o.ancestor(chain, mergeStep))
 		if err != nil {

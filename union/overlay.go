@@ -6,8 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -40,26 +38,10 @@ type overlay struct {
 	spares  *spares
 	closed  sync.Once
 
-	mu       sync.Mutex
-	layers   map[digest.Digest]*layer
-	roots    map[string]*rootState
-	unsynced bool
+	index
+	unsynced bool // DIR/unsynced is there; under mu
 
 	building sync.Mutex // one init or merged directory at a time
-}
-
-// layer is what memory keeps of a committed layer.
-type layer struct {
-	Layer
-	depth    int
-	children int
-	roots    int
-}
-
-// rootState is what memory keeps of a root.
-type rootState struct {
-	chain digest.Digest
-	ready bool // whole on disk
 }
 
 // maxDir keeps every path in a mount option below the 256 bytes that fsconfig(2) takes.
@@ -69,7 +51,7 @@ func openOverlay(dir string) (Driver, error) {
 	if len(dir) > maxDir {
 		return nil, fault.New(fault.Unsupported, "storage driver overlay2: the path %s is longer than %d bytes, which mount options can't hold: choose a shorter --data-root", dir, maxDir)
 	}
-	o := &overlay{dir: dir, layers: map[digest.Digest]*layer{}, roots: map[string]*rootState{}}
+	o := &overlay{dir: dir, index: index{layers: map[digest.Digest]*layer{}, roots: map[string]*rootState{}}}
 	for _, d := range []string{"layers", "inits", "merged", "roots", "empty", "stage", "spare", "trash"} {
 		if err := os.MkdirAll(o.path(d), 0o700); err != nil {
 			return nil, fmt.Errorf("open storage driver overlay2: %w", err)
@@ -281,32 +263,10 @@ func (o *overlay) Status() [][2]string {
 }
 
 // Has implements Driver.
-func (o *overlay) Has(chain digest.Digest) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.layers[chain] != nil
-}
+func (o *overlay) Has(chain digest.Digest) bool { return o.has(chain) }
 
 // Layers implements Driver.
-func (o *overlay) Layers() ([]Layer, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	var all []*layer
-	for _, l := range o.layers {
-		all = append(all, l)
-	}
-	slices.SortFunc(all, func(a, b *layer) int {
-		if a.depth != b.depth {
-			return a.depth - b.depth
-		}
-		return strings.Compare(string(a.Chain), string(b.Chain))
-	})
-	list := make([]Layer, len(all))
-	for i, l := range all {
-		list[i] = l.Layer
-	}
-	return list, nil
-}
+func (o *overlay) Layers() ([]Layer, error) { return o.list(), nil }
 
 // Remove implements Driver.
 func (o *overlay) Remove(chain digest.Digest) error {

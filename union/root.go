@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -71,27 +70,9 @@ func (o *overlay) create(id string, chain digest.Digest, init func(root *os.File
 	return r, nil
 }
 
-// reserve takes the id and keeps the chain from being removed.
-func (o *overlay) reserve(id string, chain digest.Digest) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.roots[id] != nil {
-		return fault.New(fault.Exists, "the id is taken")
-	}
-	l := o.layers[chain]
-	if chain != "" && l == nil {
-		return fault.New(fault.NotFound, "layer %s: not found", chain)
-	}
-	o.roots[id] = &rootState{chain: chain}
-	if l != nil {
-		l.roots++
-	}
-	return nil
-}
-
 // makeUpper makes a writable directory that looks like the root directory below
 // it: the merged root takes its attributes from the top.
-func (o *overlay) makeUpper(upper, lower string) error {
+func makeUpper(upper, lower string) error {
 	if err := os.Mkdir(upper, 0o755); err != nil {
 		return err
 	}
@@ -164,7 +145,7 @@ func (o *overlay) fillInit(dir, diff string, chain digest.Digest, init func(root
 	if err := os.Remove(diff); err != nil {
 		return err
 	}
-	if err := o.makeUpper(diff, lower[0]); err != nil {
+	if err := makeUpper(diff, lower[0]); err != nil {
 		return err
 	}
 	r := Root{ID: "init of " + key(chain), Lower: lower, Upper: diff, Work: filepath.Join(dir, "work")}
@@ -232,15 +213,4 @@ func (o *overlay) Delete(id string) error {
 }
 
 // Roots implements Driver.
-func (o *overlay) Roots() ([]string, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	ids := make([]string, 0, len(o.roots))
-	for id, st := range o.roots {
-		if st.ready {
-			ids = append(ids, id)
-		}
-	}
-	slices.Sort(ids)
-	return ids, nil
-}
+func (o *overlay) Roots() ([]string, error) { return o.ids(), nil }

@@ -138,7 +138,7 @@ func (o *overlay) newRoot(b base) (dir string, err error) {
 	if dir, err = os.MkdirTemp(o.path("spare"), "root-"); err != nil {
 		return "", err
 	}
-	err = o.makeUpper(filepath.Join(dir, "diff"), o.top(b.below))
+	err = makeUpper(filepath.Join(dir, "diff"), o.top(b.below))
 	if err == nil {
 		err = os.Mkdir(filepath.Join(dir, "work"), 0o700)
 	}

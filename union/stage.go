@@ -71,38 +71,6 @@ func (o *overlay) commit(dir string, root *os.File, chain, parent digest.Digest,
 	return o.publish(dir, l)
 }
 
-// hold keeps a chain from being removed; release ends it.
-func (o *overlay) hold(chain digest.Digest) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if chain == "" {
-		return nil
-	}
-	l := o.layers[chain]
-	if l == nil {
-		return fault.New(fault.NotFound, "layer %s: not found", chain)
-	}
-	l.roots++
-	return nil
-}
-
-func (o *overlay) release(chain digest.Digest) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if l := o.layers[chain]; l != nil {
-		l.roots--
-	}
-}
-
-// chainDirs lists the chain's directories, top first. The caller holds o.mu.
-func (o *overlay) chainDirs(chain digest.Digest) []string {
-	var dirs []string
-	for l := o.layers[chain]; l != nil; l = o.layers[l.Parent] {
-		dirs = append(dirs, o.path("layers", key(l.Chain), "diff"))
-	}
-	return dirs
-}
-
 // publish puts a staged layer in place. Only the renaming process sees a layer before it is indexed, and both happen under o.mu.
 func (o *overlay) publish(dir string, l Layer) error {
 	o.mu.Lock()

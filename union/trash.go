@@ -6,7 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	"berth/fault"
+	"berth/kernel"
 )
 
 // trash removes directories in the background: taking one is a rename, freeing
@@ -56,24 +60,56 @@ func (t *trash) sweep() {
 		case <-t.stop:
 			return
 		case <-t.wake:
-		}
-		entries, err := os.ReadDir(t.dir)
-		if err != nil {
-			continue // the next start tries again
-		}
-		for _, e := range entries {
-			select {
-			case <-t.stop:
-				return
-			default:
-			}
 			// What can't be removed now (an immutable file, say) waits for the next round.
-			_ = os.RemoveAll(filepath.Join(t.dir, e.Name()))
+			_ = t.empty()
 		}
 	}
 }
 
-// close stops after the directory at hand.
+func (t *trash) empty() (err error) {
+	dir, err := os.Open(t.dir)
+	if err != nil {
+		return err
+	}
+	defer fault.Close(dir, &err)
+	return t.clear(dir)
+}
+
+var errStopped = errors.New("stopped")
+
+// clear removes all in dir, until close asks it to stop: a tree may have a million files.
+func (t *trash) clear(dir *os.File) error {
+	names, err := dir.Readdirnames(-1)
+	for _, name := range names {
+		select {
+		case <-t.stop:
+			return errStopped
+		default:
+		}
+		err = errors.Join(err, t.remove(dir, name))
+	}
+	return err
+}
+
+func (t *trash) remove(dir *os.File, name string) (err error) {
+	if err := kernel.UnlinkIn(dir, name); !errors.Is(err, syscall.EISDIR) && !errors.Is(err, syscall.EPERM) {
+		return err
+	}
+	if kernel.RmdirIn(dir, name) == nil {
+		return nil
+	}
+	sub, err := kernel.OpenIn(dir, name, kernel.ODirectory|kernel.ONoFollow, 0, 0)
+	if err != nil {
+		return err
+	}
+	err = t.clear(sub)
+	if fault.Close(sub, &err); err != nil {
+		return err
+	}
+	return kernel.RmdirIn(dir, name)
+}
+
+// close stops the sweeping and waits for it; what is left is removed after the next start.
 func (t *trash) close() {
 	close(t.stop)
 	<-t.done
