@@ -24,7 +24,7 @@ func canned(t *testing.T) *fake {
 			},
 			"Labels": map[string]string{"com.example.tier-name": "front", "a": "b"}, "SizeRw": 1234567, "SizeRootFs": 187654321,
 			"Mounts":          []map[string]any{{"Type": "bind", "Source": "/srv/a-very-long-path/of/things", "Destination": "/x"}, {"Type": "volume", "Name": "data", "Driver": "local"}},
-			"NetworkSettings": map[string]any{"Networks": map[string]any{"bridge": map[string]any{}, "apps": map[string]any{}}},
+			"NetworkSettings": map[string]any{"Networks": map[string]any{"apps": map[string]any{}}},
 		},
 		{"Id": strings.Repeat("f", 64), "Names": []string{"/old"}, "Image": "sha256:" + strings.Repeat("a", 64), "ImageID": "sha256:" + strings.Repeat("a", 64), "Command": "sh", "Created": now - 3*86400, "State": "exited", "Status": "Exited (0) 2 days ago", "Ports": []any{}, "Labels": map[string]string{}},
 		{"Id": strings.Repeat("e", 64), "Names": []string{"/pinned"}, "Image": "busybox@sha256:" + strings.Repeat("b", 64), "ImageID": "sha256:" + strings.Repeat("b", 64), "Command": "a 日本語 command which is long", "Created": now - 400*86400, "State": "created", "Status": "Created", "Labels": nil},

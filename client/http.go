@@ -20,6 +20,9 @@ const (
 	maxHeaderLines = 256
 )
 
+// maxRest is how much may follow an answer's value before its connection is thrown away.
+const maxRest = 4 << 10
+
 // Request is one call of the API.
 type Request struct {
 	Method string
@@ -38,7 +41,8 @@ type Response struct {
 	client *Client
 	stop   func() bool // ends the watch on the context
 	ctx    context.Context
-	reuse  bool
+	reuse  bool // the connection can serve further requests when the body was read
+	ended  bool // the body was read to its end
 }
 
 // conn is a connection with its reader's buffer.
@@ -121,6 +125,11 @@ func (c *Client) Call(ctx context.Context, q Request, out any) error {
 			r.Close()
 			return fmt.Errorf("decode answer to %s %s: %w", q.Method, q.Path, err)
 		}
+	}
+	// The decoder stops at the value's end, before the body's.
+	if _, err := io.CopyN(io.Discard, r, maxRest); err != nil && err != io.EOF {
+		r.Close()
+		return fmt.Errorf("read answer to %s %s: %w", q.Method, q.Path, err)
 	}
 	return r.Close()
 }
@@ -334,26 +343,21 @@ func (r *Response) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	n, err := r.body.Read(p)
+	r.ended = r.ended || err == io.EOF
 	if err != nil && err != io.EOF && r.ctx != nil && r.ctx.Err() != nil {
 		err = r.ctx.Err()
 	}
 	return n, err
 }
 
-// Close ends the response. A connection whose answer was read to its end serves further requests.
+// Close ends the response, without waiting for the rest of the body. A connection whose answer was read to its end serves further requests.
 func (r *Response) Close() error {
 	if r.conn == nil {
 		return nil
 	}
 	k := r.conn
 	r.conn = nil
-	if r.reuse && r.body != nil {
-		// A decoder stops at the value's end, before the body's.
-		r.reuse = false
-		if n, err := io.CopyN(io.Discard, r.body, 4<<10); n < 4<<10 && err == io.EOF {
-			r.reuse = true
-		}
-	}
+	r.reuse = r.reuse && (r.body == nil || r.ended)
 	if r.stop != nil && !r.stop() {
 		r.reuse = false // the context has ended: it closes the connection
 	}
