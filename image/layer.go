@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -115,19 +116,41 @@ func (s *Store) prepare(ctx context.Context, src Source, j *job, report func(Eve
 		return nil, err
 	}
 	defer w.Close()
-	if offset > 0 || haveChain {
-		// The stream begins in the middle, or nobody needs it unpacked.
-		if err := s.download(ctx, src, j, w, nil, report); err != nil {
-			return nil, fmt.Errorf("layer %s: %w", j.desc.Digest, err)
+	st, err := s.bring(ctx, src, j, w, offset > 0 || haveChain, report)
+	if isLocal(err) {
+		if dropErr := w.Restart(); !errors.Is(dropErr, fs.ErrClosed) { // else the blob was complete
+			err = errors.Join(err, dropErr)
 		}
-		if haveChain {
-			report(j.event(StatusComplete))
-			return nil, nil
-		}
-		return s.unpackBlob(ctx, j, report)
 	}
-	return s.downloadUnpack(ctx, src, j, w, report)
+	switch {
+	case err != nil || st != nil:
+		return st, err
+	case haveChain:
+		report(j.event(StatusComplete))
+		return nil, nil
+	}
+	return s.unpackBlob(ctx, j, report)
 }
+
+// bring downloads a blob, and unpacks it in the same pass unless apart is set.
+func (s *Store) bring(ctx context.Context, src Source, j *job, w *blob.Writer, apart bool, report func(Event)) (*staged, error) {
+	if !apart {
+		return s.downloadUnpack(ctx, src, j, w, report)
+	}
+	// The stream begins in the middle, or nobody needs it unpacked.
+	if err := s.download(ctx, src, j, w, nil, report); err != nil {
+		return nil, fmt.Errorf("layer %s: %w", j.desc.Digest, err)
+	}
+	return nil, nil
+}
+
+// local marks a failure of this machine, such as a full disk. What arrived so far then does more harm than good.
+type local struct{ error }
+
+// Unwrap returns the failure itself.
+func (l local) Unwrap() error { return l.error }
+
+func isLocal(err error) bool { return errors.As(err, &local{}) }
 
 // downloadUnpack stores the blob and unpacks it in the same pass.
 func (s *Store) downloadUnpack(ctx context.Context, src Source, j *job, w *blob.Writer, report func(Event)) (*staged, error) {
@@ -156,6 +179,9 @@ func (s *Store) teeUnpack(ctx context.Context, store func(context.Context, *pipe
 		st = got
 		// Damaged content may be the transfer's fault: it goes on, to compare the digest. All else ends it.
 		if err != nil && !errors.Is(err, fault.Corrupt) {
+			if fault.Of(err) == "" && ctx.Err() == nil {
+				err = local{err}
+			}
 			stop(err)
 		}
 		tee.leave()
@@ -212,7 +238,7 @@ func (s *Store) copyChunks(ctx context.Context, r io.Reader, w *blob.Writer, siz
 		}
 		if _, werr := w.Write(c.data[:c.n]); werr != nil {
 			chunks.Put(c.data)
-			return werr
+			return local{werr}
 		}
 		if m != nil {
 			m.add(c.n)
@@ -247,6 +273,9 @@ func (s *Store) unpackBlob(ctx context.Context, j *job, report func(Event)) (*st
 		m.event.Status = StatusLoading
 	}
 	st, err := s.unpack(ctx, metered{f, m})
+	if err != nil && fault.Of(err) == "" && ctx.Err() == nil {
+		err = local{err}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("layer %s: %w", j.desc.Digest, err)
 	}

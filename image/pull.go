@@ -19,7 +19,8 @@ import (
 // Pull copies the graph below root from src: the manifest of the given platform (nil: this
 // machine's), its config and its layers, which are unpacked while they download. Layers already here are
 // not fetched. Then the image gets the names, and for each also the digest reference of its
-// repository. A failure leaves names as they were; what arrived serves the next try.
+// repository. A failure leaves names as they were; what arrived serves the next try, unless
+// this machine is at fault, such as by a full disk: then it is freed.
 //
 // fault.NotFound: no content for the platform; fault.Corrupt: content that does not fit its digest.
 func (s *Store) Pull(ctx context.Context, src Source, root ocispec.Descriptor, names []reference.Named, platform *ocispec.Platform, p Progress) (*Image, error) {
@@ -40,6 +41,11 @@ func (s *Store) Pull(ctx context.Context, src Source, root ocispec.Descriptor, n
 		c.want, c.exact = normalPlatform(*platform), true
 	}
 	target, found, err := c.graph(ctx, root)
+	if isLocal(err) {
+		c.end()
+		_, sweepErr := s.Sweep(context.WithoutCancel(ctx))
+		err = errors.Join(err, sweepErr)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -6,9 +6,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -97,7 +99,12 @@ func TestPullLayerThatIsUnpackedButWasCompressedOtherwise(t *testing.T) {
 	gz := layer{gzipped(t, data), digest.FromBytes(data), ocispec.MediaTypeImageLayerGzip}
 	plain := layer{data, digest.FromBytes(data), ocispec.MediaTypeImageLayer}
 	p.pull(t, s, s.image(t, host, gz), "gz")
-	img := p.pull(t, s, s.image(t, host, plain), "plain")
+	var events []image.Event
+	img, err := p.Pull(t.Context(), s, s.image(t, host, plain), nil, nil, func(e image.Event) { events = append(events, e) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkWords(t, events, img.Layers[0].Digest.Encoded()[:12], []string{image.StatusPulling, image.StatusVerifying, image.StatusDownloaded, image.StatusComplete})
 	if _, layers := p.content(t); layers != 1 {
 		t.Errorf("%d unpacked layers for one content", layers)
 	}
@@ -428,12 +435,39 @@ func TestDiskFull(t *testing.T) {
 	full.open(t)
 	defer full.layers.Close()
 	s := newShop()
-	root := s.image(t, host, gzipLayer(t, files{"zeros": strings.Repeat("\x00", 8<<20)}))
-	if _, err := full.Pull(t.Context(), s, root, nil, nil, nil); !errors.Is(err, syscall.ENOSPC) {
-		t.Errorf("got %v", err)
+	for what, root := range map[string]ocispec.Descriptor{
+		"unpacked it does not fit":  s.image(t, host, gzipLayer(t, files{"zeros": strings.Repeat("\x00", 8<<20)})),
+		"it does not fit at all":    s.image(t, host, gzipLayer(t, files{"noise": noise(3 << 20)})),
+		"only the first layer fits": s.image(t, host, gzipLayer(t, files{"small": noise(500_000)}), gzipLayer(t, files{"noise": noise(1 << 20)})),
+	} {
+		if _, err := full.Pull(t.Context(), s, root, nil, nil, nil); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("%s: got %v", what, err)
+		}
+		if left := bytesBelow(t, small); left > 10_000 {
+			t.Errorf("%s: %d bytes are left", what, left)
+		}
+		full.checkNothing(t)
+		p.pull(t, s, root, "fits")
 	}
-	full.checkNothing(t)
-	p.pull(t, s, root, "fits")
+}
+
+// bytesBelow adds up the sizes of all files in a tree.
+func bytesBelow(t *testing.T, dir string) (n int64) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil && info.Mode().IsRegular() {
+			n += info.Size()
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 func TestGzipWithSeveralMembers(t *testing.T) {
