@@ -59,7 +59,7 @@ func merged(dirs []string) (*os.File, error) {
 		return os.Open(dirs[0])
 	}
 	m := overlayMount(dirs, "", "")
-	f, err := kernel.NewMount(m.Type, m.Source, m.Options, kernel.ReadOnly)
+	f, err := kernel.NewMount(m.Type, m.Source, m.Options, kernel.ReadOnly|kernel.NoDev|kernel.NoSUID|kernel.NoExec)
 	if err != nil {
 		return nil, fmt.Errorf("mount the layers below: %w", err)
 	}
@@ -124,8 +124,12 @@ func (a *adoption) covers(p string) (v string, err error) {
 	if err != nil || up == "" {
 		return "", err
 	}
-	parent, err := a.hidden(path.Dir(p))
-	if err != nil || parent {
+	if hidden, err := a.hidden(path.Dir(p)); err != nil || hidden {
+		return "", err
+	}
+	if own, err := statBeneath(a.top, a.place(p)); none(err) || err == nil && own != kernel.TypeDir {
+		return "", nil // the layer has a link of its own there, which the archive went through
+	} else if err != nil {
 		return "", err
 	}
 	v = path.Join(up, path.Base(p))

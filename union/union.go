@@ -149,7 +149,8 @@ func View(r Root, fn func(dir *os.File) error) (err error) {
 		options = append(options, "volatile")
 		defer func() { err = errors.Join(err, clearVolatile(r.Work)) }()
 	}
-	m, err := kernel.NewMount(r.Mount.Type, r.Mount.Source, options, 0)
+	// An image's device nodes and programs are nothing to open or run from outside.
+	m, err := kernel.NewMount(r.Mount.Type, r.Mount.Source, options, kernel.NoDev|kernel.NoSUID|kernel.NoExec)
 	if err != nil {
 		return fmt.Errorf("mount root %s: %w", r.ID, err)
 	}

@@ -348,20 +348,28 @@ func impliedDirs(t *testing.T, d union.Driver, _ string) {
 }
 
 func impliedLinks(t *testing.T, d union.Driver, _ string) {
-	a := addLayer(t, d, "", "usr/ 755", "usr/bin/ 711", "usr/bin/a=a", "bin->usr/bin", "var/ 755", "var/run->/run", "run/ 755", "loop->loop", "usr/share/ 755", "dangle->nowhere/x")
+	a := addLayer(t, d, "", "usr/ 755", "usr/bin/ 711", "usr/bin/a=a", "bin->usr/bin", "var/ 755", "var/run->/run", "run/ 755", "run/new/ 700", "loop->loop", "usr/share/ 755", "dangle->nowhere/x")
 	b := addLayer(t, d, a, "bin/b=b", "bin/sub/c=c", "var/run/pid=1", "loop/x=x", "dangle/y=y", "usr/bin/ 700", "usr/bin/d=d", "bin/a=newer")
 	r := create(t, d, "r", b, nil)
 	same(t, "tree", view(t, r), []string{
 		"bin 120777 0:0 → usr/bin",
 		"dangle 40755 0:0", "dangle/y 100644 0:0 y", "loop 40755 0:0", "loop/x 100644 0:0 x",
-		"run 40755 7:8", "run/pid 100644 0:0 1",
+		"run 40755 7:8", "run/new 40700 7:8", "run/pid 100644 0:0 1",
 		"usr 40755 7:8", "usr/bin 40700 7:8", "usr/bin/a 100644 0:0 newer", "usr/bin/b 100644 0:0 b", "usr/bin/d 100644 0:0 d",
 		"usr/bin/sub 40755 0:0", "usr/bin/sub/c 100644 0:0 c", "usr/share 40755 7:8",
 		"var 40755 7:8", "var/run 120777 0:0 → /run",
 	})
+	// A layer that brings the link itself and goes through it.
+	e := addLayer(t, d, a, "usr/bin/ 711", "usr/.wh.share", "run->usr/bin", "run/new/x=x", "run/y=y")
+	got := view(t, create(t, d, "e", e, nil))
+	for _, want := range []string{"run 120777 0:0 → usr/bin", "usr/bin/new/x 100644 0:0 x", "usr/bin/y 100644 0:0 y", "usr/bin/a 100644 0:0 a"} {
+		if !slices.Contains(got, want) {
+			t.Errorf("%q is missing in\n%s", want, strings.Join(got, "\n"))
+		}
+	}
 	// An explicit directory replaces the link and hides nothing else.
 	c := addLayer(t, d, a, "bin/ 755", "bin/b=b", "bin/sub/c=c")
-	got := view(t, create(t, d, "c", c, nil))
+	got = view(t, create(t, d, "c", c, nil))
 	for _, want := range []string{"bin 40755 7:8", "bin/sub/c 100644 0:0 c", "usr/bin/a 100644 0:0 a"} {
 		if !slices.Contains(got, want) {
 			t.Errorf("%q is missing in\n%s", want, strings.Join(got, "\n"))
