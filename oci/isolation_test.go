@@ -15,6 +15,7 @@ import (
 
 	"berth/fault"
 	"berth/internal/kerneltest"
+	"berth/kernel/cgroup"
 	"berth/kernel/seccomp"
 )
 
@@ -273,18 +274,29 @@ func TestSharedNamespaces(t *testing.T) {
 
 func TestCgroupAndOOM(t *testing.T) {
 	eachBuilder(t, func(t *testing.T, r runner) {
-		b := newBundle(t, newRoot(t), sh("cat /proc/self/cgroup; ls /sys/fs/cgroup; cat /sys/fs/cgroup/memory/memory.limit_in_bytes; echo 1 > /sys/fs/cgroup/memory/memory.limit_in_bytes; dd if=/dev/zero of=/dev/null bs=64M count=1")...)
-		limit := int64(32 << 20)
-		b.Spec.Linux.Resources = &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit, Swap: &limit}}
-		res := r.run(t, b)
-		if !strings.Contains(res.out, ":memory:"+b.Spec.Linux.CgroupsPath) {
-			t.Errorf("the groups are %s", res.out)
+		file, group := "/sys/fs/cgroup/memory/memory.limit_in_bytes", ":memory:"
+		if cgroup.Detect().Mode == cgroup.V2 {
+			file, group = "/sys/fs/cgroup/memory.max", "0::"
 		}
-		if !strings.Contains(res.err, "Read-only") {
-			t.Errorf("the limit could be written from inside: %s", res.err)
-		}
-		if !res.exit.OOMKilled || res.exit.Code != 137 {
-			t.Errorf("exit is %+v", res.exit)
+		for _, private := range []bool{false, true} {
+			b := newBundle(t, newRoot(t), sh("cat /proc/self/cgroup; cat "+file+"; echo 1 > "+file+"; dd if=/dev/zero of=/dev/null bs=64M count=1")...)
+			group := group + b.Spec.Linux.CgroupsPath + "\n"
+			if private {
+				b.Spec.Linux.Namespaces = append(b.Spec.Linux.Namespaces, specs.LinuxNamespace{Type: "cgroup"})
+				group = group[:strings.LastIndex(group, ":")] + ":/\n"
+			}
+			limit := int64(32 << 20)
+			b.Spec.Linux.Resources = &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit, Swap: &limit}}
+			res := r.run(t, b)
+			if !strings.Contains(res.out, group) || !strings.Contains(res.out, fmt.Sprint("\n", limit, "\n")) {
+				t.Errorf("private %v: the groups are %s", private, res.out)
+			}
+			if !strings.Contains(res.err, "Read-only") {
+				t.Errorf("private %v: the limit could be written from inside: %s", private, res.err)
+			}
+			if !res.exit.OOMKilled || res.exit.Code != 137 {
+				t.Errorf("private %v: exit is %+v", private, res.exit)
+			}
 		}
 	})
 }
