@@ -157,9 +157,6 @@ func (w *Writer) publish(d digest.Digest) error {
 	if err != nil {
 		return err
 	}
-	if err := w.f.Chmod(0o400); err != nil {
-		return err
-	}
 	if err := w.s.publish(w.f.Name(), path); err != nil {
 		return fmt.Errorf("commit blob %s: %w", d, err)
 	}
