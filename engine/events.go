@@ -27,13 +27,15 @@ type Events struct {
 
 func newEvents() *Events { return &Events{subscribers: map[*Subscription]struct{}{}} }
 
-// Subscription delivers events until it is closed. A reader that falls too far behind finds C closed.
+// Subscription delivers events until it is closed or its end has come. Then, and when its reader falls too far behind,
+// C is closed.
 type Subscription struct {
 	C <-chan events.Message
 
 	c      chan events.Message
 	events *Events
 	filter Filters
+	end    *time.Timer // nil: none
 }
 
 // Close ends it.
@@ -47,6 +49,9 @@ func (e *Events) drop(s *Subscription) {
 	if _, ok := e.subscribers[s]; ok {
 		delete(e.subscribers, s)
 		close(s.c)
+		if s.end != nil {
+			s.end.Stop()
+		}
 	}
 }
 
@@ -106,6 +111,9 @@ func (e *Events) Subscribe(r EventsRequest) (past []events.Message, s *Subscript
 		}
 	}
 	e.subscribers[s] = struct{}{}
+	if !r.Until.IsZero() {
+		s.end = time.AfterFunc(time.Until(r.Until), s.Close)
+	}
 	return past, s, nil
 }
 

@@ -61,6 +61,9 @@ func TestSubscribersMissNothing(t *testing.T) {
 	if some, sub, err := e.Subscribe(EventsRequest{Since: middle, Until: middle}); err != nil || len(some) != 1 {
 		t.Errorf("since = until: %d, %v", len(some), err)
 	} else {
+		for m := range sub.C { // ends by itself, as its end is past
+			t.Errorf("%+v", m)
+		}
 		sub.Close()
 	}
 	e.publish(events.ContainerEventType, events.ActionDie, "new", nil)
