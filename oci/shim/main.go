@@ -2,7 +2,6 @@ package shim
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -48,16 +47,14 @@ func mainWith(args []string, b builder) int {
 func prepare() {
 	kernel.Setsid()
 	kernel.CloseInherited(requestFD + 1) // whatever came down from the daemon's own parent
-	// Caught rather than ignored: what is ignored stays so in the programs that the container runs (signal(7)).
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT)
+	// That these stay ignored in what is executed (signal(7)) is known to oci, which sets them right. Catching them takes two threads.
+	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT)
 	os.WriteFile("/proc/self/comm", []byte("berth-shim"), 0)
 	warmUp()
 }
 
-// warmUp does once what the first request would have to wait for: the JSON package's tables
-// for an answer are made, the code is in memory.
+// warmUp has the code of the first request in memory before that comes.
 func warmUp() {
 	decode([]byte(`{"op":"start","start":{"bundle":{"spec":{"process":{"args":["x"]}}},"attach":[{}]}}`), new(call))
-	json.Marshal(&answer{State: new(State), Exit: new(oci.Exit)})
-	json.Marshal(new(run))
+	encode(&answer{State: new(State), Exit: new(oci.Exit)})
 }

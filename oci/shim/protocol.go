@@ -81,8 +81,7 @@ type call struct {
 	files []*os.File
 }
 
-// answer is the other direction. It is a type of its own so that the supervisor
-// has no use for what the JSON package must know to write a Request.
+// answer is the other direction.
 type answer struct {
 	Number uint64     `json:"n,omitempty"`
 	Error  *wireError `json:"error,omitempty"`
@@ -176,12 +175,19 @@ func (w *wireError) error() error {
 	return err
 }
 
-// send writes a call or an answer and its files to the socket s; the files stay the caller's. It is not for use by several at once.
-func send(s *os.File, message any, files []*os.File) error {
-	body, err := json.Marshal(message)
+// sendCall writes a request and its files to the socket s; the files stay the caller's. It is not for use by several at once.
+func sendCall(s *os.File, m *call) error {
+	body, err := json.Marshal(m)
 	if err != nil {
 		return fault.New(fault.Invalid, "send to supervisor: %w", err)
 	}
+	return send(s, body, m.files)
+}
+
+// sendAnswer writes the other direction.
+func sendAnswer(s *os.File, a *answer) error { return send(s, encode(a), nil) }
+
+func send(s *os.File, body []byte, files []*os.File) error {
 	if len(body) > maxBody || len(files) > kernel.MaxFiles {
 		return fault.New(fault.Invalid, "send to supervisor: a request of %d bytes and %d files is too large", len(body), len(files))
 	}

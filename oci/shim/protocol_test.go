@@ -43,7 +43,7 @@ func TestMessageCarriesFiles(t *testing.T) {
 	go func() {
 		m := &call{Number: 7, Op: opStart, Start: r}
 		m.collect()
-		sent <- send(a, m, m.files)
+		sent <- sendCall(a, m)
 	}()
 	m, err := receiveCall(b)
 	if err != nil {
@@ -77,10 +77,7 @@ func TestErrorsTravel(t *testing.T) {
 		&oci.StartError{Code: 127, Err: errors.New(`exec: "x": executable file not found in $PATH`)},
 		&oci.StartError{Code: 126, Err: fault.New(fault.Denied, "no")},
 	} {
-		data, merr := json.Marshal(answer{Error: toWire(err)})
-		if merr != nil {
-			t.Fatal(merr)
-		}
+		data := encode(&answer{Error: toWire(err)})
 		var m answer
 		if merr := json.Unmarshal(data, &m); merr != nil {
 			t.Fatal(merr)

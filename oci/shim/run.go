@@ -57,7 +57,12 @@ type run struct {
 	Cgroup   string   `json:"cgroup,omitempty"` // such as /berth/ID
 }
 
-func (r *run) save(dir string) error { return record.Put(filepath.Join(dir, runFile), r) }
+func (r *run) save(dir string) error { return put(dir, runFile, r) }
+
+// put is record.Put with our own encoder.
+func put(dir, name string, v any) error {
+	return record.WriteFile(filepath.Join(dir, name), append(encode(v), '\n'), 0o600, false)
+}
 
 func loadRun(dir string) (*run, error) {
 	r := new(run)
@@ -73,7 +78,7 @@ func loadExit(dir string) (oci.Exit, error) {
 	return e, err
 }
 
-func saveExit(dir string, e oci.Exit) error { return record.Put(filepath.Join(dir, exitFile), e) }
+func saveExit(dir string, e oci.Exit) error { return put(dir, exitFile, e) }
 
 // bootID differs after every boot (random(4)).
 func bootID() (string, error) {

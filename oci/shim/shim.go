@@ -100,7 +100,7 @@ func (s *Shim) post(m *call) (<-chan *answer, error) {
 	s.mu.Unlock()
 
 	s.writing.Lock()
-	err := send(s.conn, m, m.files)
+	err := sendCall(s.conn, m)
 	s.writing.Unlock()
 	if fault.Of(err) == fault.Invalid {
 		s.mu.Lock()

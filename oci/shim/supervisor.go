@@ -76,7 +76,7 @@ type peer struct {
 func (p *peer) answer(a *answer) {
 	p.writing.Lock()
 	defer p.writing.Unlock()
-	if err := send(p.conn, a, nil); err != nil {
+	if err := sendAnswer(p.conn, a); err != nil {
 		p.conn.Close() // half a message would be the end anyway
 	}
 }
