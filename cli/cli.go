@@ -192,14 +192,14 @@ func isTerminal(stream any) bool {
 
 // dispatch finds the verb and runs it.
 func (s *session) dispatch(args []string) error {
-	if special := map[string]func([]string) error{"help": s.help, "completion": s.completion,
-		cobra.ShellCompRequestCmd: s.complete, cobra.ShellCompNoDescRequestCmd: s.complete}[args[0]]; special != nil {
+	if special := map[string]func([]string) error{"help": s.help, "completion": completer{s}.script,
+		cobra.ShellCompRequestCmd: completer{s}.complete, cobra.ShellCompNoDescRequestCmd: completer{s}.complete}[args[0]]; special != nil {
 		return special(args)
 	}
 	path, v, rest := lookup(args)
 	if v == nil {
 		if g, ok := groups[args[0]]; ok {
-			return s.groupUsage(args[0], g, args[1:])
+			return groupUsage(s.Out, args[0], g, args[1:])
 		}
 		return unknownCommand(args[:1])
 	}
@@ -249,10 +249,10 @@ func (s *session) execute(path string, v *verb, args []string) error {
 	args, warnings := longOptions(fs, args, v.interspersed())
 	s.warn(warnings)
 	if err := cmd.ParseFlags(args); err != nil {
-		return s.flagError(cmd, err)
+		return flagError(cmd, err)
 	}
 	if help, err := fs.GetBool("help"); err == nil && help {
-		return s.commandHelp(cmd, v)
+		return commandHelp(s.Out, cmd, v)
 	}
 	s.deprecated(fs)
 	args = fs.Args()
@@ -290,7 +290,7 @@ func (s *session) command(v *verb, path string) *cobra.Command {
 	return cmd
 }
 
-func (s *session) flagError(cmd *cobra.Command, err error) error {
+func flagError(cmd *cobra.Command, err error) error {
 	return &exit{125, fmt.Sprintf("%s\n\nUsage:  %s\n\nRun '%s --help' for more information", suggestFlag(cmd.Flags(), err), cmd.UseLine(), cmd.CommandPath())}
 }
 

@@ -11,8 +11,11 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// completer answers shells that ask what may come next on a command line.
+type completer struct{ *session }
+
 // tree builds all commands under one root, which only completion needs.
-func (s *session) tree() *cobra.Command {
+func (s completer) tree() *cobra.Command {
 	root := &cobra.Command{Use: name, SilenceErrors: true, SilenceUsage: true}
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
@@ -44,14 +47,14 @@ func (s *session) tree() *cobra.Command {
 var shells = []string{"bash", "zsh", "fish", "powershell"}
 
 // complete answers the shell's question what may come next.
-func (s *session) complete(args []string) error {
+func (s completer) complete(args []string) error {
 	root := s.tree()
 	root.SetArgs(args)
 	return root.ExecuteContext(context.Background())
 }
 
-// completion prints a script that makes a shell ask this program.
-func (s *session) completion(args []string) error {
+// script prints a script that makes a shell ask this program.
+func (s completer) script(args []string) error {
 	if len(args) == 2 {
 		root := s.tree()
 		switch args[1] {
@@ -77,7 +80,7 @@ func (s *session) completion(args []string) error {
 const completionTime = 2 * time.Second
 
 // names completes containers or images, whichever the command takes. It starts no daemon.
-func (s *session) names(v *verb) cobra.CompletionFunc {
+func (s completer) names(v *verb) cobra.CompletionFunc {
 	return func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		ctx, cancel := context.WithTimeout(context.Background(), completionTime)
 		defer cancel()

@@ -17,21 +17,20 @@ func (s *session) help(args []string) error {
 		args = args[1:]
 	}
 	if len(args) == 0 {
-		s.overview()
+		overview(s.Out)
 		return nil
 	}
 	path, v, rest := lookup(args)
 	if v != nil && len(rest) == 0 {
-		return s.commandHelp(s.command(v, path), v)
+		return commandHelp(s.Out, s.command(v, path), v)
 	}
 	if about, ok := groups[args[0]]; ok && v == nil {
-		return s.groupUsage(args[0], about, args[1:])
+		return groupUsage(s.Out, args[0], about, args[1:])
 	}
 	return unknownCommand(args[:min(len(args), 2)])
 }
 
-func (s *session) overview() {
-	w := s.Out
+func overview(w io.Writer) {
 	fmt.Fprintf(w, "Usage:  %s [OPTIONS] COMMAND\n\nA container engine: run programs in containers of their own\n\nCommon Commands:\n", name)
 	short := func(v *verb) string { return v.paths[len(v.paths)-1] }
 	commandLines(func(v *verb) string {
@@ -58,7 +57,7 @@ func (s *session) overview() {
 	fs := pflag.NewFlagSet(name, pflag.ContinueOnError)
 	new(session).globalFlags(fs)
 	fs.SortFlags = true
-	s.printFlags(fs)
+	printFlags(w, fs)
 	fmt.Fprintf(w, "\nTry '%s run --rm hello-world'. Run '%s COMMAND --help' for more information on a command.\n", name, name)
 }
 
@@ -90,18 +89,18 @@ func (l helpLines) print(w io.Writer) {
 }
 
 // groupUsage lists a noun's commands; with a word after the noun that is no command of it, it is an error.
-func (s *session) groupUsage(group, about string, args []string) error {
+func groupUsage(w io.Writer, group, about string, args []string) error {
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		return unknownCommand([]string{group, args[0]})
 	}
-	fmt.Fprintf(s.Out, "Usage:  %s %s COMMAND\n\n%s\n\nCommands:\n", name, group, about)
+	fmt.Fprintf(w, "Usage:  %s %s COMMAND\n\n%s\n\nCommands:\n", name, group, about)
 	commandLines(func(v *verb) string {
 		if rest, ok := strings.CutPrefix(v.paths[0], group+" "); ok {
 			return rest
 		}
 		return ""
-	}).sorted().print(s.Out)
-	fmt.Fprintf(s.Out, "\nRun '%s %s COMMAND --help' for more information on a command.\n", name, group)
+	}).sorted().print(w)
+	fmt.Fprintf(w, "\nRun '%s %s COMMAND --help' for more information on a command.\n", name, group)
 	if len(args) > 0 && args[0] != "--help" && args[0] != "-h" {
 		return &exit{125, "unknown flag: " + args[0]}
 	}
@@ -109,34 +108,34 @@ func (s *session) groupUsage(group, about string, args []string) error {
 }
 
 // commandHelp prints a command's page.
-func (s *session) commandHelp(cmd *cobra.Command, v *verb) error {
-	fmt.Fprintf(s.Out, "Usage:  %s\n\n%s\n", cmd.UseLine(), v.short)
+func commandHelp(w io.Writer, cmd *cobra.Command, v *verb) error {
+	fmt.Fprintf(w, "Usage:  %s\n\n%s\n", cmd.UseLine(), v.short)
 	if len(v.paths) > 1 {
-		fmt.Fprintf(s.Out, "\nAliases:\n  %s\n", name+" "+strings.Join(v.paths, ", "+name+" "))
+		fmt.Fprintf(w, "\nAliases:\n  %s\n", name+" "+strings.Join(v.paths, ", "+name+" "))
 	}
 	if cmd.Example != "" {
-		fmt.Fprintln(s.Out, "\nExamples:")
+		fmt.Fprintln(w, "\nExamples:")
 		for _, line := range strings.Split(cmd.Example, "\n") {
 			if !strings.Contains(line, "| "+name+" ") {
 				line = name + " " + line
 			}
-			fmt.Fprintln(s.Out, "  "+line)
+			fmt.Fprintln(w, "  "+line)
 		}
 	}
 	if fs := cmd.Flags(); fs.HasAvailableFlags() {
-		fmt.Fprintln(s.Out, "\nOptions:")
+		fmt.Fprintln(w, "\nOptions:")
 		fs.SortFlags = true
-		s.printFlags(fs)
+		printFlags(w, fs)
 	}
 	return nil
 }
 
 // printFlags lists options, folded to the terminal's width.
-func (s *session) printFlags(fs *pflag.FlagSet) {
+func printFlags(w io.Writer, fs *pflag.FlagSet) {
 	width := 80
-	if isTerminal(s.Out) {
-		if w, _, err := term.GetSize(int(fileOf(s.Out).Fd())); err == nil && w > 40 {
-			width = w
+	if isTerminal(w) {
+		if got, _, err := term.GetSize(int(fileOf(w).Fd())); err == nil && got > 40 {
+			width = got
 		}
 	}
 	type option struct{ left, text string }
@@ -169,7 +168,7 @@ func (s *session) printFlags(fs *pflag.FlagSet) {
 			if i > 0 {
 				o.left = ""
 			}
-			fmt.Fprintf(s.Out, "%-*s%s\n", column, o.left, line)
+			fmt.Fprintf(w, "%-*s%s\n", column, o.left, line)
 		}
 	}
 }

@@ -60,7 +60,7 @@ func (s *session) together(args []string, do func(string) error) error {
 }
 
 // haltCommand is stop and restart.
-func (s *session) haltCommand(use, example string, do func(client.Containers, context.Context, string, client.Halt) error) *cobra.Command {
+func haltCommand(s *session, use, example string, do func(client.Containers, context.Context, string, client.Halt) error) *cobra.Command {
 	var h client.Halt
 	var timeout int
 	var cmd *cobra.Command
@@ -80,11 +80,11 @@ func (s *session) haltCommand(use, example string, do func(client.Containers, co
 }
 
 func stopCommand(s *session) *cobra.Command {
-	return s.haltCommand("stop [OPTIONS] CONTAINER [CONTAINER...]", "stop web\nstop -t 2 web db", client.Containers.Stop)
+	return haltCommand(s, "stop [OPTIONS] CONTAINER [CONTAINER...]", "stop web\nstop -t 2 web db", client.Containers.Stop)
 }
 
 func restartCommand(s *session) *cobra.Command {
-	return s.haltCommand("restart [OPTIONS] CONTAINER [CONTAINER...]", "restart web", client.Containers.Restart)
+	return haltCommand(s, "restart [OPTIONS] CONTAINER [CONTAINER...]", "restart web", client.Containers.Restart)
 }
 
 func killCommand(s *session) *cobra.Command {
