@@ -15,7 +15,7 @@ type flights struct {
 type flight struct {
 	done   chan struct{}
 	err    error // set before done is closed
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
 	subs   map[int]func(Event)
 	next   int
 	last   Event // told to those who come later
@@ -51,7 +51,7 @@ func (f *flights) do(ctx context.Context, key string, sub func(Event), work func
 	}
 	f.mu.Unlock()
 	if alone {
-		run.cancel()
+		run.cancel(context.Cause(ctx))
 		<-run.done
 	}
 	return shared, context.Cause(ctx)
@@ -62,11 +62,11 @@ func (f *flights) begin(ctx context.Context, key string, work func(context.Conte
 	if f.all == nil {
 		f.all = map[string]*flight{}
 	}
-	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	own, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	run := &flight{done: make(chan struct{}), cancel: cancel, subs: map[int]func(Event){}}
 	f.all[key] = run
 	go func() {
-		defer cancel()
+		defer cancel(nil)
 		err := work(own, func(e Event) { f.tell(run, e) })
 		f.mu.Lock()
 		if f.all[key] == run {

@@ -144,13 +144,18 @@ func (s *Store) bring(ctx context.Context, src Source, j *job, w *blob.Writer, a
 	return nil, nil
 }
 
-// local marks a failure of this machine, such as a full disk. What arrived so far then does more harm than good.
-type local struct{ error }
+// remote marks a failure of the place that content comes from.
+type remote struct{ error }
 
 // Unwrap returns the failure itself.
-func (l local) Unwrap() error { return l.error }
+func (r remote) Unwrap() error { return r.error }
 
-func isLocal(err error) bool { return errors.As(err, &local{}) }
+// isLocal tells whether err is a failure of this machine, such as a full disk: neither of the content, which has a kind, nor
+// of its source, nor a cancellation. What arrived so far then does more harm than good.
+func isLocal(err error) bool {
+	return err != nil && fault.Of(err) == "" && !errors.As(err, &remote{}) &&
+		!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+}
 
 // downloadUnpack stores the blob and unpacks it in the same pass.
 func (s *Store) downloadUnpack(ctx context.Context, src Source, j *job, w *blob.Writer, report func(Event)) (*staged, error) {
@@ -179,9 +184,6 @@ func (s *Store) teeUnpack(ctx context.Context, store func(context.Context, *pipe
 		st = got
 		// Damaged content may be the transfer's fault: it goes on, to compare the digest. All else ends it.
 		if err != nil && !errors.Is(err, fault.Corrupt) {
-			if fault.Of(err) == "" && ctx.Err() == nil {
-				err = local{err}
-			}
 			stop(err)
 		}
 		tee.leave()
@@ -208,7 +210,7 @@ func errOrEOF(err error) error {
 func (s *Store) download(ctx context.Context, src Source, j *job, w *blob.Writer, tee *pipe, report func(Event)) error {
 	r, err := src.Fetch(ctx, j.desc, w.Size())
 	if err != nil {
-		return fmt.Errorf("fetch: %w", err)
+		return fmt.Errorf("fetch: %w", remote{err})
 	}
 	defer r.Close()
 	m := &meter{event: Event{ID: shortID(j.desc.Digest), Status: StatusDownload, Current: w.Size(), Total: j.desc.Size}, to: report}
@@ -238,7 +240,7 @@ func (s *Store) copyChunks(ctx context.Context, r io.Reader, w *blob.Writer, siz
 		}
 		if _, werr := w.Write(c.data[:c.n]); werr != nil {
 			chunks.Put(c.data)
-			return local{werr}
+			return werr
 		}
 		if m != nil {
 			m.add(c.n)
@@ -252,7 +254,7 @@ func (s *Store) copyChunks(ctx context.Context, r io.Reader, w *blob.Writer, siz
 			break
 		}
 		if err != nil {
-			return err
+			return remote{err}
 		}
 	}
 	if size >= 0 && w.Size() < size {
@@ -273,9 +275,6 @@ func (s *Store) unpackBlob(ctx context.Context, j *job, report func(Event)) (*st
 		m.event.Status = StatusLoading
 	}
 	st, err := s.unpack(ctx, metered{f, m})
-	if err != nil && fault.Of(err) == "" && ctx.Err() == nil {
-		err = local{err}
-	}
 	if err != nil {
 		return nil, fmt.Errorf("layer %s: %w", j.desc.Digest, err)
 	}

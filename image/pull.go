@@ -41,15 +41,15 @@ func (s *Store) Pull(ctx context.Context, src Source, root ocispec.Descriptor, n
 		c.want, c.exact = normalPlatform(*platform), true
 	}
 	target, found, err := c.graph(ctx, root)
+	if err == nil {
+		err = c.keep([]named{{target: target, names: list}})
+	}
 	if isLocal(err) {
 		c.end()
 		_, sweepErr := s.Sweep(context.WithoutCancel(ctx))
 		err = errors.Join(err, sweepErr)
 	}
 	if err != nil {
-		return nil, err
-	}
-	if err := c.keep([]named{{target: target, names: list}}); err != nil {
 		return nil, err
 	}
 	return s.pulled(target.Digest, found)
@@ -183,11 +183,11 @@ func (c *graphCopy) small(ctx context.Context, desc ocispec.Descriptor, limit in
 	}
 	r, err := c.src.Fetch(ctx, desc, 0)
 	if err != nil {
-		return nil, err
+		return nil, remote{err}
 	}
-	defer fault.Close(r, &err)
+	defer r.Close()
 	if data, err = io.ReadAll(io.LimitReader(r, limit+1)); err != nil {
-		return nil, err
+		return nil, remote{err}
 	}
 	size := desc.Size
 	if size == 0 {
