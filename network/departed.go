@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -122,18 +123,15 @@ func (d *departures) bury(now time.Time) int {
 		}
 	}
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	left := d.queue[:0]
-	for _, x := range d.queue {
+	d.queue = slices.DeleteFunc(d.queue, func(x *departed) bool { return gone[x] })
+	left := len(d.queue)
+	d.mu.Unlock()
+	for x := range gone { // without the lock: add is called with the bridge's held, and free takes that
 		if gone[x] {
 			d.free(x.address)
-		} else {
-			left = append(left, x)
 		}
 	}
-	clear(d.queue[len(left):])
-	d.queue = left
-	return len(left)
+	return left
 }
 
 func (d *departures) isGone(x *departed, now time.Time) bool {
