@@ -253,7 +253,7 @@ func showLabels(labels map[string]string) string {
 }
 
 // portRun is a run of neighbouring ports that are published alike.
-type portRun struct{ first, last, host uint16 }
+type portRun struct{ first, last uint16 }
 
 // showPorts lists ports, neighbours as ranges: "0.0.0.0:80-81->80-81/tcp, 443/tcp".
 func showPorts(all []container.PortSummary) string {
@@ -262,7 +262,6 @@ func showPorts(all []container.PortSummary) string {
 	type key struct {
 		ip    netip.Addr
 		proto string
-		moved bool // another port outside than inside: shown alone
 	}
 	runs := map[key]*portRun{}
 	var order []key

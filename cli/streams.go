@@ -21,13 +21,12 @@ var errDetached = errors.New("read escape sequence")
 
 // joint joins a process's stream to the standard streams. A nil one is not joined.
 type joint struct {
-	stream  *client.Stream
-	tty     bool
-	in      io.Reader
-	out     io.Writer
-	err     io.Writer
-	keys    []byte // that detach; nil: none do
-	restore func()
+	stream *client.Stream
+	tty    bool
+	in     io.Reader
+	out    io.Writer
+	err    io.Writer
+	keys   []byte // that detach; nil: none do
 }
 
 // join begins to copy. The result is sent once: nil when the outputs have ended, errDetached, or what went wrong.

@@ -11,7 +11,6 @@ type verb struct {
 	paths   []string // all its spellings, the full one first
 	short   string
 	common  bool // shown among the first in help
-	hide    bool
 	command func(*session) *cobra.Command
 }
 
