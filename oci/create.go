@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -179,12 +180,18 @@ func (b *builder) direct(ctx context.Context, r rights) (*Process, error) {
 	}
 	p := &Process{
 		child: child, pidfd: child.PidFD, gate: gateOut, console: b.master, group: b.group, owns: true,
-		program: b.program, warnings: b.warnings,
+		program: b.program, warnings: b.warnings, root: b.keepRoot(),
 	}
 	if err := p.awaitReady(ctx); err != nil {
 		return nil, err
 	}
 	return p, nil
+}
+
+// keepRoot takes the root out of what is closed with the builder.
+func (b *builder) keepRoot() *os.File {
+	b.files = slices.DeleteFunc(b.files, func(f *os.File) bool { return f == b.root })
+	return b.root
 }
 
 // awaitReady waits until the process stands at its gate.
@@ -197,8 +204,7 @@ func (p *Process) awaitReady(ctx context.Context) error {
 	}
 	p.child.Close()
 	p.discard()
-	p.pidfd.Close()
-	p.gate.Close()
+	kernel.CloseAll([]*os.File{p.pidfd, p.gate, p.root})
 	if p.console != nil {
 		p.console.Close()
 	}

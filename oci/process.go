@@ -22,6 +22,7 @@ type Process struct {
 	owns     bool // the group is the container's own: Delete removes it
 	program  string
 	after    func() error // what follows a start
+	root     *os.File     // the container's root: as long as it is open, its file system's last sync doesn't hold the exit up
 	warnings []string
 	starting sync.Mutex
 }
@@ -118,7 +119,7 @@ func (p *Process) Resume() error {
 }
 
 // Delete kills what is left of the container, removes its cgroups and frees
-// what Create holds. It is idempotent, and called after Wait or instead of Start.
+// what Create holds; the root file system is unmounted, and an overlay synced, here at the latest. It is idempotent, and called after Wait or instead of Start.
 func (p *Process) Delete() error {
 	p.starting.Lock()
 	defer p.starting.Unlock()
@@ -128,7 +129,7 @@ func (p *Process) Delete() error {
 		p.child.Close()
 		p.discard()
 	}
-	p.pidfd.Close()
+	kernel.CloseAll([]*os.File{p.pidfd, p.root})
 	if !p.owns {
 		return nil
 	}

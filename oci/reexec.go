@@ -101,6 +101,10 @@ func (b *builder) indirect(ctx context.Context, r rights, o options) (_ *Process
 		return nil, err
 	}
 	p.child = kernel.Follow(p.child, st.statusOut)
+	if o.gate == nil {
+		// Nothing is lost without it but some milliseconds at the end.
+		p.root, _ = kernel.OpenIn(nil, fmt.Sprintf("/proc/%d/root", p.Pid()), kernel.OPath, 0, 0)
+	}
 	p.after = func() error { return b.runHooks(hooksOf(b.spec).Poststart, p.Pid(), specs.StateRunning) }
 	return p, nil
 }
