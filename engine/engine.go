@@ -48,6 +48,7 @@ type Engine struct {
 	Containers *Containers
 	Images     *Images
 	Networks   *Networks
+	Volumes    *Volumes
 	System     *System
 	Events     *Events
 
@@ -90,6 +91,7 @@ func (e *Engine) bringUp(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
+	e.Volumes = &Volumes{e.Containers.shared}
 	e.Networks = &Networks{bridge: e.Containers.bridge, containers: e.Containers, created: time.Now().UTC()}
 	e.System = &System{config: c, id: id, layers: e.Containers.layers, containers: e.Containers, images: e.Images, events: e.Events}
 	return e.Containers.restore(ctx)

@@ -252,7 +252,20 @@ func TestVolumesAndBinds(t *testing.T) {
 	if !errors.Is(err, fault.Invalid) || !strings.HasSuffix(err.Error(), "bind source path does not exist: /none/x") {
 		t.Errorf("%v", err)
 	}
-	if err := w.Containers.volumes.Remove("named"); err != nil {
+	user := w.create(func(r *CreateRequest) { r.HostConfig.Binds = []string{"named:/v"} }, "true")
+	if err := w.Volumes.Remove("named", true); !errors.Is(err, fault.Conflict) || err.Error() != "remove named: volume is in use - ["+user+"]" {
+		t.Errorf("%v", err)
+	}
+	if err := w.Containers.Remove(t.Context(), user, RemoveOptions{Volumes: true}); err != nil {
+		t.Error(err)
+	}
+	if vs, err := w.Volumes.List(Filters{"dangling": {"true"}, "name": {"ame"}}); err != nil || len(vs) != 1 || vs[0].Name != "named" {
+		t.Errorf("%+v, %v", vs, err)
+	}
+	if err := w.Volumes.Remove("named", false); err != nil {
+		t.Error(err)
+	}
+	if _, err := w.Volumes.Inspect("named"); !errors.Is(err, fault.NotFound) {
 		t.Error(err)
 	}
 }
