@@ -24,12 +24,12 @@ func (s *Server) containerAttach(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	conn, buffered, err := hijack(w, r, tty)
+	h, err := hijack(w, r, tty)
 	if err != nil {
 		return err
 	}
 	return s.engine.Containers.Attach(r.Context(), id, engine.AttachRequest{
-		Conn: conn, Buffered: buffered,
+		Conn: h.conn, Greeting: h.answer, Buffered: h.buffered,
 		Stdin: flag(q, "stdin"), Stdout: flag(q, "stdout"), Stderr: flag(q, "stderr"),
 		Logs: flag(q, "logs"), Stream: flag(q, "stream"),
 		Frames: !tty, DetachKeys: q.Get("detachKeys"),

@@ -51,12 +51,12 @@ func (s *Server) execStart(w http.ResponseWriter, r *http.Request) error {
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
-	conn, buffered, err := hijack(w, r, tty)
+	h, err := hijack(w, r, tty)
 	if err != nil {
 		return err
 	}
 	start.Attach = &engine.AttachRequest{
-		Conn: conn, Buffered: buffered, Stdin: true, Stdout: true, Stderr: true, Stream: true, Frames: !tty,
+		Conn: h.conn, Greeting: h.answer, Buffered: h.buffered, Stdin: true, Stdout: true, Stderr: true, Stream: true, Frames: !tty,
 	}
 	return s.engine.Containers.ExecStart(r.Context(), id, start)
 }

@@ -68,12 +68,12 @@ func TestHijack(t *testing.T) {
 			s := &Server{log: discard()}
 			mux := http.NewServeMux()
 			mux.HandleFunc("POST /x", s.adapt(func(w http.ResponseWriter, r *http.Request) error {
-				f, early, err := hijack(w, r, false)
+				h, err := hijack(w, r, false)
 				if err != nil {
 					return err
 				}
-				defer f.Close()
-				f.Write(append([]byte("got "), early...))
+				defer h.conn.Close()
+				h.conn.Write(append(append(h.answer, "got "...), h.buffered...))
 				return nil
 			}))
 			path := filepath.Join(t.TempDir(), "s")

@@ -64,13 +64,19 @@ func (l *lines) fail(err error) error {
 	})
 }
 
+// hijacked is a client's connection that was taken over for a two-way stream.
+type hijacked struct {
+	conn     *os.File // the caller's
+	buffered []byte   // what the client sent already
+	answer   []byte   // the response's head, not written yet
+}
+
 // hijack takes the connection of a request for a two-way stream: by protocol
 // upgrade when the client asks for it, by a bare 200 as old clients do.
-// The caller owns the returned file; buffered is what the client sent already.
-func hijack(w http.ResponseWriter, r *http.Request, tty bool) (conn *os.File, buffered []byte, err error) {
+func hijack(w http.ResponseWriter, r *http.Request, tty bool) (h hijacked, err error) {
 	c, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		return nil, nil, fmt.Errorf("take over the connection: %w", err)
+		return h, fmt.Errorf("take over the connection: %w", err)
 	}
 	if t, ok := w.(*tracked); ok {
 		t.started = true
@@ -80,19 +86,17 @@ func hijack(w http.ResponseWriter, r *http.Request, tty bool) (conn *os.File, bu
 		head = "HTTP/1.1 101 UPGRADED\r\nContent-Type: " + streamType(r, tty) +
 			"\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
 	}
-	if _, err := io.WriteString(c, head); err != nil {
-		return nil, nil, errors.Join(err, c.Close())
-	}
+	h.answer = []byte(head)
 	if n := rw.Reader.Buffered(); n > 0 {
-		buffered = make([]byte, n)
-		io.ReadFull(rw.Reader, buffered)
+		h.buffered = make([]byte, n)
+		io.ReadFull(rw.Reader, h.buffered)
 	}
 	filer, ok := c.(interface{ File() (*os.File, error) })
 	if !ok {
-		return nil, nil, errors.Join(fmt.Errorf("a %T can't be handed over", c), c.Close())
+		return h, errors.Join(fmt.Errorf("a %T can't be handed over", c), c.Close())
 	}
-	f, err := filer.File()
-	return f, buffered, errors.Join(err, c.Close())
+	h.conn, err = filer.File()
+	return h, errors.Join(err, c.Close())
 }
 
 // streamType is the media type of a container's output: multiplexed since API 1.42, when there is no terminal.

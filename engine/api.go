@@ -35,7 +35,8 @@ type RemoveOptions struct {
 
 // AttachRequest hands a client's connection over. Whatever the outcome, the engine owns Conn and closes it.
 type AttachRequest struct {
-	Conn                  *os.File // connected socket, hijacked and answered
+	Conn                  *os.File // connected socket, taken over but not answered
+	Greeting              []byte   // the answer: written once no output can be missed any more
 	Buffered              []byte   // what the server read from it already
 	Stdin, Stdout, Stderr bool
 	Logs                  bool   // what was written before, first

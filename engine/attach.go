@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -56,12 +57,29 @@ func (c *streams) Attach(ctx context.Context, ref string, r AttachRequest) error
 			i.mu.Unlock()
 			return c.replay(ctx, i, r)
 		}
+		// The answer makes the client start the container, and the start takes what
+		// is pending: so it goes out in the same critical section.
+		if err := greet(r); err != nil {
+			i.mu.Unlock()
+			return err
+		}
 		i.pending = append(i.pending, a)
 		i.mu.Unlock()
 		return nil
 	}
 	i.mu.Unlock()
+	if err := greet(r); err != nil {
+		return err
+	}
 	return live.shim.Attach(ctx, a)
+}
+
+// greet answers the client, and closes its connection when that fails.
+func greet(r AttachRequest) error {
+	if _, err := r.Conn.Write(r.Greeting); err != nil {
+		return errors.Join(fmt.Errorf("attach: %w", err), r.Conn.Close())
+	}
+	return nil
 }
 
 func attachment(r AttachRequest) (shim.Attachment, error) {
@@ -74,6 +92,10 @@ func attachment(r AttachRequest) (shim.Attachment, error) {
 
 // replay writes the log of a container that does not run to the connection, and closes it or leaves it to the next start.
 func (c *streams) replay(ctx context.Context, i *instance, r AttachRequest) error {
+	if err := greet(r); err != nil {
+		return err
+	}
+	r.Greeting = nil
 	err := c.copyLog(ctx, i, r)
 	if err != nil || !r.Stream {
 		return errors.Join(err, r.Conn.Close())

@@ -135,6 +135,8 @@ func (c *maker) settleNetwork(rec *container.Record, r CreateRequest, hostname s
 		}
 	}
 	switch mode := host.NetworkMode; {
+	case mode.IsBridge() && c.bridge.Name() == "":
+		return fault.New(fault.NotFound, "network bridge not found: the engine runs without a bridge")
 	case mode.IsContainer():
 		other, err := c.index.Get(mode.ConnectedContainer())
 		if err != nil {

@@ -215,6 +215,9 @@ func (c *execs) prepareExec(id string, r ExecStartRequest) (*execution, shim.Exe
 			attach.DetachKeys = e.config.DetachKeys
 		}
 		a, err := attachment(attach)
+		if err == nil {
+			_, err = attach.Conn.Write(attach.Greeting)
+		}
 		if err != nil {
 			return nil, request, err
 		}

@@ -64,7 +64,12 @@ func (c *Containers) start(ctx context.Context, i *instance) error {
 	live := &run{shim: sh, endpoint: ep, ended: make(chan struct{})}
 	i.mu.Lock()
 	i.run, i.settled = live, make(chan struct{})
+	late := i.pending // clients that came while the supervisor was at work
+	i.pending = nil
 	i.mu.Unlock()
+	for _, a := range late {
+		c.logged("attach", sh.Attach(ctx, a))
+	}
 	i.snap.Store(next)
 	for _, w := range sh.Warnings() {
 		c.log.Warn(w, "container", next.Name)

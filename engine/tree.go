@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"syscall"
 )
 
 // tree is a mounted root seen as from inside: absolute links begin at its top, and no
@@ -132,7 +133,7 @@ func (t *tree) makeFile(name string) error {
 		return err
 	}
 	f, err := t.root.OpenFile(at, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o755)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil // below something that is no directory: the image wants it so
 	}
 	if err != nil {

@@ -196,12 +196,8 @@ func TestTerminal(t *testing.T) {
 	if err := pty.Setsize(term.pty, &pty.Winsize{Rows: 40, Cols: 132}); err != nil {
 		t.Fatal(err)
 	}
-	testengine.Eventually(t, 10*time.Second, func() error {
-		term.send("echo size=$(stty size)\n")
-		term.expect("size=4")
-		return nil
-	})
-	term.expect("0 132")
+	term.send("while [ \"$(stty size)\" != '40 132' ]; do :; done; echo now $(stty size)\n")
+	term.expect("now 40 132")
 	term.send("tty\n")
 	term.expect("/dev/pts/0")
 	term.send("sleep 1000\n")
@@ -239,11 +235,8 @@ func TestExecOnATerminal(t *testing.T) {
 	id := strings.TrimSpace(e.Run(t, "run", "-d", "busybox", "top", "-b"))
 	term := onTerminal(t, 30, 90, e.Command("berth", "exec", "-it", id, "sh"))
 	term.expect("# ")
-	testengine.Eventually(t, 10*time.Second, func() error {
-		term.send("echo size=$(stty size)\n")
-		term.expect("size=30 90")
-		return nil
-	})
+	term.send("while [ \"$(stty size)\" != '30 90' ]; do :; done; echo now $(stty size)\n")
+	term.expect("now 30 90")
 	term.send("exit 3\n")
 	if code := term.exit(); code != 3 {
 		t.Errorf("exit code %d", code)
