@@ -204,7 +204,9 @@ func (b *Bridge) shapeOwn(link netlink.Link, exists bool, had state) error {
 		return err
 	}
 	if !exists {
-		err := b.host.Apply(netlink.NewBridge(b.cfg.Bridge, macOf(b.state.Subnet.Addr()), b.state.MTU, bridgeAlias))
+		err := b.host.Apply( // one system call, so that no kill leaves a bridge that isn't marked
+			netlink.NewBridge(b.cfg.Bridge, macOf(b.state.Subnet.Addr()), b.state.MTU),
+			netlink.SetAliasOf(b.cfg.Bridge, bridgeAlias))
 		if err != nil {
 			return err
 		}

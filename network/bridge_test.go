@@ -139,6 +139,9 @@ func TestBridgeAddressAvoidsWhatTheHostHas(t *testing.T) {
 		t.Fatal(err)
 	}
 	b = restored(t, Config{Dir: dir})
+	if !b.state.Made {
+		t.Error("a bridge of ours is taken for somebody else's")
+	}
 	if got := b.Subnet().String(); got != "172.19.0.1/16" || b.ID() != id {
 		t.Errorf("after a restart the bridge has %s and ID %s, had 172.19.0.1/16 and %s", got, b.ID(), id)
 	}
@@ -355,7 +358,7 @@ func snapshot(t *testing.T) (all []string) {
 func TestForeignBridgeIsUsedAndKept(t *testing.T) {
 	newHost(t)
 	c := open(t)
-	if err := c.Apply(netlink.NewBridge("br0", nil, 1500, "")); err != nil {
+	if err := c.Apply(netlink.NewBridge("br0", nil, 1500)); err != nil {
 		t.Fatal(err)
 	}
 	br := must(c.Link("br0"))(t)

@@ -96,13 +96,10 @@ func newLink(what, kind, name string, mtu int) (Change, *nl.RtAttr) {
 
 // NewBridge makes a bridge that is down. A MAC that is given stays; otherwise the bridge takes its ports' lowest.
 // mtu in bytes, 0 = the lowest of its ports; EEXIST when the name is taken.
-func NewBridge(name string, mac net.HardwareAddr, mtu int, alias string) Change {
+func NewBridge(name string, mac net.HardwareAddr, mtu int) Change {
 	c, _ := newLink("make bridge "+name, "bridge", name, mtu)
 	if mac != nil {
 		c.req.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, mac))
-	}
-	if alias != "" {
-		c.req.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(alias)))
 	}
 	return c
 }
@@ -144,6 +141,14 @@ func SetMAC(index int, mac net.HardwareAddr) Change {
 // SetAlias writes a remark that ip link shows; 255 bytes at most.
 func SetAlias(index int, alias string) Change {
 	c, _ := setLink(fmt.Sprintf("set the alias of link %d", index), index)
+	c.req.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(alias)))
+	return c
+}
+
+// SetAliasOf is SetAlias for a link whose index is not known yet, such as one made by the Change before.
+func SetAliasOf(name, alias string) Change {
+	c, _ := setLink("set the alias of link "+name, 0)
+	c.req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
 	c.req.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(alias)))
 	return c
 }

@@ -3,6 +3,7 @@ package netlink
 import (
 	"errors"
 	"os"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/vishvananda/netlink/nl"
@@ -12,6 +13,7 @@ import (
 // Watch tells when the IPv4 addresses of a namespace or its forwarding switches change.
 type Watch struct {
 	socket *nl.NetlinkSocket
+	closed atomic.Bool
 }
 
 // AllLinks is the index of the switch that rules all links (net.ipv4.ip_forward; NETCONFA_IFINDEX_ALL).
@@ -30,11 +32,14 @@ func OpenWatch() (*Watch, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("subscribe to rtnetlink", err)
 	}
-	return &Watch{s}, nil
+	return &Watch{socket: s}, nil
 }
 
 // Close ends the watch; a waiting Next returns os.ErrClosed.
-func (w *Watch) Close() { w.socket.Close() }
+func (w *Watch) Close() {
+	w.closed.Store(true)
+	w.socket.Close()
+}
 
 // Next waits for the next events.
 func (w *Watch) Next() ([]Event, error) {
@@ -42,7 +47,7 @@ func (w *Watch) Next() ([]Event, error) {
 	if errors.Is(err, unix.ENOBUFS) {
 		return []Event{{Link: AllLinks, Lost: true}}, nil
 	}
-	if errors.Is(err, unix.EAGAIN) { // the library hides that it was closed while it waited
+	if err != nil && w.closed.Load() { // the error is another one, by the moment that the library was in
 		return nil, os.ErrClosed
 	}
 	if err != nil {
