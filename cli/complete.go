@@ -21,7 +21,8 @@ func (s completer) tree() *cobra.Command {
 	root.SetErr(s.Err)
 	root.SetIn(s.In)
 	root.CompletionOptions.DisableDefaultCmd = true
-	s.globalFlags(root.PersistentFlags())
+	root.TraverseChildren = true
+	s.globalFlags(root.Flags())
 	parents := map[string]*cobra.Command{"": root}
 	for g, about := range groups {
 		parents[g] = &cobra.Command{Use: g, Short: about}

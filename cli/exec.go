@@ -198,8 +198,9 @@ func (r *foreground) rejoin(ctx context.Context) error {
 		defer restore()
 	}
 	if r.proxy {
-		caught, stop := catchSignals()
+		caught, ready, stop := catchSignals()
 		defer stop()
+		defer func() { <-ready }()
 		ended := make(chan struct{})
 		defer close(ended)
 		go forward(ctx, r.api, r.id, caught, ended)

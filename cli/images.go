@@ -55,7 +55,7 @@ func (s *session) images(cmd *cobra.Command, o *imagesOptions, args []string) er
 	var rows []imageRow
 	now := time.Now()
 	for i := range all {
-		rows = append(rows, imageRows(&all[i], digests, !o.noTrunc, now)...)
+		rows = append(rows, imageRows(&all[i], digests, o.format != "", !o.noTrunc, now)...)
 	}
 	return imageTable(o.digests).Print(s.Out, o.format, o.quiet, rows)
 }
@@ -101,11 +101,14 @@ func imageTable(digests bool) *format.Table[imageRow] {
 const noName = "<none>"
 
 // imageRows makes a row for each name of an image, and one for an image without a name.
-func imageRows(i *image.Summary, digests, cut bool, now time.Time) []imageRow {
+func imageRows(i *image.Summary, digests, dates, cut bool, now time.Time) []imageRow {
 	created := time.Unix(i.Created, 0)
 	base := imageRow{
-		ID: i.ID, CreatedAt: created.Local().Format("2006-01-02 15:04:05 -0700 MST"), CreatedSince: "N/A",
+		ID: i.ID, CreatedSince: "N/A",
 		Repository: noName, Tag: noName, Digest: noName, Size: format.Size(i.Size), Containers: "N/A", SharedSize: "N/A", UniqueSize: "N/A",
+	}
+	if dates {
+		base.CreatedAt = created.Local().Format(dateLayout)
 	}
 	if i.Created > 0 {
 		base.CreatedSince = format.Duration(now.Sub(created)) + " ago"

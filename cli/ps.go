@@ -46,6 +46,9 @@ ps --filter status=exited --format '{{.Names}}: {{.Status}}'`,
 	return cmd
 }
 
+// dateLayout is how tables show a date.
+const dateLayout = "2006-01-02 15:04:05 -0700 MST"
+
 const formatUsage = `Format output: 'table', 'table TEMPLATE', 'json', or a Go template`
 
 // filterFlag collects key=value filters.
@@ -97,6 +100,10 @@ func (s *session) ps(cmd *cobra.Command, o *psOptions) error {
 	rows := make([]containerRow, len(all))
 	for i := range all {
 		rows[i] = newContainerRow(&all[i], !o.noTrunc, now)
+		if o.format != "" {
+			// The machine's time zone is read only when it can be seen.
+			rows[i].CreatedAt = time.Unix(all[i].Created, 0).Local().Format(dateLayout)
+		}
 	}
 	return containerTable(o.listing.Size).Print(s.Out, o.format, o.quiet, rows)
 }
@@ -161,8 +168,8 @@ func newContainerRow(c *container.Summary, cut bool, now time.Time) containerRow
 	created := time.Unix(c.Created, 0)
 	r := containerRow{
 		ID: c.ID, Image: c.Image, Status: c.Status, State: string(c.State), labels: c.Labels,
-		CreatedAt: created.Local().Format("2006-01-02 15:04:05 -0700 MST"), RunningFor: format.Duration(now.Sub(created)) + " ago",
-		Command: c.Command, Ports: showPorts(c.Ports), Size: showSize(c), Labels: showLabels(c.Labels),
+		RunningFor: format.Duration(now.Sub(created)) + " ago",
+		Command:    c.Command, Ports: showPorts(c.Ports), Size: showSize(c), Labels: showLabels(c.Labels),
 	}
 	if r.labels == nil {
 		r.labels = map[string]string{}

@@ -132,6 +132,13 @@ type foreground struct {
 func (r *foreground) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	var caught chan os.Signal
+	if r.proxy {
+		all, ready, stop := catchSignals()
+		defer stop()
+		defer func() { <-ready }()
+		caught = all
+	}
 	stream, waiting, err := r.open(ctx)
 	if err != nil {
 		return err
@@ -149,11 +156,6 @@ func (r *foreground) run(ctx context.Context) error {
 			defer restore()
 		}
 		joined = j.join()
-	}
-	caught, stopCatching := catchSignals()
-	defer stopCatching()
-	if !r.proxy {
-		stopCatching()
 	}
 	if err := r.api.Containers.Start(ctx, r.id, nil); err != nil {
 		r.discard(ctx, r.id, r.remove)
