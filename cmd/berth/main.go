@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"syscall"
 
 	"berth/cli"
@@ -19,8 +18,6 @@ var (
 )
 
 func main() {
-	// A command lives for milliseconds: collecting garbage would cost more than it frees.
-	debug.SetGCPercent(400)
 	os.Exit(cli.Main(&cli.Program{
 		Args: os.Args[1:], In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
 		Getenv: os.LookupEnv, Version: version, Commit: commit, Launch: launch,
