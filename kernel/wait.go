@@ -22,11 +22,18 @@ func OpenPid(pid int) (*os.File, error) {
 	return os.NewFile(uintptr(n), "pidfd"), nil
 }
 
-// SignalPid sends signal n to the process behind pidfd.
+// SignalPid sends signal n to the process behind pidfd; os.ErrClosed when that was closed, also meanwhile:
+// the descriptor is held for the call, so that its number can't come to mean another process.
 func SignalPid(pidfd *os.File, n int) error {
-	err := unix.PidfdSendSignal(fd(pidfd), syscall.Signal(n), nil, 0)
-	keep(pidfd)
-	return callError("pidfd_send_signal", err)
+	c, err := pidfd.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var sent error
+	if err := c.Control(func(fd uintptr) { sent = unix.PidfdSendSignal(int(fd), syscall.Signal(n), nil, 0) }); err != nil {
+		return callError("pidfd_send_signal", os.ErrClosed)
+	}
+	return callError("pidfd_send_signal", sent)
 }
 
 // Ended is how a process ended: Signal is 0 when it exited by itself with Code.
