@@ -11,6 +11,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/system"
 )
 
 // maxRequest bounds a create request: the largest real ones have some hundred kilobytes of environment.
@@ -144,4 +145,16 @@ func oldSummary(v apiVersion, list []image.Summary) any {
 		rows[n] = before44{s, s.Size}
 	}
 	return rows
+}
+
+// oldInfo is the engine's description with what clients below API 1.50 read. Without these two they warn
+// that bridged packets pass the firewall by; ours sees them whatever the setting is.
+func oldInfo(v apiVersion, i *system.Info) any {
+	if v >= 50 {
+		return i
+	}
+	return struct {
+		*system.Info
+		BridgeNfIptables, BridgeNfIp6tables bool
+	}{i, true, true}
 }

@@ -18,6 +18,7 @@ import (
 
 	api "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/system"
 )
 
 func TestSplitVersion(t *testing.T) {
@@ -267,5 +268,21 @@ func TestAnErrorAfterTheFirstLineIsALine(t *testing.T) {
 	want := "{\"status\":\"<a>\"}\n{\"error\":\"cut\",\"errorDetail\":{\"message\":\"cut\"}}\n"
 	if w.Body.String() != want || w.Code != http.StatusOK {
 		t.Errorf("%d %q", w.Code, w.Body.String())
+	}
+}
+
+func TestOldClientsAreNotWarnedOfTheBridge(t *testing.T) {
+	for v, want := range map[apiVersion]bool{41: true, 50: false, newestMinor: false} {
+		data, err := json.Marshal(oldInfo(v, &system.Info{ID: "x"}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got struct {
+			ID               string
+			BridgeNfIptables bool
+		}
+		if err := json.Unmarshal(data, &got); err != nil || got.BridgeNfIptables != want || got.ID != "x" {
+			t.Errorf("%v: %s, %v", v, data, err)
+		}
 	}
 }

@@ -54,7 +54,7 @@ func (s *Server) info(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, info)
+	return writeJSON(w, http.StatusOK, oldInfo(versionOf(r), &info))
 }
 
 // events streams what happens. Below API 1.52 an event carries the fields of the first releases too.
