@@ -28,7 +28,7 @@ type state struct {
 }
 
 func stateOf(c *oci.Container) state {
-	s := state{State: c.State(), Created: c.Created}
+	s := state{State: c.State(), Created: c.Created, Owner: "root"}
 	if c.Bundle.Spec != nil && c.Bundle.Spec.Root != nil {
 		s.Rootfs = c.Bundle.Spec.Root.Path
 	}

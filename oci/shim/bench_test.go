@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -12,59 +13,51 @@ import (
 	"berth/oci"
 )
 
-// BenchmarkStart is a start through a supervisor, against the same in this very process: the difference is what
-// the supervisor costs. The wait for the end is outside of the clock.
+// BenchmarkStart compares a start through a supervisor with the same in this very process, alternately; the difference is what
+// the supervisor costs. To the exit is with the wait for it.
 func BenchmarkStart(b *testing.B) {
+	l := benchLauncher(b)
 	image := root(b)
-	b.Run("here", func(b *testing.B) {
-		for i := range b.N {
-			bundle := describe(fmt.Sprintf("here%d", i), image, "/bin/true")
-			p, err := oci.Create(context.Background(), &bundle, oci.Stdio{}, nil)
-			if err == nil {
-				err = p.Start()
-			}
-			if err != nil {
-				b.Fatal(err)
-			}
-			b.StopTimer()
-			p.Wait()
-			p.Delete()
-			b.StartTimer()
+	ctx := context.Background()
+	var here, shim, exit []time.Duration
+	for i := range b.N {
+		bundle := describe(fmt.Sprintf("here%d", i), image, "/bin/true")
+		began := time.Now()
+		p, err := oci.Create(ctx, &bundle, oci.Stdio{}, nil)
+		if err == nil {
+			err = p.Start()
 		}
-	})
-	b.Run("shim", func(b *testing.B) {
-		l := benchLauncher(b)
-		for i := range b.N {
-			b.StopTimer()
-			eventually(b, "a spare", func() bool { l.spares.mu.Lock(); defer l.spares.mu.Unlock(); return len(l.spares.idle) > 1 })
-			b.StartTimer()
-			s, err := l.Start(context.Background(), Request{Bundle: describe(fmt.Sprintf("shim%d", i), image, "/bin/true")})
-			if err != nil {
-				b.Fatal(err)
-			}
-			b.StopTimer()
-			discard(b, l, s)
-			b.StartTimer()
+		if err != nil {
+			b.Fatal(err)
 		}
-	})
-	b.Run("shim-to-exit", func(b *testing.B) {
-		l := benchLauncher(b)
-		for i := range b.N {
-			b.StopTimer()
-			eventually(b, "a spare", func() bool { l.spares.mu.Lock(); defer l.spares.mu.Unlock(); return len(l.spares.idle) > 1 })
-			b.StartTimer()
-			s, err := l.Start(context.Background(), Request{Bundle: describe(fmt.Sprintf("exit%d", i), image, "/bin/true")})
-			if err != nil {
-				b.Fatal(err)
-			}
-			if _, err := s.Wait(context.Background()); err != nil {
-				b.Fatal(err)
-			}
-			b.StopTimer()
-			discard(b, l, s)
-			b.StartTimer()
+		here = append(here, time.Since(began))
+		p.Wait()
+		p.Delete()
+
+		eventually(b, "spares", func() bool {
+			l.spares.mu.Lock()
+			defer l.spares.mu.Unlock()
+			return len(l.spares.idle) == l.spares.want
+		})
+		r := Request{Bundle: describe(fmt.Sprintf("shim%d", i), image, "/bin/true")}
+		began = time.Now()
+		s, err := l.Start(ctx, r)
+		if err != nil {
+			b.Fatal(err)
 		}
-	})
+		shim = append(shim, time.Since(began))
+		if _, err := s.Wait(ctx); err != nil {
+			b.Fatal(err)
+		}
+		exit = append(exit, time.Since(began))
+		discard(b, l, s)
+	}
+	for name, times := range map[string][]time.Duration{"here-ms": here, "shim-ms": shim, "to-exit-ms": exit} {
+		slices.Sort(times)
+		b.ReportMetric(times[len(times)/2].Seconds()*1000, name)
+	}
+	b.ReportMetric((shim[len(shim)/2]-here[len(here)/2]).Seconds()*1000, "added-ms")
+	b.ReportMetric(0, "ns/op")
 }
 
 func benchLauncher(b *testing.B) *Launcher {
@@ -107,7 +100,7 @@ func BenchmarkOutput(b *testing.B) {
 func BenchmarkIdleMemory(b *testing.B) {
 	l := benchLauncher(b)
 	image := root(b)
-	const n = 20
+	const n = 60
 	var pids []int
 	for i := range n {
 		r := Request{Bundle: describe(fmt.Sprintf("idle%d", i), image, "/bin/sleep", "1000"), Log: request(b).Log}
