@@ -16,11 +16,11 @@ import (
 	"berth/fault"
 )
 
-// containerAttach hands the client's connection to the container's supervisor:
+// attach hands the client's connection to the container's supervisor:
 // from then on the stream does not pass through this process.
-func (s *Server) containerAttach(w http.ResponseWriter, r *http.Request) error {
+func (s containers) attach(w http.ResponseWriter, r *http.Request) error {
 	id, q := r.PathValue("id"), r.URL.Query()
-	tty, err := s.engine.Containers.CheckAttach(id)
+	tty, err := s.engine.CheckAttach(id)
 	if err != nil {
 		return err
 	}
@@ -28,7 +28,7 @@ func (s *Server) containerAttach(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return s.engine.Containers.Attach(r.Context(), id, engine.AttachRequest{
+	return s.engine.Attach(r.Context(), id, engine.AttachRequest{
 		Conn: h.conn, Greeting: h.answer, Buffered: h.buffered,
 		Stdin: flag(q, "stdin"), Stdout: flag(q, "stdout"), Stderr: flag(q, "stderr"),
 		Logs: flag(q, "logs"), Stream: flag(q, "stream"),
@@ -36,12 +36,12 @@ func (s *Server) containerAttach(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-func (s *Server) containerLogs(w http.ResponseWriter, r *http.Request) error {
+func (s containers) logs(w http.ResponseWriter, r *http.Request) error {
 	request, err := logsRequest(r)
 	if err != nil {
 		return err
 	}
-	log, tty, err := s.engine.Containers.Logs(r.PathValue("id"), request)
+	log, tty, err := s.engine.Logs(r.PathValue("id"), request)
 	if err != nil {
 		return err
 	}

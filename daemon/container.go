@@ -9,29 +9,32 @@ import (
 	"github.com/moby/moby/api/types/container"
 )
 
-func (s *Server) containerRoutes() []route {
+// containers serves /containers.
+type containers struct{ engine *engine.Containers }
+
+func (s containers) routes() []route {
 	return []route{
-		{"GET", "/containers/json", s.containerList},
-		{"GET", "/containers/ps", s.containerList}, // its name before 1.0
-		{"POST", "/containers/create", s.containerCreate},
-		{"GET", "/containers/{id}/json", s.containerInspect},
-		{"GET", "/containers/{id}/top", s.containerTop},
-		{"GET", "/containers/{id}/logs", s.containerLogs},
-		{"POST", "/containers/{id}/start", s.containerStart},
-		{"POST", "/containers/{id}/stop", s.containerStop},
-		{"POST", "/containers/{id}/restart", s.containerRestart},
-		{"POST", "/containers/{id}/kill", s.containerKill},
-		{"POST", "/containers/{id}/pause", s.containerPause},
-		{"POST", "/containers/{id}/unpause", s.containerUnpause},
-		{"POST", "/containers/{id}/rename", s.containerRename},
-		{"POST", "/containers/{id}/resize", s.containerResize},
-		{"POST", "/containers/{id}/attach", s.containerAttach},
-		{"POST", "/containers/{id}/wait", s.containerWait},
-		{"DELETE", "/containers/{id}", s.containerRemove},
+		{"GET", "/containers/json", s.list},
+		{"GET", "/containers/ps", s.list}, // its name before 1.0
+		{"POST", "/containers/create", s.create},
+		{"GET", "/containers/{id}/json", s.inspect},
+		{"GET", "/containers/{id}/top", s.top},
+		{"GET", "/containers/{id}/logs", s.logs},
+		{"POST", "/containers/{id}/start", s.start},
+		{"POST", "/containers/{id}/stop", s.stop},
+		{"POST", "/containers/{id}/restart", s.restart},
+		{"POST", "/containers/{id}/kill", s.kill},
+		{"POST", "/containers/{id}/pause", s.pause},
+		{"POST", "/containers/{id}/unpause", s.unpause},
+		{"POST", "/containers/{id}/rename", s.rename},
+		{"POST", "/containers/{id}/resize", s.resize},
+		{"POST", "/containers/{id}/attach", s.attach},
+		{"POST", "/containers/{id}/wait", s.wait},
+		{"DELETE", "/containers/{id}", s.remove},
 	}
 }
 
-func (s *Server) containerList(w http.ResponseWriter, r *http.Request) error {
+func (s containers) list(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	filters, err := parseFilters(q.Get("filters"))
 	if err != nil {
@@ -41,7 +44,7 @@ func (s *Server) containerList(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	list, err := s.engine.Containers.List(r.Context(), engine.ListRequest{
+	list, err := s.engine.List(r.Context(), engine.ListRequest{
 		All: flag(q, "all"), Limit: limit, Size: flag(q, "size"), Filters: filters,
 	})
 	if err != nil {
@@ -53,7 +56,7 @@ func (s *Server) containerList(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, list)
 }
 
-func (s *Server) containerCreate(w http.ResponseWriter, r *http.Request) error {
+func (s containers) create(w http.ResponseWriter, r *http.Request) error {
 	body, err := readCreate(r)
 	if err != nil {
 		return err
@@ -63,7 +66,7 @@ func (s *Server) containerCreate(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	id, warnings, err := s.engine.Containers.Create(r.Context(), q.Get("name"), engine.CreateRequest{
+	id, warnings, err := s.engine.Create(r.Context(), q.Get("name"), engine.CreateRequest{
 		Config: body.Config, HostConfig: body.HostConfig, Networking: body.NetworkingConfig, Platform: platform,
 	})
 	if err != nil {
@@ -75,8 +78,8 @@ func (s *Server) containerCreate(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusCreated, container.CreateResponse{ID: id, Warnings: warnings})
 }
 
-func (s *Server) containerInspect(w http.ResponseWriter, r *http.Request) error {
-	c, err := s.engine.Containers.Inspect(r.Context(), r.PathValue("id"), flag(r.URL.Query(), "size"))
+func (s containers) inspect(w http.ResponseWriter, r *http.Request) error {
+	c, err := s.engine.Inspect(r.Context(), r.PathValue("id"), flag(r.URL.Query(), "size"))
 	if err != nil {
 		return err
 	}
@@ -90,8 +93,8 @@ func (s *Server) containerInspect(w http.ResponseWriter, r *http.Request) error 
 	return writeJSON(w, http.StatusOK, c)
 }
 
-func (s *Server) containerTop(w http.ResponseWriter, r *http.Request) error {
-	top, err := s.engine.Containers.Top(r.Context(), r.PathValue("id"), r.URL.Query().Get("ps_args"))
+func (s containers) top(w http.ResponseWriter, r *http.Request) error {
+	top, err := s.engine.Top(r.Context(), r.PathValue("id"), r.URL.Query().Get("ps_args"))
 	if err != nil {
 		return err
 	}
@@ -107,8 +110,8 @@ func done(w http.ResponseWriter, err error) error {
 	return nil
 }
 
-func (s *Server) containerStart(w http.ResponseWriter, r *http.Request) error {
-	return done(w, s.engine.Containers.Start(r.Context(), r.PathValue("id")))
+func (s containers) start(w http.ResponseWriter, r *http.Request) error {
+	return done(w, s.engine.Start(r.Context(), r.PathValue("id")))
 }
 
 // stopOptions reads t and signal, which stop and restart share.
@@ -124,36 +127,36 @@ func stopOptions(q url.Values) (engine.StopOptions, error) {
 	return o, nil
 }
 
-func (s *Server) containerStop(w http.ResponseWriter, r *http.Request) error {
+func (s containers) stop(w http.ResponseWriter, r *http.Request) error {
 	o, err := stopOptions(r.URL.Query())
 	if err != nil {
 		return err
 	}
-	return done(w, s.engine.Containers.Stop(r.Context(), r.PathValue("id"), o))
+	return done(w, s.engine.Stop(r.Context(), r.PathValue("id"), o))
 }
 
-func (s *Server) containerRestart(w http.ResponseWriter, r *http.Request) error {
+func (s containers) restart(w http.ResponseWriter, r *http.Request) error {
 	o, err := stopOptions(r.URL.Query())
 	if err != nil {
 		return err
 	}
-	return done(w, s.engine.Containers.Restart(r.Context(), r.PathValue("id"), o))
+	return done(w, s.engine.Restart(r.Context(), r.PathValue("id"), o))
 }
 
-func (s *Server) containerKill(w http.ResponseWriter, r *http.Request) error {
-	return done(w, s.engine.Containers.Kill(r.Context(), r.PathValue("id"), r.URL.Query().Get("signal")))
+func (s containers) kill(w http.ResponseWriter, r *http.Request) error {
+	return done(w, s.engine.Kill(r.Context(), r.PathValue("id"), r.URL.Query().Get("signal")))
 }
 
-func (s *Server) containerPause(w http.ResponseWriter, r *http.Request) error {
-	return done(w, s.engine.Containers.Pause(r.Context(), r.PathValue("id")))
+func (s containers) pause(w http.ResponseWriter, r *http.Request) error {
+	return done(w, s.engine.Pause(r.Context(), r.PathValue("id")))
 }
 
-func (s *Server) containerUnpause(w http.ResponseWriter, r *http.Request) error {
-	return done(w, s.engine.Containers.Unpause(r.Context(), r.PathValue("id")))
+func (s containers) unpause(w http.ResponseWriter, r *http.Request) error {
+	return done(w, s.engine.Unpause(r.Context(), r.PathValue("id")))
 }
 
-func (s *Server) containerRename(w http.ResponseWriter, r *http.Request) error {
-	return done(w, s.engine.Containers.Rename(r.Context(), r.PathValue("id"), r.URL.Query().Get("name")))
+func (s containers) rename(w http.ResponseWriter, r *http.Request) error {
+	return done(w, s.engine.Rename(r.Context(), r.PathValue("id"), r.URL.Query().Get("name")))
 }
 
 // size reads h and w, a terminal's height and width in characters.
@@ -172,27 +175,27 @@ func size(q url.Values) (height, width uint, err error) {
 	return uint(h), uint(w), nil
 }
 
-func (s *Server) containerResize(w http.ResponseWriter, r *http.Request) error {
+func (s containers) resize(w http.ResponseWriter, r *http.Request) error {
 	height, width, err := size(r.URL.Query())
 	if err != nil {
 		return err
 	}
-	if err := s.engine.Containers.Resize(r.Context(), r.PathValue("id"), height, width); err != nil {
+	if err := s.engine.Resize(r.Context(), r.PathValue("id"), height, width); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusOK)
 	return nil
 }
 
-// containerWait sends its header at once: clients start the container when they see it.
-func (s *Server) containerWait(w http.ResponseWriter, r *http.Request) error {
+// wait sends its header at once: clients start the container when they see it.
+func (s containers) wait(w http.ResponseWriter, r *http.Request) error {
 	until := container.WaitCondition(r.URL.Query().Get("condition"))
 	switch until {
 	case "", container.WaitConditionNotRunning, container.WaitConditionNextExit, container.WaitConditionRemoved:
 	default:
 		return fault.New(fault.Invalid, "invalid condition: %q", until)
 	}
-	waiter, err := s.engine.Containers.Wait(r.PathValue("id"), until)
+	waiter, err := s.engine.Wait(r.PathValue("id"), until)
 	if err != nil {
 		return err
 	}
@@ -210,12 +213,12 @@ func (s *Server) containerWait(w http.ResponseWriter, r *http.Request) error {
 	}
 }
 
-func (s *Server) containerRemove(w http.ResponseWriter, r *http.Request) error {
+func (s containers) remove(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	if flag(q, "link") {
 		return fault.New(fault.Unsupported, "remove a link: links are entries of a container's network; disconnect the network instead")
 	}
-	return done(w, s.engine.Containers.Remove(r.Context(), r.PathValue("id"), engine.RemoveOptions{
+	return done(w, s.engine.Remove(r.Context(), r.PathValue("id"), engine.RemoveOptions{
 		Force: flag(q, "force"), Volumes: flag(q, "v"),
 	}))
 }

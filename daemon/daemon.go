@@ -51,9 +51,10 @@ func New(e *engine.Engine, c Config) *Server {
 
 // Handler is the whole API as one handler, for embedding and tests.
 func (s *Server) Handler() http.Handler {
-	mux := http.NewServeMux()
+	e, mux := s.engine, http.NewServeMux()
 	for _, routes := range [][]route{
-		s.systemRoutes(), s.containerRoutes(), s.execRoutes(), s.imageRoutes(), s.networkRoutes(),
+		s.systemRoutes(), containers{e.Containers}.routes(), execs{e.Containers}.routes(),
+		images{e.Images, s.log}.routes(), networks{e.Networks}.routes(), volumes{e.Volumes}.routes(),
 	} {
 		for _, r := range routes {
 			mux.HandleFunc(r.method+" "+r.pattern, s.adapt(r.handle))

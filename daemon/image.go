@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"log/slog"
 	"net/http"
 	"strings"
 
@@ -10,22 +11,28 @@ import (
 	"github.com/moby/moby/api/types/jsonstream"
 )
 
+// images serves /images.
+type images struct {
+	engine *engine.Images
+	log    *slog.Logger
+}
+
 // The patterns with "-" are made by imagePath from /images/NAME/VERB.
-func (s *Server) imageRoutes() []route {
+func (s images) routes() []route {
 	return []route{
-		{"GET", "/images/json", s.imageList},
-		{"POST", "/images/create", s.imageCreate},
-		{"POST", "/images/load", s.imageLoad},
-		{"GET", "/images/get", s.imageSave},
-		{"GET", "/images/-/get/{name...}", s.imageSave},
-		{"GET", "/images/-/json/{name...}", s.imageInspect},
-		{"GET", "/images/-/history/{name...}", s.imageHistory},
-		{"POST", "/images/-/tag/{name...}", s.imageTag},
-		{"DELETE", "/images/-/self/{name...}", s.imageRemove},
+		{"GET", "/images/json", s.list},
+		{"POST", "/images/create", s.create},
+		{"POST", "/images/load", s.load},
+		{"GET", "/images/get", s.save},
+		{"GET", "/images/-/get/{name...}", s.save},
+		{"GET", "/images/-/json/{name...}", s.inspect},
+		{"GET", "/images/-/history/{name...}", s.history},
+		{"POST", "/images/-/tag/{name...}", s.tag},
+		{"DELETE", "/images/-/self/{name...}", s.remove},
 	}
 }
 
-func (s *Server) imageList(w http.ResponseWriter, r *http.Request) error {
+func (s images) list(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	filters, err := parseFilters(q.Get("filters"))
 	if err != nil {
@@ -37,7 +44,7 @@ func (s *Server) imageList(w http.ResponseWriter, r *http.Request) error {
 		}
 		filters["reference"] = append(filters["reference"], name)
 	}
-	list, err := s.engine.Images.List(engine.ImageListRequest{
+	list, err := s.engine.List(engine.ImageListRequest{
 		All: flag(q, "all"), SharedSize: flag(q, "shared-size"), Manifests: flag(q, "manifests"), Filters: filters,
 	})
 	if err != nil {
@@ -49,8 +56,8 @@ func (s *Server) imageList(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, oldSummary(versionOf(r), list))
 }
 
-// imageCreate pulls (fromImage) or imports (fromSrc).
-func (s *Server) imageCreate(w http.ResponseWriter, r *http.Request) error {
+// create pulls (fromImage) or imports (fromSrc).
+func (s images) create(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	platform, err := parsePlatform(q.Get("platform"))
 	if err != nil {
@@ -61,7 +68,7 @@ func (s *Server) imageCreate(w http.ResponseWriter, r *http.Request) error {
 	send := func(m jsonstream.Message) { out.write(m) } // a client that has gone cancels the request's context
 	if name := q.Get("fromImage"); name != "" {
 		ref, all := pullName(name, q.Get("tag"))
-		return out.fail(s.engine.Images.Pull(r.Context(), engine.PullRequest{
+		return out.fail(s.engine.Pull(r.Context(), engine.PullRequest{
 			Ref: ref, All: all, Platform: platform, Auth: parseAuth(r.Header.Get("X-Registry-Auth")),
 		}, send))
 	}
@@ -73,7 +80,7 @@ func (s *Server) imageCreate(w http.ResponseWriter, r *http.Request) error {
 	if tag := q.Get("tag"); tag != "" && ref != "" {
 		ref += ":" + tag
 	}
-	return out.fail(s.engine.Images.Import(r.Context(), engine.ImportRequest{
+	return out.fail(s.engine.Import(r.Context(), engine.ImportRequest{
 		Source: source, Ref: ref, Message: q.Get("message"), Changes: q["changes"], Platform: platform,
 	}, r.Body, send))
 }
@@ -90,13 +97,13 @@ func pullName(name, tag string) (ref string, all bool) {
 	return name + ":" + tag, false
 }
 
-func (s *Server) imageLoad(w http.ResponseWriter, r *http.Request) error {
+func (s images) load(w http.ResponseWriter, r *http.Request) error {
 	http.NewResponseController(w).EnableFullDuplex()
 	out := newLines(w)
-	return out.fail(s.engine.Images.Load(r.Context(), r.Body, flag(r.URL.Query(), "quiet"), func(m jsonstream.Message) { out.write(m) }))
+	return out.fail(s.engine.Load(r.Context(), r.Body, flag(r.URL.Query(), "quiet"), func(m jsonstream.Message) { out.write(m) }))
 }
 
-func (s *Server) imageSave(w http.ResponseWriter, r *http.Request) error {
+func (s images) save(w http.ResponseWriter, r *http.Request) error {
 	names := r.URL.Query()["names"]
 	if name := r.PathValue("name"); name != "" {
 		names = []string{name}
@@ -105,7 +112,7 @@ func (s *Server) imageSave(w http.ResponseWriter, r *http.Request) error {
 		return fault.New(fault.Invalid, "no image is named: give ?names=IMAGE, once or more")
 	}
 	w.Header().Set("Content-Type", "application/x-tar")
-	err := s.engine.Images.Save(r.Context(), w, names)
+	err := s.engine.Save(r.Context(), w, names)
 	if err != nil && w.(*tracked).started {
 		s.log.Warn("save was cut", "images", names, "error", err)
 		panic(http.ErrAbortHandler) // half an archive must not look like a whole one
@@ -113,34 +120,34 @@ func (s *Server) imageSave(w http.ResponseWriter, r *http.Request) error {
 	return err
 }
 
-func (s *Server) imageInspect(w http.ResponseWriter, r *http.Request) error {
-	i, err := s.engine.Images.Inspect(r.PathValue("name"))
+func (s images) inspect(w http.ResponseWriter, r *http.Request) error {
+	i, err := s.engine.Inspect(r.PathValue("name"))
 	if err != nil {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, oldImage(versionOf(r), &i))
 }
 
-func (s *Server) imageHistory(w http.ResponseWriter, r *http.Request) error {
-	history, err := s.engine.Images.History(r.PathValue("name"))
+func (s images) history(w http.ResponseWriter, r *http.Request) error {
+	history, err := s.engine.History(r.PathValue("name"))
 	if err != nil {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, history)
 }
 
-func (s *Server) imageTag(w http.ResponseWriter, r *http.Request) error {
+func (s images) tag(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
-	if err := s.engine.Images.Tag(r.PathValue("name"), q.Get("repo"), q.Get("tag")); err != nil {
+	if err := s.engine.Tag(r.PathValue("name"), q.Get("repo"), q.Get("tag")); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusCreated)
 	return nil
 }
 
-func (s *Server) imageRemove(w http.ResponseWriter, r *http.Request) error {
+func (s images) remove(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
-	removed, err := s.engine.Images.Remove(r.Context(), r.PathValue("name"), flag(q, "force"), flag(q, "noprune"))
+	removed, err := s.engine.Remove(r.Context(), r.PathValue("name"), flag(q, "force"), flag(q, "noprune"))
 	if err != nil {
 		return err
 	}

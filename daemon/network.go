@@ -3,22 +3,27 @@ package daemon
 import (
 	"net/http"
 
+	"berth/engine"
+
 	"github.com/moby/moby/api/types/network"
 )
 
-func (s *Server) networkRoutes() []route {
+// networks serves /networks.
+type networks struct{ engine *engine.Networks }
+
+func (s networks) routes() []route {
 	return []route{
-		{"GET", "/networks", s.networkList},
-		{"GET", "/networks/{id}", s.networkInspect},
+		{"GET", "/networks", s.list},
+		{"GET", "/networks/{id}", s.inspect},
 	}
 }
 
-func (s *Server) networkList(w http.ResponseWriter, r *http.Request) error {
+func (s networks) list(w http.ResponseWriter, r *http.Request) error {
 	filters, err := parseFilters(r.URL.Query().Get("filters"))
 	if err != nil {
 		return err
 	}
-	list, err := s.engine.Networks.List(filters)
+	list, err := s.engine.List(filters)
 	if err != nil {
 		return err
 	}
@@ -28,8 +33,8 @@ func (s *Server) networkList(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, list)
 }
 
-func (s *Server) networkInspect(w http.ResponseWriter, r *http.Request) error {
-	n, err := s.engine.Networks.Inspect(r.PathValue("id"))
+func (s networks) inspect(w http.ResponseWriter, r *http.Request) error {
+	n, err := s.engine.Inspect(r.PathValue("id"))
 	if err != nil {
 		return err
 	}
