@@ -22,18 +22,18 @@ func OpenPid(pid int) (*os.File, error) {
 	return os.NewFile(uintptr(n), "pidfd"), nil
 }
 
-// SignalPid sends signal n to the process behind pidfd; os.ErrClosed when that was closed, also meanwhile:
-// the descriptor is held for the call, so that its number can't come to mean another process.
+// SignalPid sends signal n to the process behind pidfd; os.ErrClosed when that was closed.
 func SignalPid(pidfd *os.File, n int) error {
 	c, err := pidfd.SyscallConn()
 	if err != nil {
 		return err
 	}
-	var sent error
-	if err := c.Control(func(fd uintptr) { sent = unix.PidfdSendSignal(int(fd), syscall.Signal(n), nil, 0) }); err != nil {
-		return callError("pidfd_send_signal", os.ErrClosed)
+	var failed error
+	// Inside of Control nobody can close the descriptor and have its number mean another process.
+	if c.Control(func(p uintptr) { failed = unix.PidfdSendSignal(int(p), syscall.Signal(n), nil, 0) }) != nil {
+		return os.ErrClosed
 	}
-	return callError("pidfd_send_signal", sent)
+	return callError("pidfd_send_signal", failed)
 }
 
 // Ended is how a process ended: Signal is 0 when it exited by itself with Code.

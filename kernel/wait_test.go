@@ -108,3 +108,14 @@ func TestCapabilityNames(t *testing.T) {
 		t.Errorf("our bounding set is %x", have)
 	}
 }
+
+func TestSignalAfterClose(t *testing.T) {
+	p, err := kernel.OpenPid(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Close()
+	if err := kernel.SignalPid(p, 0); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("got %v", err)
+	}
+}
