@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"berth/container"
+	"berth/engine/bundle"
 	"berth/network"
 	"berth/oci/shim"
 	"berth/union"
@@ -53,7 +54,7 @@ type shared struct {
 	volumes      *volume.Store
 	events       *Events
 	jobs         *queue
-	seccomp      *profileCache
+	seccomp      *bundle.ProfileCache
 	log          *slog.Logger
 
 	life     context.Context // ends when the engine is closed

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"berth/container"
+	"berth/engine/bundle"
 	"berth/fault"
 	"berth/oci"
 	"berth/oci/shim"
@@ -234,11 +235,11 @@ func (c *execs) prepareExec(id string, r ExecStartRequest) (*execution, shim.Exe
 
 // execSpec is the process of an exec: as the container's first one, but for what the user says.
 func execSpec(r *container.Record, x api.ExecCreateRequest) (oci.ExecSpec, error) {
-	caps, err := capabilities(r.HostConfig.CapAdd, r.HostConfig.CapDrop, r.HostConfig.Privileged || x.Privileged)
+	caps, err := bundle.Capabilities(r.HostConfig.CapAdd, r.HostConfig.CapDrop, r.HostConfig.Privileged || x.Privileged)
 	if err != nil {
 		return oci.ExecSpec{}, err
 	}
-	security, err := parseSecurity(r.HostConfig.SecurityOpt)
+	security, err := bundle.ParseSecurity(r.HostConfig.SecurityOpt)
 	if err != nil {
 		return oci.ExecSpec{}, err
 	}
@@ -252,9 +253,9 @@ func execSpec(r *container.Record, x api.ExecCreateRequest) (oci.ExecSpec, error
 	if user == "" {
 		user = r.Config.User
 	}
-	env := environment(r.Config.Env, r.Config.Hostname, x.Tty)
+	env := bundle.Environment(r.Config.Env, r.Config.Hostname, x.Tty)
 	p := specs.Process{
-		Terminal: x.Tty, Args: x.Cmd, Cwd: cwd, Env: overlayEnv(env, x.Env), NoNewPrivileges: security.NoNewPrivileges,
+		Terminal: x.Tty, Args: x.Cmd, Cwd: cwd, Env: bundle.OverlayEnv(env, x.Env), NoNewPrivileges: security.NoNewPrivileges,
 		Capabilities: &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps},
 	}
 	if adj := r.HostConfig.OomScoreAdj; adj != 0 {

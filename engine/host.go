@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"berth/container"
+	"berth/engine/bundle"
 	"berth/fault"
 	"berth/volume"
 
@@ -71,8 +72,8 @@ func hostDevices() []specs.LinuxDevice {
 }
 
 // findDevices looks --device up. A directory means all devices in it.
-func findDevices(r *container.Record) ([]device, error) {
-	var all []device
+func findDevices(r *container.Record) ([]bundle.Device, error) {
+	var all []bundle.Device
 	for _, m := range r.HostConfig.Devices {
 		access := m.CgroupPermissions
 		if access == "" {
@@ -91,7 +92,7 @@ func findDevices(r *container.Record) ([]device, error) {
 		}
 		for _, d := range found {
 			d.Path = path.Join(target, strings.TrimPrefix(d.Path, m.PathOnHost))
-			all = append(all, device{d, access})
+			all = append(all, bundle.Device{LinuxDevice: d, Access: access})
 		}
 	}
 	return all, nil
@@ -121,7 +122,7 @@ func devicesAt(name string) ([]specs.LinuxDevice, error) {
 // findBlockDevices looks up the devices that blkio rules name.
 func findBlockDevices(r *container.Record) (map[string]specs.LinuxBlockIODevice, error) {
 	found := map[string]specs.LinuxBlockIODevice{}
-	for _, p := range blockPaths(&r.HostConfig.Resources) {
+	for _, p := range bundle.BlockPaths(&r.HostConfig.Resources) {
 		d, ok, err := statDevice(p)
 		if err != nil || !ok {
 			return nil, invalid("%s is no block device: %w", p, errors.Join(err, fault.Invalid))
@@ -133,10 +134,10 @@ func findBlockDevices(r *container.Record) (map[string]specs.LinuxBlockIODevice,
 
 // findMounts tells where on the host each volume and bind lies. A bind's missing source is made,
 // unless the user said that it exists.
-func (c *starter) findMounts(r *container.Record) ([]boundMount, error) {
-	var all []boundMount
+func (c *starter) findMounts(r *container.Record) ([]bundle.Mount, error) {
+	var all []bundle.Mount
 	for _, m := range r.Mounts {
-		b := boundMount{Mount: m}
+		b := bundle.Mount{Mount: m}
 		switch m.Type {
 		case mount.TypeBind:
 			if err := checkBindSource(&m); err != nil {

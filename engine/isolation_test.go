@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 
+	"berth/engine/bundle"
+
 	api "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 )
@@ -49,7 +51,7 @@ func TestWhatAContainerSees(t *testing.T) {
 				t.Skip("the test program needs a loader, which the container lacks: CGO_ENABLED=0 makes it static")
 			}
 			got := w.run(c.change, "sh", "-c", c.script)
-			if c.want == "" && (got.code != 0 || !strings.HasPrefix(got.out, "uid=0(root) gid=0(root) groups=0(root),10(wheel)\n/root "+defaultPath)) || c.want != "" && got.out != c.want {
+			if c.want == "" && (got.code != 0 || !strings.HasPrefix(got.out, "uid=0(root) gid=0(root) groups=0(root),10(wheel)\n/root "+bundle.DefaultPath)) || c.want != "" && got.out != c.want {
 				t.Errorf("%+v", got)
 			}
 		})

@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"fmt"
 	"maps"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"berth/container"
@@ -217,4 +219,23 @@ func readMount(a mount.Mount) (container.Mount, error) {
 		return m, bad("mount type unknown")
 	}
 	return m, nil
+}
+
+// tmpfsMountOptions reads the options of --mount type=tmpfs.
+func tmpfsMountOptions(a mount.Mount) []string {
+	var options []string
+	o := a.TmpfsOptions
+	if o == nil {
+		return nil
+	}
+	if o.SizeBytes > 0 {
+		options = append(options, "size="+strconv.FormatInt(o.SizeBytes, 10))
+	}
+	if o.Mode != 0 {
+		options = append(options, fmt.Sprintf("mode=%o", o.Mode))
+	}
+	for _, pair := range o.Options {
+		options = append(options, strings.Join(pair, "="))
+	}
+	return options
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"berth/container"
+	"berth/engine/bundle"
 	"berth/fault"
 	"berth/network"
 
@@ -118,7 +119,7 @@ func TestHostDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h.MemorySwap != 128<<20 || h.ShmSize != defaultShmSize || h.Runtime != "berth" || h.LogConfig.Type != "json-file" || h.RestartPolicy.Name != "no" || len(h.MaskedPaths) == 0 {
+	if h.MemorySwap != 128<<20 || h.ShmSize != bundle.DefaultShmSize || h.Runtime != "berth" || h.LogConfig.Type != "json-file" || h.RestartPolicy.Name != "no" || len(h.MaskedPaths) == 0 {
 		t.Errorf("%+v", h)
 	}
 	if len(warnings) != 1 || given.MemorySwap != 0 {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"berth/container"
+	"berth/engine/bundle"
 	"berth/fault"
 	"berth/network"
 	"berth/oci"
@@ -179,7 +180,7 @@ func (c *starter) pidOf(ref, what string) (int, error) {
 
 // request makes all that a supervisor needs but the network namespace and the attachments.
 func (c *starter) request(r *container.Record, ep *network.Endpoint) (shim.Request, error) {
-	b, err := c.bundle(r, ep)
+	b, err := c.makeBundle(r, ep)
 	if err != nil {
 		return shim.Request{}, err
 	}
@@ -198,9 +199,9 @@ func (c *starter) request(r *container.Record, ep *network.Endpoint) (shim.Reque
 	}, nil
 }
 
-// bundle looks up the facts and makes the bundle.
-func (c *starter) bundle(r *container.Record, ep *network.Endpoint) (b *oci.Bundle, err error) {
-	f := &facts{Record: r, CgroupParent: c.cgroupParent, Files: c.store.Dir(r.ID), Seccomp: c.seccomp, Join: map[specs.LinuxNamespaceType]string{}}
+// makeBundle looks up the facts and makes the bundle.
+func (c *starter) makeBundle(r *container.Record, ep *network.Endpoint) (b *oci.Bundle, err error) {
+	f := &bundle.Facts{Record: r, CgroupParent: c.cgroupParent, Files: c.store.Dir(r.ID), Seccomp: c.seccomp, Join: map[specs.LinuxNamespaceType]string{}}
 	if mode := r.HostConfig.NetworkMode; mode.IsContainer() {
 		f.Files = c.store.Dir(mode.ConnectedContainer())
 	} else if err := c.writeFiles(f.Files, r, ep); err != nil {
@@ -228,7 +229,7 @@ func (c *starter) bundle(r *container.Record, ep *network.Endpoint) (b *oci.Bund
 	if r.HostConfig.Privileged {
 		f.HostDevices = hostDevices()
 	}
-	return newBundle(f)
+	return bundle.New(f)
 }
 
 // startFailed records why a start failed, and returns it in the field's words.

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"berth/engine/bundle"
 	"berth/fault"
 
 	"github.com/docker/go-units"
@@ -46,7 +47,7 @@ func completeHost(given *api.HostConfig, c *api.Config, m machine) (h *api.HostC
 		h.LogConfig.Config = map[string]string{}
 	}
 	if h.ShmSize == 0 && !h.IpcMode.IsHost() {
-		h.ShmSize = defaultShmSize
+		h.ShmSize = bundle.DefaultShmSize
 	}
 	if h.Memory > 0 && h.MemorySwap == 0 {
 		h.MemorySwap = 2 * h.Memory
@@ -55,10 +56,10 @@ func completeHost(given *api.HostConfig, c *api.Config, m machine) (h *api.HostC
 		h.Runtime = defaultRuntime
 	}
 	if h.MaskedPaths == nil && !h.Privileged {
-		h.MaskedPaths = defaultMaskedPaths()
+		h.MaskedPaths = bundle.DefaultMaskedPaths()
 	}
 	if h.ReadonlyPaths == nil && !h.Privileged {
-		h.ReadonlyPaths = defaultReadonlyPaths()
+		h.ReadonlyPaths = bundle.DefaultReadonlyPaths()
 	}
 	for _, check := range []func(*api.HostConfig, *api.Config, machine) error{
 		checkConfig, checkModes, checkMemory, checkCPU, checkSecurity, checkLog, checkPolicy,
@@ -195,14 +196,14 @@ func checkCPU(h *api.HostConfig, _ *api.Config, m machine) error {
 }
 
 func checkSecurity(h *api.HostConfig, _ *api.Config, _ machine) error {
-	if _, err := capabilities(h.CapAdd, h.CapDrop, h.Privileged); err != nil {
+	if _, err := bundle.Capabilities(h.CapAdd, h.CapDrop, h.Privileged); err != nil {
 		return err
 	}
-	if _, err := parseSecurity(h.SecurityOpt); err != nil {
+	if _, err := bundle.ParseSecurity(h.SecurityOpt); err != nil {
 		return err
 	}
 	for _, r := range h.DeviceCgroupRules {
-		if _, err := parseDeviceRule(r); err != nil {
+		if _, err := bundle.ParseDeviceRule(r); err != nil {
 			return err
 		}
 	}

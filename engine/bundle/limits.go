@@ -1,4 +1,4 @@
-package engine
+package bundle
 
 import (
 	"strconv"
@@ -16,7 +16,7 @@ import (
 const defaultPeriod = 100_000
 
 // limitRule sets the cgroup's limits, the devices' rules apart.
-func limitRule(f *facts, b *oci.Bundle) error {
+func limitRule(f *Facts, b *oci.Bundle) error {
 	h, r := f.host(), b.Spec.Linux.Resources
 	r.Memory, r.CPU = memoryLimits(&h.Resources), cpuLimits(&h.Resources)
 	if n := h.PidsLimit; n != nil && *n > 0 {
@@ -103,8 +103,8 @@ func blockLimits(r *api.Resources, devices map[string]specs.LinuxBlockIODevice) 
 	return io, nil
 }
 
-// blockPaths lists the device files that r names.
-func blockPaths(r *api.Resources) (paths []string) {
+// BlockPaths lists the device files that r names.
+func BlockPaths(r *api.Resources) (paths []string) {
 	for _, w := range r.BlkioWeightDevice {
 		paths = append(paths, w.Path)
 	}
@@ -116,15 +116,15 @@ func blockPaths(r *api.Resources) (paths []string) {
 	return paths
 }
 
-// device is one of --device, found on the host.
-type device struct {
+// Device is one of --device, found on the host.
+type Device struct {
 	specs.LinuxDevice
 	Access string // of r, w, m
 }
 
 // deviceRule lists further device nodes and what the device controller allows.
 // The nodes that every container has are the container format's own.
-func deviceRule(f *facts, b *oci.Bundle) error {
+func deviceRule(f *Facts, b *oci.Bundle) error {
 	r := b.Spec.Linux.Resources
 	if f.host().Privileged {
 		b.Spec.Linux.Devices = f.HostDevices
@@ -137,7 +137,7 @@ func deviceRule(f *facts, b *oci.Bundle) error {
 		r.Devices = append(r.Devices, specs.LinuxDeviceCgroup{Allow: true, Type: d.Type, Major: new(d.Major), Minor: new(d.Minor), Access: d.Access})
 	}
 	for _, s := range f.host().DeviceCgroupRules {
-		parsed, err := parseDeviceRule(s)
+		parsed, err := ParseDeviceRule(s)
 		if err != nil {
 			return err
 		}
@@ -166,8 +166,8 @@ func defaultDeviceRules() []specs.LinuxDeviceCgroup {
 	}
 }
 
-// parseDeviceRule reads "c 42:* rmw".
-func parseDeviceRule(s string) (specs.LinuxDeviceCgroup, error) {
+// ParseDeviceRule reads "c 42:* rmw".
+func ParseDeviceRule(s string) (specs.LinuxDeviceCgroup, error) {
 	bad := fault.New(fault.Invalid, "invalid device cgroup rule format: '%s'", s)
 	fields := strings.Fields(s)
 	if len(fields) != 3 || !strings.Contains("abc", fields[0]) || len(fields[0]) != 1 || strings.Trim(fields[2], "rwm") != "" || len(fields[2]) > 3 {

@@ -1,4 +1,8 @@
-package engine
+// Package bundle says what a container is to the container format: it makes the OCI bundle of a record.
+//
+// It looks nothing up and makes nothing: it is data in, data out, by a list of small rules, one file
+// for each concern. Invariant: the same facts give the same bundle, on every machine and without root.
+package bundle
 
 import (
 	"maps"
@@ -12,26 +16,26 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// facts is all that the rules of a bundle are told: what was recorded, and what was
+// Facts is all that the rules of a bundle are told: what was recorded, and what was
 // looked up on this machine for it. Rules read nothing else, so they can be tested as data.
-type facts struct {
+type Facts struct {
 	Record       *container.Record
 	Root         union.Root
 	Files        string // directory with hosts, hostname, resolv.conf; "" for none
-	Mounts       []boundMount
+	Mounts       []Mount
 	CgroupParent string
 	Join         map[specs.LinuxNamespaceType]string // namespaces of another container, as paths
 	HostDevices  []specs.LinuxDevice                 // all of the machine's, for a privileged container
-	Devices      []device                            // --device, found
+	Devices      []Device                            // --device, found
 	BlockDevices map[string]specs.LinuxBlockIODevice // by path, for blkio rules
-	Seccomp      seccompProfiles
+	Seccomp      Profiles
 }
 
-func (f *facts) config() *api.Config   { return f.Record.Config }
-func (f *facts) host() *api.HostConfig { return f.Record.HostConfig }
+func (f *Facts) config() *api.Config   { return f.Record.Config }
+func (f *Facts) host() *api.HostConfig { return f.Record.HostConfig }
 
 // rule adds one concern to a bundle. Each stands in a file of its concern.
-type rule func(f *facts, b *oci.Bundle) error
+type rule func(f *Facts, b *oci.Bundle) error
 
 // rules are applied in this order; later ones may look at what earlier ones made.
 func rules() []rule {
@@ -41,8 +45,8 @@ func rules() []rule {
 	}
 }
 
-// newBundle makes the bundle that the facts describe.
-func newBundle(f *facts) (*oci.Bundle, error) {
+// New makes the bundle that the facts describe.
+func New(f *Facts) (*oci.Bundle, error) {
 	b := &oci.Bundle{ID: f.Record.ID, Spec: &specs.Spec{
 		Version: specs.Version,
 		Process: &specs.Process{},
@@ -57,7 +61,7 @@ func newBundle(f *facts) (*oci.Bundle, error) {
 }
 
 // rootRule says how the root is mounted, and where in the cgroup tree the container lies.
-func rootRule(f *facts, b *oci.Bundle) error {
+func rootRule(f *Facts, b *oci.Bundle) error {
 	m := f.Root.Mount
 	b.Rootfs = []specs.Mount{{Destination: "/", Type: m.Type, Source: m.Source, Options: slices.Clone(m.Options)}}
 	b.Spec.Root = &specs.Root{Path: f.Root.Merged, Readonly: f.host().ReadonlyRootfs}
@@ -72,7 +76,7 @@ func rootRule(f *facts, b *oci.Bundle) error {
 
 // namespaceRule lists the namespaces to make or join. The network's comes as an open file
 // with the request, except where a path or the host's is wanted.
-func namespaceRule(f *facts, b *oci.Bundle) error {
+func namespaceRule(f *Facts, b *oci.Bundle) error {
 	h := f.host()
 	add := func(kind specs.LinuxNamespaceType, host bool) {
 		if !host {
@@ -89,7 +93,7 @@ func namespaceRule(f *facts, b *oci.Bundle) error {
 }
 
 // hostnameRule names the container to itself, unless the name is another's.
-func hostnameRule(f *facts, b *oci.Bundle) error {
+func hostnameRule(f *Facts, b *oci.Bundle) error {
 	if f.host().UTSMode.IsHost() || f.Join[specs.UTSNamespace] != "" {
 		return nil
 	}

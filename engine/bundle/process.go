@@ -1,4 +1,4 @@
-package engine
+package bundle
 
 import (
 	"strings"
@@ -9,13 +9,14 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+// DefaultPath is PATH where neither image nor user set one.
+const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // processRule says what runs, as whom and where.
-func processRule(f *facts, b *oci.Bundle) error {
+func processRule(f *Facts, b *oci.Bundle) error {
 	c, p := f.config(), b.Spec.Process
 	p.Args = append([]string{f.Record.Path}, f.Record.Args...)
-	p.Env = environment(c.Env, c.Hostname, c.Tty)
+	p.Env = Environment(c.Env, c.Hostname, c.Tty)
 	p.Cwd = c.WorkingDir
 	if p.Cwd == "" {
 		p.Cwd = "/"
@@ -35,18 +36,18 @@ func processRule(f *facts, b *oci.Bundle) error {
 	return nil
 }
 
-// environment puts the user's variables over the defaults; a name without a value removes one.
+// Environment puts the user's variables over the defaults; a name without a value removes one.
 // HOME is added where the container's users are known.
-func environment(user []string, hostname string, tty bool) []string {
-	env := []string{"PATH=" + defaultPath, "HOSTNAME=" + hostname}
+func Environment(user []string, hostname string, tty bool) []string {
+	env := []string{"PATH=" + DefaultPath, "HOSTNAME=" + hostname}
 	if tty {
 		env = append(env, "TERM=xterm")
 	}
-	return overlayEnv(env, user)
+	return OverlayEnv(env, user)
 }
 
-// overlayEnv replaces or appends variables; a name without "=" removes.
-func overlayEnv(env, over []string) []string {
+// OverlayEnv replaces or appends variables; a name without "=" removes.
+func OverlayEnv(env, over []string) []string {
 	at := make(map[string]int, len(env)+len(over))
 	for i, e := range env {
 		name, _, _ := strings.Cut(e, "=")
@@ -81,7 +82,7 @@ func overlayEnv(env, over []string) []string {
 }
 
 // rlimitRule sets the limits of --ulimit.
-func rlimitRule(f *facts, b *oci.Bundle) error {
+func rlimitRule(f *Facts, b *oci.Bundle) error {
 	for _, u := range f.host().Ulimits {
 		b.Spec.Process.Rlimits = append(b.Spec.Process.Rlimits, specs.POSIXRlimit{
 			Type: "RLIMIT_" + strings.ToUpper(u.Name), Soft: uint64(u.Soft), Hard: uint64(u.Hard),
@@ -91,7 +92,7 @@ func rlimitRule(f *facts, b *oci.Bundle) error {
 }
 
 // sysctlRule sets --sysctl, and lets every user of a network of its own open low ports and ping, as the field does.
-func sysctlRule(f *facts, b *oci.Bundle) error {
+func sysctlRule(f *Facts, b *oci.Bundle) error {
 	mode := f.host().NetworkMode
 	set := map[string]string{}
 	if !mode.IsHost() && !mode.IsContainer() {

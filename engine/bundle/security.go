@@ -1,4 +1,4 @@
-package engine
+package bundle
 
 import (
 	"encoding/json"
@@ -54,8 +54,8 @@ func capabilityNames(names []string) (caps []string, all bool, err error) {
 	return caps, all, nil
 }
 
-// capabilities is the set that --cap-add, --cap-drop and --privileged leave.
-func capabilities(add, drop []string, privileged bool) ([]string, error) {
+// Capabilities is the set that --cap-add, --cap-drop and --privileged leave.
+func Capabilities(add, drop []string, privileged bool) ([]string, error) {
 	added, addAll, err := capabilityNames(add)
 	if err != nil {
 		return nil, err
@@ -84,22 +84,22 @@ func capabilities(add, drop []string, privileged bool) ([]string, error) {
 	return set, nil
 }
 
-func capabilityRule(f *facts, b *oci.Bundle) error {
-	set, err := capabilities(f.host().CapAdd, f.host().CapDrop, f.host().Privileged)
+func capabilityRule(f *Facts, b *oci.Bundle) error {
+	set, err := Capabilities(f.host().CapAdd, f.host().CapDrop, f.host().Privileged)
 	b.Spec.Process.Capabilities = &specs.LinuxCapabilities{Bounding: set, Effective: set, Permitted: set}
 	return err
 }
 
-// securityOptions is --security-opt, read.
-type securityOptions struct {
+// SecurityOptions is --security-opt, read.
+type SecurityOptions struct {
 	NoNewPrivileges bool
 	Seccomp         string // "": the default, "unconfined", or a profile as JSON
 	WritableCgroups bool
 }
 
-// parseSecurity reads --security-opt. Labels of modules that this kernel does not load are taken and do nothing.
-func parseSecurity(opts []string) (securityOptions, error) {
-	var s securityOptions
+// ParseSecurity reads --security-opt. Labels of modules that this kernel does not load are taken and do nothing.
+func ParseSecurity(opts []string) (SecurityOptions, error) {
+	var s SecurityOptions
 	for _, o := range opts {
 		if o == "no-new-privileges" {
 			s.NoNewPrivileges = true
@@ -133,8 +133,8 @@ func parseSecurity(opts []string) (securityOptions, error) {
 }
 
 // securityRule sets no_new_privs and what of /proc and /sys is hidden.
-func securityRule(f *facts, b *oci.Bundle) error {
-	s, err := parseSecurity(f.host().SecurityOpt)
+func securityRule(f *Facts, b *oci.Bundle) error {
+	s, err := ParseSecurity(f.host().SecurityOpt)
 	if err != nil {
 		return err
 	}
@@ -146,29 +146,32 @@ func securityRule(f *facts, b *oci.Bundle) error {
 	return nil
 }
 
-// defaultMaskedPaths and defaultReadonlyPaths are the field's.
-func defaultMaskedPaths() []string {
+// DefaultMaskedPaths are what of /proc and /sys is hidden, as in the field.
+func DefaultMaskedPaths() []string {
 	return []string{
 		"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi",
 		"/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
 	}
 }
 
-func defaultReadonlyPaths() []string {
+// DefaultReadonlyPaths are what of /proc can be read only.
+func DefaultReadonlyPaths() []string {
 	return []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
 }
 
-// seccompProfiles keeps the default profile for each set of capabilities, as it takes a millisecond to work out.
-type seccompProfiles interface {
-	forCapabilities(caps []string) (*specs.LinuxSeccomp, error)
+// Profiles keeps the default profile for each set of capabilities, as it takes a millisecond to work out.
+type Profiles interface {
+	ForCapabilities(caps []string) (*specs.LinuxSeccomp, error)
 }
 
-type profileCache struct {
+// ProfileCache is Profiles from the field's own profile. The zero value is ready.
+type ProfileCache struct {
 	mu     sync.Mutex
 	byCaps map[string]*specs.LinuxSeccomp
 }
 
-func (p *profileCache) forCapabilities(caps []string) (*specs.LinuxSeccomp, error) {
+// ForCapabilities returns the profile for a bounding set; it is shared, so nobody changes it.
+func (p *ProfileCache) ForCapabilities(caps []string) (*specs.LinuxSeccomp, error) {
 	key := strings.Join(caps, ",")
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -194,14 +197,14 @@ func withCapabilities(caps []string) *specs.Spec {
 }
 
 // seccompRule filters system calls; a privileged container is not filtered.
-func seccompRule(f *facts, b *oci.Bundle) error {
-	s, err := parseSecurity(f.host().SecurityOpt)
+func seccompRule(f *Facts, b *oci.Bundle) error {
+	s, err := ParseSecurity(f.host().SecurityOpt)
 	if err != nil || f.host().Privileged || s.Seccomp == "unconfined" {
 		return err
 	}
 	caps := b.Spec.Process.Capabilities.Bounding
 	if s.Seccomp == "" {
-		b.Spec.Linux.Seccomp, err = f.Seccomp.forCapabilities(caps)
+		b.Spec.Linux.Seccomp, err = f.Seccomp.ForCapabilities(caps)
 		return err
 	}
 	if !json.Valid([]byte(s.Seccomp)) {

@@ -1,7 +1,6 @@
-package engine
+package bundle
 
 import (
-	"fmt"
 	"maps"
 	"path"
 	"slices"
@@ -15,14 +14,14 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// boundMount is a container's mount with the place on this host that it shows.
-type boundMount struct {
+// Mount is a container's mount with the place on this host that it shows.
+type Mount struct {
 	container.Mount
 	Path string // on the host; "" for a tmpfs
 }
 
-// defaultShmSize is /dev/shm's size in bytes.
-const defaultShmSize = 64 << 20
+// DefaultShmSize is /dev/shm's size in bytes.
+const DefaultShmSize = 64 << 20
 
 // defaultMounts are what every container finds besides its root.
 func defaultMounts() []specs.Mount {
@@ -38,9 +37,9 @@ func defaultMounts() []specs.Mount {
 }
 
 // mountRule lists the default mounts, as the container's isolation changes them, and then the user's, parents first.
-func mountRule(f *facts, b *oci.Bundle) error {
+func mountRule(f *Facts, b *oci.Bundle) error {
 	h := f.host()
-	s, err := parseSecurity(h.SecurityOpt)
+	s, err := ParseSecurity(h.SecurityOpt)
 	if err != nil {
 		return err
 	}
@@ -67,7 +66,7 @@ func mountRule(f *facts, b *oci.Bundle) error {
 			}
 			size := h.ShmSize
 			if size <= 0 {
-				size = defaultShmSize
+				size = DefaultShmSize
 			}
 			m.Options = append(m.Options, "size="+strconv.FormatInt(size, 10))
 			fallthrough
@@ -91,7 +90,7 @@ func without(options []string, drop string) []string {
 }
 
 // userMounts turns volumes, binds and tmpfs into mounts of the runtime-spec.
-func userMounts(f *facts) ([]specs.Mount, error) {
+func userMounts(f *Facts) ([]specs.Mount, error) {
 	var all []specs.Mount
 	for _, m := range f.Mounts {
 		if m.Type == mount.TypeTmpfs {
@@ -141,27 +140,8 @@ func tmpfsOptions(given []string, readOnly bool) []string {
 	return options
 }
 
-// tmpfsMountOptions reads the options of --mount type=tmpfs.
-func tmpfsMountOptions(a mount.Mount) []string {
-	var options []string
-	o := a.TmpfsOptions
-	if o == nil {
-		return nil
-	}
-	if o.SizeBytes > 0 {
-		options = append(options, "size="+strconv.FormatInt(o.SizeBytes, 10))
-	}
-	if o.Mode != 0 {
-		options = append(options, fmt.Sprintf("mode=%o", o.Mode))
-	}
-	for _, pair := range o.Options {
-		options = append(options, strings.Join(pair, "="))
-	}
-	return options
-}
-
 // rootPropagation is what the container's whole tree must be, for its binds to hear from the host's mounts.
-func rootPropagation(mounts []boundMount) string {
+func rootPropagation(mounts []Mount) string {
 	propagation := ""
 	for _, m := range mounts {
 		switch m.Propagation {
@@ -175,7 +155,7 @@ func rootPropagation(mounts []boundMount) string {
 }
 
 // fileRule binds the container's own hosts, hostname and resolv.conf, where the user puts nothing else.
-func fileRule(f *facts, b *oci.Bundle) error {
+func fileRule(f *Facts, b *oci.Bundle) error {
 	if f.Files == "" {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package engine
+package bundle
 
 import (
 	"encoding/json"
@@ -28,17 +28,17 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // noProfile stands for the default seccomp profile, which is another package's business and long.
 type noProfile struct{}
 
-func (noProfile) forCapabilities(caps []string) (*specs.LinuxSeccomp, error) {
+func (noProfile) ForCapabilities(caps []string) (*specs.LinuxSeccomp, error) {
 	return &specs.LinuxSeccomp{DefaultAction: specs.LinuxSeccompAction("default for " + strings.Join(caps, ","))}, nil
 }
 
 // plain is a container with nothing special, as Create records it.
-func plain(change func(*facts)) *facts {
-	h, _, err := completeHost(nil, &api.Config{}, machine{2, "bridge"})
-	if err != nil {
-		panic(err)
+func plain(change func(*Facts)) *Facts {
+	h := &api.HostConfig{
+		NetworkMode: "bridge", IpcMode: "private", CgroupnsMode: "private", ShmSize: DefaultShmSize, Runtime: "berth",
+		MaskedPaths: DefaultMaskedPaths(), ReadonlyPaths: DefaultReadonlyPaths(),
 	}
-	f := &facts{
+	f := &Facts{
 		Record: &container.Record{
 			ID: "cafe", Path: "sh", Args: []string{"-c", "true"},
 			Config: &api.Config{Hostname: "cafe", Env: []string{"A=1", "PATH=/bin"}}, HostConfig: h,
@@ -52,9 +52,9 @@ func plain(change func(*facts)) *facts {
 	return f
 }
 
-func bundleOf(t *testing.T, change func(*facts)) *oci.Bundle {
+func bundleOf(t *testing.T, change func(*Facts)) *oci.Bundle {
 	t.Helper()
-	b, err := newBundle(plain(change))
+	b, err := New(plain(change))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,14 +62,14 @@ func bundleOf(t *testing.T, change func(*facts)) *oci.Bundle {
 }
 
 func TestGoldenBundles(t *testing.T) {
-	for name, change := range map[string]func(*facts){
+	for name, change := range map[string]func(*Facts){
 		"plain": nil,
-		"privileged": func(f *facts) {
+		"privileged": func(f *Facts) {
 			f.Record.HostConfig.Privileged, f.Record.HostConfig.MaskedPaths, f.Record.HostConfig.ReadonlyPaths = true, nil, nil
 			f.Record.HostConfig.CgroupnsMode = "host"
 			f.HostDevices = []specs.LinuxDevice{{Path: "/dev/sda", Type: "b", Major: 8}}
 		},
-		"everything": func(f *facts) {
+		"everything": func(f *Facts) {
 			c, h := f.Record.Config, f.Record.HostConfig
 			c.Tty, c.User, c.WorkingDir, c.Domainname = true, "guest", "/srv", "example.org"
 			h.ConsoleSize, h.OomScoreAdj, h.GroupAdd, h.Init, h.Umask = [2]uint{24, 80}, -5, []string{"audio"}, new(true), new(uint32(0o27))
@@ -81,20 +81,20 @@ func TestGoldenBundles(t *testing.T) {
 			h.Ulimits = []*units.Ulimit{{Name: "nofile", Soft: 10, Hard: 20}}
 			h.Sysctls, h.Annotations = map[string]string{"net.core.somaxconn": "7"}, map[string]string{"k": "v"}
 			h.DeviceCgroupRules = []string{"c 42:* rm"}
-			f.Devices = []device{{specs.LinuxDevice{Path: "/dev/x", Type: "c", Major: 4, Minor: 5}, "rw"}}
+			f.Devices = []Device{{specs.LinuxDevice{Path: "/dev/x", Type: "c", Major: 4, Minor: 5}, "rw"}}
 			h.Tmpfs = map[string]string{"/run": "", "/work": "exec,size=1m"}
-			f.Mounts = []boundMount{
+			f.Mounts = []Mount{
 				{container.Mount{Type: mount.TypeBind, Destination: "/srv/deep", Recursive: true, Propagation: "rslave"}, "/host/deep"},
 				{container.Mount{Type: mount.TypeVolume, Destination: "/srv", ReadOnly: true, Recursive: true}, "/volumes/x/_data"},
 				{container.Mount{Type: mount.TypeTmpfs, Destination: "/t", Options: []string{"mode=700"}}, ""},
 				{container.Mount{Type: mount.TypeBind, Destination: "/etc/hosts", Propagation: "rprivate"}, "/host/hosts"},
 			}
 		},
-		"of-the-host": func(f *facts) {
+		"of-the-host": func(f *Facts) {
 			h := f.Record.HostConfig
 			h.NetworkMode, h.PidMode, h.IpcMode, h.UTSMode, h.CgroupParent = "host", "host", "host", "host", "/mine"
 		},
-		"of-another": func(f *facts) {
+		"of-another": func(f *Facts) {
 			f.Record.HostConfig.NetworkMode, f.Record.HostConfig.PidMode = "container:x", "container:x"
 			f.Join[specs.PIDNamespace] = "/proc/7/ns/pid"
 		},
@@ -104,7 +104,7 @@ func TestGoldenBundles(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			path := filepath.Join("testdata", "bundle", name+".json")
+			path := filepath.Join("testdata", name+".json")
 			if *update {
 				if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, append(got, '\n'), 0o644)); err != nil {
 					t.Fatal(err)
@@ -115,7 +115,7 @@ func TestGoldenBundles(t *testing.T) {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(strings.TrimSpace(string(want)), string(got)); diff != "" {
-				t.Errorf("go test ./engine -update writes it anew:\n%s", diff)
+				t.Errorf("go test ./engine/bundle -update writes it anew:\n%s", diff)
 			}
 		})
 	}
@@ -127,12 +127,12 @@ func TestEnvironment(t *testing.T) {
 		tty  bool
 		want []string
 	}{
-		{nil, false, []string{"PATH=" + defaultPath, "HOSTNAME=h"}},
+		{nil, false, []string{"PATH=" + DefaultPath, "HOSTNAME=h"}},
 		{[]string{"A=1", "PATH=/x", "A=2"}, true, []string{"PATH=/x", "HOSTNAME=h", "TERM=xterm", "A=2"}},
-		{[]string{"TERM=vt100", "HOSTNAME", "NONE"}, true, []string{"PATH=" + defaultPath, "TERM=vt100"}},
-		{[]string{"A=x=y", "B="}, false, []string{"PATH=" + defaultPath, "HOSTNAME=h", "A=x=y", "B="}},
+		{[]string{"TERM=vt100", "HOSTNAME", "NONE"}, true, []string{"PATH=" + DefaultPath, "TERM=vt100"}},
+		{[]string{"A=x=y", "B="}, false, []string{"PATH=" + DefaultPath, "HOSTNAME=h", "A=x=y", "B="}},
 	} {
-		if diff := cmp.Diff(c.want, environment(c.user, "h", c.tty)); diff != "" {
+		if diff := cmp.Diff(c.want, Environment(c.user, "h", c.tty)); diff != "" {
 			t.Errorf("%q:\n%s", c.user, diff)
 		}
 	}
@@ -154,12 +154,12 @@ func TestCapabilities(t *testing.T) {
 		"add and drop one":   {add: []string{"SYS_TIME"}, drop: []string{"SYS_TIME"}, want: append(slices.Clone(def), "CAP_SYS_TIME")},
 		"drop what is there": {drop: def[1:], want: def[:1]},
 	} {
-		got, err := capabilities(c.add, c.drop, c.privileged)
+		got, err := Capabilities(c.add, c.drop, c.privileged)
 		if err != nil || len(got) != len(c.want) || len(got) > 0 && !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
 	}
-	if _, err := capabilities([]string{"FLY"}, nil, false); !errors.Is(err, fault.Invalid) {
+	if _, err := Capabilities([]string{"FLY"}, nil, false); !errors.Is(err, fault.Invalid) {
 		t.Errorf("an unknown one: %v", err)
 	}
 	if n := len(allCapabilities()); n != 41 {
@@ -168,7 +168,7 @@ func TestCapabilities(t *testing.T) {
 }
 
 func TestSecurityOptions(t *testing.T) {
-	for opt, want := range map[string]securityOptions{
+	for opt, want := range map[string]SecurityOptions{
 		"no-new-privileges":       {NoNewPrivileges: true},
 		"no-new-privileges=true":  {NoNewPrivileges: true},
 		"no-new-privileges:false": {},
@@ -180,21 +180,21 @@ func TestSecurityOptions(t *testing.T) {
 		"apparmor=unconfined":     {},
 		"writable-cgroups=true":   {WritableCgroups: true},
 	} {
-		if got, err := parseSecurity([]string{opt}); err != nil || got != want {
+		if got, err := ParseSecurity([]string{opt}); err != nil || got != want {
 			t.Errorf("%s: %+v, %v", opt, got, err)
 		}
 	}
 	for _, opt := range []string{"x", "x=y", "no-new-privileges=perhaps"} {
-		if _, err := parseSecurity([]string{opt}); !errors.Is(err, fault.Invalid) {
+		if _, err := ParseSecurity([]string{opt}); !errors.Is(err, fault.Invalid) {
 			t.Errorf("%s: %v", opt, err)
 		}
 	}
 }
 
 func TestSeccompProfiles(t *testing.T) {
-	cache := &profileCache{}
+	cache := &ProfileCache{}
 	real := func(opts ...string) (*specs.LinuxSeccomp, error) {
-		b, err := newBundle(plain(func(f *facts) { f.Seccomp, f.Record.HostConfig.SecurityOpt = cache, opts }))
+		b, err := New(plain(func(f *Facts) { f.Seccomp, f.Record.HostConfig.SecurityOpt = cache, opts }))
 		if err != nil {
 			return nil, err
 		}
@@ -224,13 +224,13 @@ func TestDeviceRules(t *testing.T) {
 		"a *:* rwm":  {Allow: true, Type: "a", Access: "rwm"},
 		"c 5:5 r":    {Allow: true, Type: "c", Major: new(int64(5)), Minor: new(int64(5)), Access: "r"},
 	} {
-		got, err := parseDeviceRule(text)
+		got, err := ParseDeviceRule(text)
 		if diff := cmp.Diff(want, got); err != nil || diff != "" {
 			t.Errorf("%s: %v\n%s", text, err, diff)
 		}
 	}
 	for _, bad := range []string{"", "c", "d 1:1 r", "c 1 r", "c 1:x r", "c 1:1 z", "ab 1:1 r", "c -1:1 r", "c 1:1 rwmr"} {
-		if _, err := parseDeviceRule(bad); !errors.Is(err, fault.Invalid) {
+		if _, err := ParseDeviceRule(bad); !errors.Is(err, fault.Invalid) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
