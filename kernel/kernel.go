@@ -52,12 +52,6 @@ func fd(f *os.File) int {
 // /proc/self/fd/N. The caller keeps f open as long as the number is in use.
 func FD(f *os.File) int { return fd(f) }
 
-// IsUnsupported tells whether err means that this kernel lacks the call, the
-// option or the kind of object, so that a fallback is in order.
-func IsUnsupported(err error) bool {
-	return errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL)
-}
-
 func keep(files ...*os.File) {
 	for _, f := range files {
 		runtime.KeepAlive(f)

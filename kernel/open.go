@@ -32,7 +32,7 @@ const (
 // The file is close-on-exec and belongs to the caller.
 func OpenIn(root *os.File, path string, flags int, mode uint32, how uint64) (*os.File, error) {
 	open := unix.OpenHow{Flags: uint64(flags) | unix.O_CLOEXEC, Mode: uint64(mode), Resolve: how}
-	if flags&(unix.O_CREAT|unix.O_TMPFILE) == 0 {
+	if flags&unix.O_CREAT == 0 && flags&unix.O_TMPFILE != unix.O_TMPFILE { // the latter holds O_DIRECTORY's bit
 		open.Mode = 0
 	}
 	var n int
@@ -122,14 +122,6 @@ func SyncFS(f *os.File) error {
 	keep(f)
 	return pathError("syncfs", f.Name(), err)
 }
-
-// Types of files for MknodIn (inode(7)).
-const (
-	Regular     = unix.S_IFREG
-	CharDevice  = unix.S_IFCHR
-	BlockDevice = unix.S_IFBLK
-	FIFO        = unix.S_IFIFO
-)
 
 // Readlink returns what the symbolic link that the O_PATH file f stands for
 // points to, and "" when f is something else.

@@ -101,7 +101,7 @@ func (w *walk) down(name string, dir bool) (link string, err error) {
 		if dir {
 			err = kernel.MkdirIn(w.here(), name, 0o755)
 		} else {
-			err = kernel.MknodIn(w.here(), name, kernel.Regular|0o644, 0)
+			err = kernel.MknodIn(w.here(), name, kernel.TypeRegular|0o644, 0)
 		}
 		if err == nil && (w.uid != 0 || w.gid != 0) {
 			err = kernel.ChownIn(w.here(), name, w.uid, w.gid)

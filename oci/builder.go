@@ -60,10 +60,6 @@ func (t *tree) close() {
 	t.files = nil
 }
 
-func (t *tree) warn(format string, args ...any) {
-	t.warnings = append(t.warnings, fmt.Sprintf(format, args...))
-}
-
 // setup does everything that can be done before there is a first process. It runs
 // inside the new namespaces and ends with all mounted that doesn't need that process.
 func (b *builder) setup() error {

@@ -82,13 +82,13 @@ func replaceLink(target string, dir *os.File, name string) error {
 
 // device makes one node. Where that is not allowed (a user namespace), the host's is bound.
 func (t *tree) device(d specs.LinuxDevice) error {
-	kind, block := uint32(kernel.CharDevice), false
+	kind, block := uint32(kernel.TypeChar), false
 	switch d.Type {
 	case "c", "u", "":
 	case "b":
-		kind, block = kernel.BlockDevice, true
+		kind, block = kernel.TypeBlock, true
 	case "p":
-		kind = kernel.FIFO
+		kind = kernel.TypeFifo
 	default:
 		return fault.New(fault.Invalid, "device %s: type %q is none of c, b, u, p", d.Path, d.Type)
 	}
@@ -155,7 +155,7 @@ func (t *tree) bindDevice(d specs.LinuxDevice, dir *os.File, name string, block 
 
 // bindFile puts the object f stands for on name in dir, which is made an empty file when it is missing.
 func bindFile(f, dir *os.File, name string) error {
-	err := kernel.MknodIn(dir, name, kernel.Regular|0o644, 0)
+	err := kernel.MknodIn(dir, name, kernel.TypeRegular|0o644, 0)
 	if err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
@@ -236,10 +236,10 @@ func (t *tree) openTerminal() error {
 
 // replaceByFile makes name an empty regular file, whatever the image put there.
 func replaceByFile(dir *os.File, name string) error {
-	err := kernel.MknodIn(dir, name, kernel.Regular|0o600, 0)
+	err := kernel.MknodIn(dir, name, kernel.TypeRegular|0o600, 0)
 	if errors.Is(err, os.ErrExist) {
 		if err = kernel.UnlinkIn(dir, name); err == nil {
-			err = kernel.MknodIn(dir, name, kernel.Regular|0o600, 0)
+			err = kernel.MknodIn(dir, name, kernel.TypeRegular|0o600, 0)
 		}
 	}
 	return err

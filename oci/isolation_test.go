@@ -339,6 +339,24 @@ func TestMounts(t *testing.T) {
 	})
 }
 
+func TestTmpfsStartsWithWhatLiesBeneath(t *testing.T) {
+	eachBuilder(t, func(t *testing.T, r runner) {
+		root := newRoot(t)
+		write(t, root, "var/deep/file", "data", 0o640)
+		if err := errors.Join(os.Symlink("/etc/passwd", root+"/var/link"), os.Chown(root+"/var/deep/file", 7, 8), os.Chmod(root+"/var/deep", 0o751)); err != nil {
+			t.Fatal(err)
+		}
+		b := newBundle(t, root, sh("cat /var/deep/file; stat -c ' %a %u %g' /var/deep /var/deep/file; readlink /var/link; echo new > /var/deep/file; stat -f -c %T /var")...)
+		b.Spec.Mounts = append(b.Spec.Mounts, specs.Mount{Type: "tmpfs", Source: "tmpfs", Destination: "/var", Options: []string{"tmpcopyup", "nosuid"}})
+		if res := r.run(t, b); res.out != "data 751 0 0\n 640 7 8\n/etc/passwd\ntmpfs\n" {
+			t.Errorf("got %+v", res)
+		}
+		if data, _ := os.ReadFile(root + "/var/deep/file"); string(data) != "data" {
+			t.Errorf("the file beneath has %q", data)
+		}
+	})
+}
+
 func TestOverlayRoot(t *testing.T) {
 	eachBuilder(t, func(t *testing.T, r runner) {
 		dir := t.TempDir()

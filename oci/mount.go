@@ -330,14 +330,21 @@ func (t *tree) mountTmpfs(m specs.Mount, o mountOptions, dest string) error {
 		}
 		o.data = append(o.data, fmt.Sprintf("mode=%o", st.Mode&0o7777))
 	}
-	if o.copyUp {
-		t.warn("tmpfs %s starts empty: tmpcopyup is not supported", dest)
-	}
-	f, err := kernel.NewMount("tmpfs", m.Source, o.data, int(o.set))
+	f, err := kernel.NewMount("tmpfs", m.Source, o.data, int(o.set&^kernel.ReadOnly))
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	if o.copyUp {
+		from, err := kernel.Reopen(target, os.O_RDONLY|kernel.ODirectory)
+		if err != nil {
+			return err
+		}
+		err = copyTree(from, f)
+		if err = errors.Join(err, from.Close()); err != nil {
+			return fmt.Errorf("copy what lies beneath: %w", err)
+		}
+	}
 	return t.attachTo(f, target, o)
 }
 
