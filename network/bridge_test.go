@@ -528,28 +528,6 @@ func TestAttachTwiceAndUnknown(t *testing.T) {
 	until(t, "the link is gone", gone(t, ep.Link))
 }
 
-// UDP conversations must find a new container at once, though connection tracking remembers the old one.
-func TestUDPConversationFollowsThePort(t *testing.T) {
-	newHost(t)
-	b := restored(t, Config{})
-	first, ns := attach(t, b, "first", port("", 5353, 53, "udp"))
-	serve(t, ns, "udp", "0.0.0.0:53")
-	c := must(net.Dial("udp4", "127.0.0.1:5353"))(t)
-	defer c.Close()
-	if _, err := exchange(c, patience); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Release(first); err != nil {
-		t.Fatal(err)
-	}
-	_, ns = attach(t, b, "second", port("", 5353, 53, "udp"))
-	serve(t, ns, "udp", "0.0.0.0:53")
-	until(t, "the same socket reaches the new container", func() bool {
-		_, err := exchange(c, impatience)
-		return err == nil
-	})
-}
-
 func TestForeignDropPolicyIsNamed(t *testing.T) {
 	newHost(t)
 	var mu sync.Mutex

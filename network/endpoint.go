@@ -86,6 +86,7 @@ func (b *Bridge) Attach(ctx context.Context, ep *Endpoint) (netns *os.File, err 
 	if err := b.begin(ep); err != nil {
 		return nil, err
 	}
+	defer b.pool.more()
 	w, err := b.pool.takeWired()
 	if err == nil {
 		if err = b.connect(ctx, w, ep, mac); err == nil && len(maps) > 0 {

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"time"
 
 	"berth/fault"
 	"berth/kernel"
@@ -52,6 +53,9 @@ type pool struct {
 	warn  func(string)
 }
 
+// calm is how long a pool that is more than half full waits before it is filled up.
+const calm = 20 * time.Millisecond
+
 // plainReady is how many namespaces without a link are kept.
 const plainReady = 2
 
@@ -83,6 +87,14 @@ func (p *pool) fill(ctx context.Context) {
 			return
 		case <-p.wake:
 		}
+		// A start is under way; unless many are, it gets the processors first.
+		if 2*len(p.wires) > cap(p.wires) {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(calm):
+			}
+		}
 		for ctx.Err() == nil && (len(p.wires) < cap(p.wires) || len(p.plain) < cap(p.plain)) {
 			if err := p.fillOne(); err != nil {
 				p.warn(fmt.Sprintf("prepare a network namespace: %v", err))
@@ -108,14 +120,13 @@ func (p *pool) fillOne() error {
 	return err
 }
 
-// takeWired gives a namespace from the pool, or makes one.
+// takeWired gives a namespace from the pool, or makes one. The caller says more when it is done: making links
+// takes the lock that its own changes need.
 func (p *pool) takeWired() (*wired, error) {
 	select {
 	case w := <-p.wires:
-		p.more()
 		return w, nil
 	default:
-		p.more()
 		return p.makeWired()
 	}
 }
