@@ -183,7 +183,7 @@ func (r *foreground) rejoin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer waiting.Close()
+	result := r.watch(ctx, waiting)
 	stream, err := r.api.Containers.Attach(ctx, r.id, attachQuery(r.config.AttachStdin, true, true, r.detachKeys))
 	if err != nil {
 		return err
@@ -215,7 +215,7 @@ func (r *foreground) rejoin(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
-	return r.status(ctx, waiting)
+	return status(<-result)
 }
 
 type startOptions struct {

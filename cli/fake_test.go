@@ -62,12 +62,12 @@ func newFake(t *testing.T) *fake {
 		fmt.Fprintf(w, `{"Id":%q,"Warnings":[]}`, fakeID)
 	})
 	for _, verb := range []string{"start", "stop", "restart", "kill", "pause", "unpause", "rename", "resize"} {
-		f.on("POST /containers/"+fakeID+"/"+verb, status(204))
+		f.on("POST /containers/"+fakeID+"/"+verb, reply(204))
 	}
 	return f
 }
 
-func status(code int) http.HandlerFunc {
+func reply(code int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
 }
 

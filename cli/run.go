@@ -7,11 +7,13 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"berth/cli/format"
 	"berth/client"
 	"berth/fault"
 
@@ -143,7 +145,6 @@ func (r *foreground) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer waiting.Close()
 	var joined <-chan error
 	if stream != nil {
 		defer stream.Close()
@@ -161,6 +162,7 @@ func (r *foreground) run(ctx context.Context) error {
 		r.discard(ctx, r.id, r.remove)
 		return err
 	}
+	result := r.watch(ctx, waiting)
 	ended := make(chan struct{})
 	defer close(ended)
 	go forward(ctx, r.api, r.id, caught, ended)
@@ -175,7 +177,7 @@ func (r *foreground) run(ctx context.Context) error {
 			return err
 		}
 	}
-	return r.status(ctx, waiting)
+	return status(<-result)
 }
 
 // open attaches and begins to wait, side by side: both must stand before the start.
@@ -240,21 +242,36 @@ func (r *foreground) joint(stream *client.Stream) *joint {
 	return j
 }
 
-// status waits for the exit code and makes it this process's.
-func (r *foreground) status(ctx context.Context, waiting *client.Waiting) error {
-	result, err := waiting.Result()
-	if err != nil && ctx.Err() == nil {
-		// The daemon may be gone while the container runs on: ask the next one.
-		result, err = r.again(ctx)
-	}
-	if err != nil {
-		return err
-	}
-	if result.Error != nil && result.Error.Message != "" {
-		return &exit{125, name + ": " + result.Error.Message}
-	}
-	if result.StatusCode != 0 {
-		return &exit{int(result.StatusCode), ""}
+// outcome is how a wait ended.
+type outcome struct {
+	container.WaitResponse
+	err error
+}
+
+// watch waits for the container's end beside its caller, through restarts of the daemon. Ending ctx gives it up.
+func (r *foreground) watch(ctx context.Context, waiting *client.Waiting) <-chan outcome {
+	since := strconv.FormatInt(time.Now().Unix()-1, 10)
+	result := make(chan outcome, 1)
+	go func() {
+		w, err := waiting.Result()
+		if err != nil && ctx.Err() == nil {
+			// The daemon is gone, but the container runs on: ask the next one.
+			w, err = r.again(ctx, since)
+		}
+		result <- outcome{w, err}
+	}()
+	return result
+}
+
+// status makes a container's exit code this process's.
+func status(o outcome) error {
+	switch {
+	case o.err != nil:
+		return o.err
+	case o.Error != nil && o.Error.Message != "":
+		return &exit{125, name + ": " + o.Error.Message}
+	case o.StatusCode != 0:
+		return &exit{int(o.StatusCode), ""}
 	}
 	return nil
 }
@@ -263,28 +280,55 @@ func (r *foreground) status(ctx context.Context, waiting *client.Waiting) error 
 const patience = 15 * time.Second
 
 // again waits for a container after the daemon's connection broke.
-func (r *foreground) again(ctx context.Context) (container.WaitResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	tick := time.NewTicker(200 * time.Millisecond)
+func (r *foreground) again(ctx context.Context, since string) (container.WaitResponse, error) {
+	condition := container.WaitConditionNotRunning
+	if r.remove {
+		condition = container.WaitConditionRemoved
+	}
+	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	for {
-		waiting, err := r.api.Containers.Wait(context.WithoutCancel(ctx), r.id, container.WaitConditionNotRunning)
+	for end := time.Now().Add(patience); ; {
+		waiting, err := r.api.Containers.Wait(ctx, r.id, condition)
 		if err == nil {
 			var result container.WaitResponse
 			if result, err = waiting.Result(); err == nil {
 				return result, nil
 			}
+			end = time.Now().Add(patience) // it was back, for a while
 		}
 		if errors.Is(err, fault.NotFound) {
-			return container.WaitResponse{}, fmt.Errorf("the connection to the daemon broke, and container %s has been removed: its exit code is not known", r.id[:min(12, len(r.id))])
+			return r.recall(ctx, since)
+		}
+		if time.Now().After(end) {
+			return container.WaitResponse{}, fmt.Errorf("the connection to the daemon broke while container %s ran; when the daemon is back, 'berth wait' gives its exit code: %w", format.ShortID(r.id), err)
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return container.WaitResponse{}, fmt.Errorf("the connection to the daemon broke while container %s ran; when the daemon is back, 'berth wait' gives its exit code: %w", r.id[:min(12, len(r.id))], err)
+			return container.WaitResponse{}, ctx.Err()
 		}
 	}
+}
+
+// recall finds the exit code of a container that has been removed, among the daemon's events.
+func (r *foreground) recall(ctx context.Context, since string) (container.WaitResponse, error) {
+	lost := fmt.Errorf("the connection to the daemon broke, and container %s has been removed: its exit code is not known", format.ShortID(r.id))
+	q := url.Values{"since": {since}, "until": {strconv.FormatInt(time.Now().Unix()+1, 10)}}
+	q.Set("filters", client.Filters{"container": {r.id}, "event": {"die"}}.String())
+	stream, err := r.api.System.Events(ctx, q)
+	if err != nil {
+		return container.WaitResponse{}, errors.Join(lost, err)
+	}
+	defer stream.Close()
+	event, err := stream.Next()
+	if err != nil {
+		return container.WaitResponse{}, lost
+	}
+	code, err := strconv.ParseInt(event.Actor.Attributes["exitCode"], 10, 64)
+	if err != nil {
+		return container.WaitResponse{}, lost
+	}
+	return container.WaitResponse{StatusCode: code}, nil
 }
 
 // create makes the container, with its image pulled when that is asked for or needed.

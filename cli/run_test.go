@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -176,7 +177,7 @@ func TestRunThatDoesNotStart(t *testing.T) {
 		f := newFake(t)
 		f.container(true, func(net.Conn, io.Reader) int { return 0 })
 		f.on("POST /containers/"+fakeID+"/start", refusal{400, text})
-		f.on("DELETE /containers/"+fakeID, status(204))
+		f.on("DELETE /containers/"+fakeID, reply(204))
 		for _, args := range [][]string{{"run", "--rm", "busybox"}, {"run", "-d", "--rm", "busybox"}} {
 			got := f.berth(args...)
 			if want := "berth: Error response from daemon: " + text + "\n\nRun 'berth run --help' for more information\n"; got.code != code || got.err != want {
@@ -220,7 +221,7 @@ func TestExec(t *testing.T) {
 	if all[0].body != want {
 		t.Errorf("exec sent %s", all[0].body)
 	}
-	f.on("POST /exec/e1/start", status(200))
+	f.on("POST /exec/e1/start", reply(200))
 	if got := f.berth("exec", "-d", "web", "x"); got != (ran{0, "", ""}) {
 		t.Errorf("detached: got %+v", got)
 	}
@@ -411,6 +412,27 @@ func TestDaemonGoneAndBack(t *testing.T) {
 		io.WriteString(w, `{"StatusCode":9}`)
 	})
 	if got := f.berth("run", "busybox"); got.code != 9 {
+		t.Errorf("got %+v", got)
+	}
+	// Removed in the meantime: the events know the code.
+	tries = 0
+	f.on("POST /containers/"+fakeID+"/wait", func(w http.ResponseWriter, r *http.Request) {
+		if tries++; tries == 1 {
+			w.(http.Flusher).Flush()
+			conn, _, _ := w.(http.Hijacker).Hijack()
+			conn.Close()
+			return
+		}
+		w.WriteHeader(404)
+		io.WriteString(w, `{"message":"No such container"}`)
+	})
+	f.on("GET /events", map[string]any{"Type": "container", "Action": "die", "Actor": map[string]any{"ID": fakeID, "Attributes": map[string]string{"exitCode": "11"}}})
+	if got := f.berth("run", "--rm", "busybox"); got.code != 11 {
+		t.Errorf("got %+v", got)
+	}
+	f.on("GET /events", json.RawMessage(""))
+	tries = 0
+	if got := f.berth("run", "--rm", "busybox"); got.code != 125 || !strings.Contains(got.err, "its exit code is not known") {
 		t.Errorf("got %+v", got)
 	}
 }
