@@ -153,6 +153,32 @@ func TestTerminal(t *testing.T) {
 	})
 }
 
+func TestInitOwnsTheTerminal(t *testing.T) {
+	eachBuilder(t, func(t *testing.T, r runner) {
+		b := newBundle(t, newRoot(t), sh("read line; echo got $line; exit 6")...)
+		b.Init = true
+		p, err := create(context.Background(), b, Stdio{Console: true}, nil, r.options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Delete()
+		defer p.Console().Close()
+		if err := p.Start(); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(p.Console(), "hello\n")
+		lines := bufio.NewReader(p.Console())
+		for _, want := range []string{"hello", "got hello"} {
+			if line, err := lines.ReadString('\n'); strings.TrimSpace(line) != want {
+				t.Errorf("got %q, %v, want %q", line, err, want)
+			}
+		}
+		if e, err := p.Wait(); err != nil || e.Code != 6 {
+			t.Errorf("%+v, %v", e, err)
+		}
+	})
+}
+
 func TestExecTerminal(t *testing.T) {
 	kerneltest.Root(t)
 	b := newBundle(t, newRoot(t), "sleep", "1000")
