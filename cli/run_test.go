@@ -21,7 +21,7 @@ import (
 // container makes the fake run one container: serve is its process, given its
 // connection once the container was started; what it returns is the exit code.
 func (f *fake) container(frames bool, serve func(conn net.Conn, in io.Reader) int) {
-	started, ended := make(chan struct{}), make(chan int, 1)
+	started, ended := make(chan struct{}), make(chan int, 8)
 	var once sync.Once
 	f.on("POST /containers/"+fakeID+"/start", func(w http.ResponseWriter, _ *http.Request) {
 		once.Do(func() { close(started) })
