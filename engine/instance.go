@@ -15,7 +15,8 @@ import (
 // instance is a container in the engine's hands.
 //
 // op is held by whoever changes the container: create, start, the end of a run,
-// remove, rename, pause. It may be held over I/O; mu never is. Nobody holds the locks of two
+// remove, rename, pause. It may be held over I/O; mu never is, but for the answer of a few bytes to a
+// client that attaches (see streams.Attach). Nobody holds the locks of two
 // containers. Readers take the record without any lock.
 type instance struct {
 	id string
