@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -79,4 +80,45 @@ func CloseInherited(first int) error {
 		}
 	}
 	return nil
+}
+
+// ExecKeeping executes the program at path in this process's place; files stay open in it under their
+// numbers. It returns only when that failed, and nothing has changed then.
+func ExecKeeping(path string, argv, env []string, files []*os.File) error {
+	defer keep(files...)
+	set := func(flags int) error {
+		for _, f := range files {
+			if _, err := unix.FcntlInt(uintptr(fd(f)), unix.F_SETFD, flags); err != nil {
+				return pathError("fcntl", f.Name(), err)
+			}
+		}
+		return nil
+	}
+	defer set(unix.FD_CLOEXEC)
+	if err := set(0); err != nil {
+		return err
+	}
+	return pathError("exec", path, syscall.Exec(path, argv, env))
+}
+
+// Inherit makes a file of a descriptor that the program before kept for this one; it is close-on-exec again.
+func Inherit(number int, name string) (*os.File, error) {
+	if _, err := unix.FcntlInt(uintptr(number), unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
+		return nil, pathError("fcntl", name, err)
+	}
+	return os.NewFile(uintptr(number), name), nil
+}
+
+// Memory returns a file in memory with data in it, to be read from its start.
+func Memory(name string, data []byte) (*os.File, error) {
+	n, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, callError("memfd_create", err)
+	}
+	f := os.NewFile(uintptr(n), name)
+	if _, err := f.WriteAt(data, 0); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }

@@ -232,29 +232,18 @@ func AwaitHangup(f *os.File) error {
 	return c.Read(func(n uintptr) bool { return hungUp(int(n)) })
 }
 
-// AwaitRead waits for bytes on f and reads them into a buffer that get supplies; put takes the buffer back when there was nothing yet.
-// Unlike a Read with its buffer in hand, an idle wait holds no memory. buf is nil when err is not.
-func AwaitRead(f *os.File, get func() []byte, put func([]byte)) (buf []byte, n int, err error) {
+// AwaitReadable waits until a read of f, or an Accept, would not block: there is something, or the end. Unlike a
+// read with its buffer in hand, an idle wait holds no memory, and nothing has happened when it is broken off.
+func AwaitReadable(f *os.File) error {
 	c, err := f.SyscallConn()
 	if err != nil {
-		return nil, 0, err
+		return err
 	}
-	var failed error
-	err = c.Read(func(s uintptr) bool {
-		buf = get()
-		n, failed = readNow(int(s), buf)
-		if n > 0 {
-			return true
-		}
-		put(buf)
-		buf = nil
-		return failed != unix.EAGAIN
+	return c.Read(func(n uintptr) bool {
+		p := []unix.PollFd{{Fd: int32(n), Events: unix.POLLIN}}
+		err := retry(func() error { _, err := unix.Poll(p, 0); return err })
+		return err != nil || p[0].Revents != 0
 	})
-	if err != nil { // the deadline, or the file was closed; what the last attempt said is stale
-		return nil, 0, callError("read", err)
-	}
-	n, err = result(n, failed)
-	return buf, n, err
 }
 
 // TryRead reads what is there and never waits: ErrWouldBlock when there is nothing.

@@ -58,10 +58,16 @@ func (s *stdio) attach(a Attachment) error {
 		s.clients = append(slices.Clone(s.clients), c)
 	}
 	s.serving.Add(1)
+	s.served++
 	s.mu.Unlock()
 	go func() {
 		defer s.serving.Done()
 		defer s.activity(wholeRound)
+		defer func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.served--
+		}()
 		defer conn.Close()
 		c.replay(io.MultiReader(parts...), rest)
 		kernel.CloseAll(files)
@@ -154,24 +160,28 @@ func (c *client) detach() {
 // input takes what the client sends until it hangs up.
 func (c *client) input() {
 	keys := newDetector(c.DetachKeys)
-	var c1 *chunk
-	get := func() []byte {
-		c1 = c.s.chunks.Get().(*chunk)
-		return c1[:]
-	}
-	put := func([]byte) { c.s.chunks.Put(c1) }
-
 	c.take(keys, c.Buffered)
 	c.Buffered = nil
 	for {
-		buf, n, err := kernel.AwaitRead(c.Conn, get, put)
-		if err != nil {
+		if err := kernel.AwaitReadable(c.Conn); err != nil {
 			c.endOfInput(keys, err)
 			return
 		}
-		c.take(keys, buf[:n])
-		put(buf)
+		if err := c.read(keys); err != nil && err != kernel.ErrWouldBlock {
+			c.endOfInput(keys, err)
+			return
+		}
 	}
+}
+
+func (c *client) read(keys *detector) error {
+	buf := c.s.chunks.Get().(*chunk)
+	defer c.s.chunks.Put(buf)
+	n, err := kernel.TryRead(c.Conn, buf[:])
+	if err == nil {
+		c.take(keys, buf[:n])
+	}
+	return err
 }
 
 // take passes input on. After the detach keys the rest of it is dropped.

@@ -42,14 +42,14 @@ func TestAttachFramesAndRaw(t *testing.T) {
 	if err := kernel.CloseWrite(framed); err != nil {
 		t.Fatal(err)
 	}
-	got := frames(t, readAll(t, framed))
+	got := frames(t, readToEnd(t, framed))
 	if got[1] != "out\ngot four\n" || got[2] != "err\nrest" {
 		t.Errorf("framed client got %q", got)
 	}
-	if got := readAll(t, raw); got != "out\ngot four\n" {
+	if got := readToEnd(t, raw); got != "out\ngot four\n" {
 		t.Errorf("raw client got %q", got)
 	}
-	if got := readAll(t, errs); got != "err\nrest" {
+	if got := readToEnd(t, errs); got != "err\nrest" {
 		t.Errorf("stderr client got %q", got)
 	}
 	if exit := wait(t, s); exit.Code != 0 {
@@ -72,7 +72,7 @@ func TestStdinStaysOpen(t *testing.T) {
 		write(t, client, word+"\n")
 		readUntil(t, client, "got "+word+"\n")
 		kernel.CloseWrite(client)
-		if got := readAll(t, client); got != "" {
+		if got := readToEnd(t, client); got != "" {
 			t.Errorf("after its end the client got %q", got)
 		}
 	}
@@ -89,7 +89,7 @@ func TestListenerHalfCloses(t *testing.T) {
 	kernel.CloseWrite(listener)
 	start(t, l, r)
 	write(t, typist, "hello\n")
-	if got := readAll(t, listener); got != "hello\n" {
+	if got := readToEnd(t, listener); got != "hello\n" {
 		t.Errorf("got %q", got)
 	}
 }
@@ -129,7 +129,7 @@ func TestReplayHasNoGap(t *testing.T) {
 	if err := s.Attach(ctx, late); err != nil {
 		t.Fatal(err)
 	}
-	if got := readAll(t, client); !strings.HasPrefix(want.String(), got) || len(got) < 100_000 {
+	if got := readToEnd(t, client); !strings.HasPrefix(want.String(), got) || len(got) < 100_000 {
 		t.Errorf("replay alone has %d bytes", len(got))
 	}
 	typist, keyboard := peerOf(t, Attachment{Stdin: true})
@@ -180,7 +180,7 @@ func TestSlowClientLosesNothing(t *testing.T) {
 	if exit := wait(t, s); exit.Code != 0 {
 		t.Errorf("exit %+v", exit)
 	}
-	got := readAll(t, slow)
+	got := readToEnd(t, slow)
 	if got = got[filled:]; !strings.HasPrefix(got, "1\n2\n") || !strings.HasSuffix(got, "\n1000\n") {
 		t.Errorf("got %q", got)
 	}
@@ -220,7 +220,7 @@ func TestDetachKeys(t *testing.T) {
 	readUntil(t, client, "got a\x10b\n")
 	write(t, client, "\x10")
 	write(t, client, "\x11")
-	if got := readAll(t, client); got != "" {
+	if got := readToEnd(t, client); got != "" {
 		t.Errorf("detached client got %q", got)
 	}
 	b, again := peerOf(t, Attachment{Stdin: true, Stdout: true})
@@ -269,7 +269,7 @@ func TestAttachFails(t *testing.T) {
 	if err := s.Attach(deadline(t), a); !errors.Is(err, fault.Conflict) {
 		t.Errorf("attach to an ended container: %v", err)
 	}
-	if got := readAll(t, client); got != "" {
+	if got := readToEnd(t, client); got != "" {
 		t.Errorf("got %q", got)
 	}
 }
@@ -292,7 +292,7 @@ func TestTerminal(t *testing.T) {
 	write(t, client, "\n") // ash runs its trap between two commands
 	readUntil(t, client, "20 40\r\n")
 	write(t, client, "\x10\x11")
-	readAll(t, client)
+	readToEnd(t, client)
 
 	b, again := peerOf(t, Attachment{Stdin: true, Stdout: true, Logs: true})
 	if err := s.Attach(ctx, b); err != nil {
@@ -318,7 +318,7 @@ func TestTerminalLastWords(t *testing.T) {
 		a, client := peerOf(t, Attachment{Stdout: true})
 		r.Attach = []Attachment{a}
 		s := start(t, l, r)
-		if got := readAll(t, client); !strings.HasSuffix(got, "\r\n500\r\n") || !strings.HasPrefix(got, "1\r\n2\r\n") {
+		if got := readToEnd(t, client); !strings.HasSuffix(got, "\r\n500\r\n") || !strings.HasPrefix(got, "1\r\n2\r\n") {
 			t.Errorf("got %q", got[max(0, len(got)-50):])
 		}
 		wait(t, s)
@@ -341,7 +341,7 @@ func TestProgramsFilesBlock(t *testing.T) {
 	a, client := peerOf(t, Attachment{Stdout: true})
 	r.Attach = []Attachment{a}
 	start(t, l, r)
-	got := readAll(t, client)
+	got := readToEnd(t, client)
 	const nonblock = 0o4000
 	flags, links := 0, 0
 	for line := range strings.Lines(got) {

@@ -92,7 +92,7 @@ func BenchmarkOutput(b *testing.B) {
 	r.Attach = []Attachment{a}
 	b.SetBytes(1 << 20)
 	s := start(b, l, r)
-	readAll(b, client)
+	readToEnd(b, client)
 	wait(b, s)
 }
 

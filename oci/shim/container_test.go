@@ -74,7 +74,7 @@ func TestStartFails(t *testing.T) {
 		if !errors.As(err, &start) || start.Code != c.code || !strings.Contains(err.Error(), c.text) {
 			t.Errorf("start %v: %v", c.args, err)
 		}
-		if got := readAll(t, client); got != "" {
+		if got := readToEnd(t, client); got != "" {
 			t.Errorf("client got %q", got)
 		}
 	}
@@ -212,7 +212,7 @@ func TestOthersHoldTheOutput(t *testing.T) {
 	}
 	defer held.Close()
 	write(t, client, "go\n")
-	if got := readAll(t, client); got != "last\n" {
+	if got := readToEnd(t, client); got != "last\n" {
 		t.Errorf("client got %q", got)
 	}
 	if exit := wait(t, s); exit.Code != 0 {

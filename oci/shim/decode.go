@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf16"
 	"unicode/utf8"
 
@@ -15,7 +16,7 @@ import (
 //
 // The JSON package would do, but it keeps tables of every type that can be reached, which for
 // a runtime-spec with all its operating systems is a quarter of a megabyte, a third of an idle supervisor. This one keeps nothing.
-// It knows what the engine sends: names are matched exactly, types that read themselves and interfaces are not supported,
+// It knows what the engine sends: names are matched exactly, types that read themselves (but time.Time) and interfaces are not supported,
 // and unknown fields are skipped.
 func decode(data []byte, into any) error {
 	d := decoder{data: data}
@@ -206,6 +207,13 @@ func (d *decoder) setString(v reflect.Value, s string) {
 	case !v.IsValid() || d.err != nil:
 	case v.Kind() == reflect.String:
 		v.SetString(s)
+	case v.Type() == reflect.TypeFor[time.Time]():
+		at, err := time.Parse(time.RFC3339Nano, s)
+		if err != nil {
+			d.fail(err.Error())
+			return
+		}
+		v.Set(reflect.ValueOf(at))
 	case v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Uint8:
 		b, err := base64.StdEncoding.DecodeString(s)
 		if err != nil {

@@ -27,7 +27,7 @@ func (sup *supervisor) execution(id string) (*execution, error) {
 	e, found := sup.execs[id]
 	switch {
 	case !found:
-		return nil, fault.New(fault.NotFound, "no exec %s in container %s", id, sup.bundle.ID)
+		return nil, fault.New(fault.NotFound, "no exec %s in container %s", id, sup.state.ID)
 	case e.exit != nil:
 		return nil, fault.New(fault.Conflict, "exec %s has ended", id)
 	case e.process == nil:
@@ -69,7 +69,7 @@ func (sup *supervisor) admit(id string) (*execution, error) {
 	case sup.exit != nil || sup.ending:
 		return nil, sup.notRunning()
 	case sup.state.Paused:
-		return nil, fault.New(fault.Conflict, "container %s is paused, unpause the container before exec", sup.bundle.ID)
+		return nil, fault.New(fault.Conflict, "container %s is paused, unpause the container before exec", sup.state.ID)
 	case sup.execs[id] != nil:
 		return nil, fault.New(fault.Exists, "exec %s exists already", id)
 	}
@@ -85,16 +85,20 @@ func (sup *supervisor) launch(e *execution, r *ExecRequest) (err error) {
 	for _, a := range r.Attach {
 		stdin = stdin || a.Stdin
 	}
-	io, given, err := newStdio(r.Terminal, stdin, true, nil)
+	bundle, err := sup.bundle()
 	if err != nil {
 		closeAll(r.Attach)
 		return err
 	}
-	io.activity = sup.memory.used
+	io, given, err := sup.newStdio(r.Terminal, stdin, true, nil)
+	if err != nil {
+		closeAll(r.Attach)
+		return err
+	}
 	if r.Terminal {
 		r.Spec.Process.ConsoleSize = r.Size.box()
 	}
-	p, err := sup.exec(context.Background(), sup.init.Pid(), sup.bundle, r.Spec, given)
+	p, err := sup.exec(context.Background(), sup.init.Pid(), bundle, r.Spec, given)
 	if err != nil {
 		io.close()
 		closeAll(r.Attach)
@@ -184,7 +188,7 @@ func (sup *supervisor) execWait(w pending, id string) {
 	sup.mu.Unlock()
 	switch {
 	case e == nil:
-		w.from.answer(&answer{Number: w.number, Error: toWire(fault.New(fault.NotFound, "no exec %s in container %s", id, sup.bundle.ID))})
+		w.from.answer(&answer{Number: w.number, Error: toWire(fault.New(fault.NotFound, "no exec %s in container %s", id, sup.state.ID))})
 	case exit != nil:
 		w.from.answer(&answer{Number: w.number, Exit: exit})
 	}

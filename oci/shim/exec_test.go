@@ -34,7 +34,7 @@ func TestExec(t *testing.T) {
 	}
 	write(t, client, "in\n")
 	kernel.CloseWrite(client)
-	got := frames(t, readAll(t, client))
+	got := frames(t, readToEnd(t, client))
 	if !strings.HasPrefix(got[1], "in\n") || !strings.Contains(got[1], "sleep 1000") || got[2] != "err\n" {
 		t.Errorf("client got %q", got)
 	}
@@ -138,7 +138,7 @@ func TestExecLeavesBackground(t *testing.T) {
 	if _, err := s.Exec(ctx, e); err != nil {
 		t.Fatal(err)
 	}
-	if got := readAll(t, client); got != "hi\n" {
+	if got := readToEnd(t, client); got != "hi\n" {
 		t.Errorf("got %q", got)
 	}
 	if exit, err := s.ExecWait(ctx, "bg"); err != nil || exit.Code != 0 {

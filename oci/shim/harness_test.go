@@ -181,7 +181,7 @@ func peerOf(t testing.TB, a Attachment) (Attachment, *os.File) {
 }
 
 // readAll reads to the end of the stream.
-func readAll(t testing.TB, f *os.File) string {
+func readToEnd(t testing.TB, f *os.File) string {
 	t.Helper()
 	data, err := io.ReadAll(f)
 	if err != nil {

@@ -18,7 +18,7 @@ const requestFD = 3
 
 // Main is the supervisor's own program. A main function calls it with what follows its "shim" argument,
 // after oci.InitMain, and ends with the code that it returns. The argument is the directory of all run directories.
-func Main(args []string) int { return mainWith(args, builder{create, exec}) }
+func Main(args []string) int { return mainWith(args, builder{create, exec, adopt}) }
 
 func create(ctx context.Context, b *oci.Bundle, io oci.Stdio, netns *os.File) (container, error) {
 	return oci.Create(ctx, b, io, netns)
@@ -28,13 +28,20 @@ func exec(ctx context.Context, pid int, b *oci.Bundle, e oci.ExecSpec, io oci.St
 	return oci.Exec(ctx, pid, b, e, io)
 }
 
+func adopt(h oci.Hold) container { return oci.Adopt(h) }
+
 func mainWith(args []string, b builder) int {
-	if len(args) != 1 {
+	var err error
+	switch len(args) {
+	case 1:
+		prepare()
+		err = serve(os.NewFile(requestFD, "engine"), args[0], b)
+	case 2:
+		err = resume(args[0], args[1], b)
+	default:
 		fmt.Fprintln(os.Stderr, "shim: this is started by the engine, with a socket as file 3 and its directory as the argument")
 		return 2
 	}
-	prepare()
-	err := serve(os.NewFile(requestFD, "engine"), args[0], b)
 	if err != nil && !errors.Is(err, io.EOF) {
 		fmt.Fprintln(os.Stderr, "shim:", err)
 		return 1
@@ -47,10 +54,15 @@ func mainWith(args []string, b builder) int {
 func prepare() {
 	kernel.Setsid()
 	kernel.CloseInherited(requestFD + 1) // whatever came down from the daemon's own parent
+	settle()
+	warmUp()
+}
+
+// settle is what executing a program undoes.
+func settle() {
 	// That these stay ignored in what is executed (signal(7)) is known to oci, which sets them right. Catching them takes two threads.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT)
 	os.WriteFile("/proc/self/comm", []byte("berth-shim"), 0)
-	warmUp()
 }
 
 // warmUp has the code of the first request in memory before that comes.

@@ -7,16 +7,20 @@ import (
 )
 
 const (
-	wholeRound = 64 << 10 // about the garbage of an exec or a client
-	worthwhile = 1 << 20
-	quiet      = time.Second
+	wholeRound  = 64 << 10 // about the garbage of an exec or a client
+	outputShare = 64       // output makes hardly any
+	worthwhile  = 1 << 20  // counts as much as a start
+	tooMuch     = 8 << 20
+	quiet       = time.Second
 )
 
-// memory gives back to the system what a burst of work took, once it is over. A supervisor is idle nearly all of its life,
-// and there is one per container. A collection makes tables that stay, some 150 KB, so after little work there is none.
+// memory gives back to the system what work took, once it is over. A supervisor is idle nearly all of its life, and there is one per
+// container. What a start leaves behind is less garbage than pages with something small on each, and a collection makes tables of its own, so
+// the way to give it back is to begin anew (renew.go); a collection is for when that can't be done.
 type memory struct {
-	work  atomic.Int64 // since the last time, in bytes of output or garbage
+	work  atomic.Int64 // since the last time, in bytes of garbage
 	armed atomic.Bool
+	renew func() // returns only when it can't be done now
 }
 
 // used counts work of a size.
@@ -33,9 +37,12 @@ func (m *memory) watch(seen int64) {
 			m.watch(now)
 			return
 		}
-		debug.FreeOSMemory() // empties the pools of buffers
-		debug.FreeOSMemory() // and frees what was in them
-		m.work.Store(0)
-		m.armed.Store(false)
+		m.renew()
+		if m.work.Load() >= tooMuch {
+			debug.FreeOSMemory() // empties the pools of buffers
+			debug.FreeOSMemory() // and frees what was in them
+			m.work.Store(0)
+		}
+		m.armed.Store(false) // the next one who counts tries again
 	})
 }

@@ -79,6 +79,7 @@ type call struct {
 	Size   *ConsoleSize `json:"size,omitempty"`
 
 	files []*os.File
+	body  []byte // as it came
 }
 
 // answer is the other direction.
@@ -210,7 +211,7 @@ func receiveCall(s *os.File) (*call, error) {
 	}
 	m := new(call)
 	if err = decode(body, m); err == nil {
-		m.files = files
+		m.files, m.body = files, body
 		err = m.distribute()
 	}
 	if err != nil {

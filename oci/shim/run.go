@@ -37,6 +37,7 @@ type State struct {
 	Terminal  bool      `json:"terminal,omitempty"`
 	Paused    bool      `json:"paused,omitempty"`
 	LostLines uint64    `json:"lostLines,omitempty"` // lines that could not be logged, for want of space as a rule
+	Lives     int       `json:"lives,omitempty"`     // how often the supervisor has begun anew
 	Execs     []string  `json:"execs,omitempty"`     // IDs of the execs that run
 	Warnings  []string  `json:"warnings,omitempty"`  // what was cut down to what this machine allows
 }

@@ -3,6 +3,7 @@ package shim
 import (
 	"errors"
 	"os"
+	"slices"
 
 	"berth/fault"
 	"berth/kernel"
@@ -10,17 +11,35 @@ import (
 
 // talk answers one engine until it goes away.
 func (sup *supervisor) talk(p *peer) {
-	defer p.conn.Close()
-	for {
-		m, err := receiveCall(p.conn)
-		if err != nil {
-			if kind := fault.Of(err); kind != "" {
-				p.answer(&answer{Number: greeting, Error: toWire(err)})
-			}
-			return
-		}
-		sup.handle(p, m)
+	for kernel.AwaitReadable(p.conn) == nil && sup.listenTo(p) {
 	}
+	sup.mu.Lock()
+	sup.peers = slices.DeleteFunc(sup.peers, func(q *peer) bool { return p == q })
+	sup.mu.Unlock()
+	p.conn.Close()
+}
+
+// listenTo takes one request; false ends the conversation.
+func (sup *supervisor) listenTo(p *peer) bool {
+	sup.gate.RLock()
+	defer sup.gate.RUnlock()
+	m, err := receiveCall(p.conn)
+	if err == nil {
+		sup.handle(p, m)
+		return true
+	}
+	if fault.Of(err) != "" {
+		p.answer(&answer{Number: greeting, Error: toWire(err)})
+	}
+	return false
+}
+
+// meet begins to talk to an engine.
+func (sup *supervisor) meet(p *peer) {
+	sup.mu.Lock()
+	sup.peers = append(sup.peers, p)
+	sup.mu.Unlock()
+	go sup.talk(p)
 }
 
 // handle answers a request, now or later. It doesn't wait itself.
@@ -30,7 +49,9 @@ func (sup *supervisor) handle(p *peer, m *call) {
 		p.answer(&a)
 	}
 	later := func(f func() (answer, error)) {
+		sup.gate.RLock()
 		go func() {
+			defer sup.gate.RUnlock()
 			defer sup.memory.used(wholeRound)
 			reply(f())
 		}()
@@ -72,7 +93,7 @@ func (sup *supervisor) handle(p *peer, m *call) {
 }
 
 func (sup *supervisor) notRunning() error {
-	return fault.New(fault.Conflict, "container %s is not running", sup.bundle.ID)
+	return fault.New(fault.Conflict, "container %s is not running", sup.state.ID)
 }
 
 // alive is nil as long as the exit is not known.

@@ -40,7 +40,10 @@ type stdio struct {
 	over    bool       // all output was delivered: clients who come now get the log at most
 	closed  bool       // no more clients
 
-	feeding  sync.Mutex // one writer to stdin at a time
+	served int // clients that are not gone altogether
+
+	gate     *sync.RWMutex // see supervisor
+	feeding  sync.Mutex    // one writer to stdin at a time
 	streams  []*stream
 	master   *os.File // of the terminal, else nil
 	given    []*os.File
@@ -63,9 +66,8 @@ type stream struct {
 }
 
 // newStdio makes the pipes that a process is to be created with; a terminal comes later, with begin. end, or close when there is no process.
-func newStdio(terminal, openStdin, once bool, log *logger) (s *stdio, given oci.Stdio, err error) {
-	s = &stdio{once: once && !terminal, log: log, activity: func(int) {}}
-	s.chunks = &sync.Pool{New: func() any { return new(chunk) }}
+func (sup *supervisor) newStdio(terminal, openStdin, once bool, log *logger) (s *stdio, given oci.Stdio, err error) {
+	s = &stdio{once: once && !terminal, log: log, gate: &sup.gate, chunks: &sup.chunks, activity: sup.memory.used}
 	if terminal {
 		return s, oci.Stdio{Console: true}, nil
 	}
@@ -144,7 +146,7 @@ func (s *stdio) begin() {
 	kernel.CloseAll(s.given)
 	s.given = nil
 	for _, st := range s.streams {
-		if s.master != nil {
+		if s.master != nil && st.peer == nil {
 			st.peer, _ = kernel.TerminalPeer(s.master) // without it the first end of file is final
 		}
 		st.left = maxDrain
@@ -155,21 +157,24 @@ func (s *stdio) begin() {
 }
 
 // copy is the copier of one stream. It ends with the stream, or when all is read that a reaped process left.
+//
+// What a dead process wrote is in the pipe or terminal already: when a read
+// would block, all of it was read, whoever else holds the other end.
 func (s *stdio) copy(st *stream) {
 	defer s.copiers.Done()
-	var c *chunk
-	get := func() []byte {
-		c = s.chunks.Get().(*chunk)
-		return c[frameHeader:]
-	}
-	put := func([]byte) { s.chunks.Put(c) }
 	for {
-		n, err := s.read(st, get, put)
-		if err != nil {
+		// Waiting comes first, and without a buffer: most of the time there is nothing.
+		err := kernel.AwaitReadable(st.file)
+		ended := s.ended.Load() // with it came a deadline in the past
+		for err == nil || ended && errors.Is(err, os.ErrDeadlineExceeded) {
+			err = s.pass(st, ended)
+		}
+		if err == kernel.ErrWouldBlock && !ended {
+			continue
+		}
+		if ended || s.master == nil || !st.reopen() {
 			break
 		}
-		s.deliver(st, c[:frameHeader+n])
-		s.chunks.Put(c)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -179,31 +184,24 @@ func (s *stdio) copy(st *stream) {
 	}
 }
 
-// read waits for output, or, after the process's end, takes what is there. On an error the buffer was put back.
-//
-// What a dead process wrote is in the pipe or terminal already: when a read
-// would block, all of it was read, whoever else holds the other end.
-func (s *stdio) read(st *stream, get func() []byte, put func([]byte)) (n int, err error) {
-	for !s.ended.Load() {
-		_, n, err = kernel.AwaitRead(st.file, get, put)
-		switch {
-		case err == nil:
-			return n, nil
-		case errors.Is(err, os.ErrDeadlineExceeded): // end has set ended before
-		case s.master != nil && !errors.Is(err, os.ErrClosed) && st.reopen():
-		default:
-			return 0, err
-		}
+// pass reads what is there and delivers it.
+func (s *stdio) pass(st *stream, ended bool) error {
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+	if ended && st.left <= 0 { // somebody else goes on writing
+		return io.EOF
 	}
-	if st.left <= 0 { // somebody else goes on writing
-		return 0, io.EOF
+	c := s.chunks.Get().(*chunk)
+	defer s.chunks.Put(c)
+	n, err := kernel.TryRead(st.file, c[frameHeader:])
+	if err != nil {
+		return err
 	}
-	buf := get()
-	if n, err = kernel.TryRead(st.file, buf); err != nil {
-		put(buf)
+	if ended {
+		st.left -= n
 	}
-	st.left -= n
-	return n, err
+	s.deliver(st, c[:frameHeader+n])
+	return nil
 }
 
 // reopen gives a terminal that was hung up (its session leader ended, or the last slave was closed)
@@ -238,7 +236,7 @@ func (s *stdio) deliver(st *stream, frame []byte) {
 	for _, c := range clients {
 		c.write(st.number, frame)
 	}
-	s.activity(len(data))
+	s.activity(len(data) / outputShare)
 }
 
 // feed writes a client's input to the process. It waits until the process takes it, and drops it when there is nobody to.

@@ -31,12 +31,14 @@ type container interface {
 	Pause() error
 	Resume() error
 	Delete() error
+	Hold() oci.Hold
 }
 
 // builder makes the processes.
 type builder struct {
 	create func(ctx context.Context, b *oci.Bundle, io oci.Stdio, netns *os.File) (container, error)
 	exec   func(ctx context.Context, pid int, b *oci.Bundle, e oci.ExecSpec, io oci.Stdio) (container, error)
+	adopt  func(h oci.Hold) container
 }
 
 // supervisor is the program's one object: a container and those who talk about it.
@@ -45,15 +47,21 @@ type supervisor struct {
 	dir    string   // the run directory
 	lock   *os.File // the directory, locked
 	listen *os.File
-	bundle *oci.Bundle
+	source source // the bundle
 	init   container
 	stdio  *stdio
 	memory memory
+	chunks sync.Pool
+
+	// gate is held for reading by whoever does something, as opposed to waiting for something to do. Who gets
+	// it for writing, which is only ever tried, finds nobody in the middle of anything.
+	gate sync.RWMutex
 
 	freezing sync.Mutex // one pause or resume at a time
 	mu       sync.Mutex
 	state    State // its LostLines and Execs are filled in when asked for
 	exit     *oci.Exit
+	peers    []*peer
 	waiters  []pending
 	execs    map[string]*execution
 	order    []string // of the executions that ended, oldest first
@@ -92,8 +100,9 @@ func serve(conn *os.File, dir string, b builder) error {
 	if m.Op != opStart || m.Start == nil {
 		return fault.New(fault.Invalid, "spare supervisor got a request to %s", m.Op)
 	}
-	sup := &supervisor{builder: b, bundle: &m.Start.Bundle, execs: make(map[string]*execution)}
-	sup.dir = filepath.Join(dir, sup.bundle.ID)
+	sup := newSupervisor(b, filepath.Join(dir, m.Start.Bundle.ID))
+	sup.state.ID = m.Start.Bundle.ID
+	sup.source.body = m.body
 	if err := sup.start(m.Start); err != nil {
 		p.answer(&answer{Number: m.Number, Error: toWire(err)})
 		for _, a := range m.attachments() {
@@ -105,13 +114,29 @@ func serve(conn *os.File, dir string, b builder) error {
 		return nil
 	}
 	p.answer(&answer{Number: m.Number, State: sup.tell()})
-	if err := sup.note(); err != nil {
+	if err := sup.note(&m.Start.Bundle); err != nil {
 		sup.complain(err)
 	}
-	go sup.talk(p)
-	go sup.accept()
-	sup.supervise()
+	m = nil // with all that it holds
+	sup.memory.used(worthwhile)
+	sup.meet(p)
+	sup.run()
 	return nil
+}
+
+func newSupervisor(b builder, dir string) *supervisor {
+	sup := &supervisor{builder: b, dir: dir, execs: make(map[string]*execution)}
+	sup.chunks.New = func() any { return new(chunk) }
+	sup.memory.renew = sup.renew
+	return sup
+}
+
+// run serves until the container has ended and all was delivered.
+func (sup *supervisor) run() {
+	go sup.accept()
+	kernel.AwaitReadable(sup.init.Hold().PidFD)
+	sup.gate.RLock() // for good: the end is not put off any more
+	sup.supervise()
 }
 
 // start brings the container up. On an error nothing is left but the connections
@@ -138,19 +163,18 @@ func (sup *supervisor) start(r *Request) (err error) {
 	if err != nil {
 		return err
 	}
-	io, given, err := newStdio(r.Terminal, r.OpenStdin, r.StdinOnce, log)
+	io, given, err := sup.newStdio(r.Terminal, r.OpenStdin, r.StdinOnce, log)
 	if err != nil {
 		return err
 	}
-	io.activity = sup.memory.used
 	sup.stdio = io
-	if err = sup.note(); err != nil {
+	if err = sup.note(&r.Bundle); err != nil {
 		return err
 	}
 	if r.Terminal && r.Bundle.Spec != nil && r.Bundle.Spec.Process != nil {
 		r.Bundle.Spec.Process.ConsoleSize = r.Size.box()
 	}
-	if sup.init, err = sup.create(context.Background(), sup.bundle, given, r.NetNS); err != nil {
+	if sup.init, err = sup.create(context.Background(), &r.Bundle, given, r.NetNS); err != nil {
 		sup.init = nil
 		return err
 	}
@@ -169,7 +193,7 @@ func (sup *supervisor) start(r *Request) (err error) {
 		return err
 	}
 	sup.state = State{
-		Protocol: protocol, ID: sup.bundle.ID, Shim: os.Getpid(), Pid: sup.init.Pid(), StartedAt: time.Now(),
+		Protocol: protocol, ID: sup.state.ID, Shim: os.Getpid(), Pid: sup.init.Pid(), StartedAt: time.Now(),
 		Terminal: r.Terminal, Warnings: sup.init.Warnings(),
 	}
 	return nil
@@ -192,7 +216,7 @@ func (sup *supervisor) occupy() (err error) {
 	if err == nil && !free {
 		// The last run's supervisor cleans up after its exit, in a moment, or the container runs.
 		if _, none := loadExit(sup.dir); none != nil {
-			return fault.New(fault.Conflict, "container %s is already running", sup.bundle.ID)
+			return fault.New(fault.Conflict, "container %s is already running", sup.state.ID)
 		}
 		err = kernel.Lock(sup.lock)
 	}
@@ -204,7 +228,7 @@ func (sup *supervisor) occupy() (err error) {
 			os.RemoveAll(sup.dir)
 		}
 	}()
-	for _, name := range []string{exitFile, runFile, socketFile} {
+	for _, name := range []string{exitFile, runFile, socketFile, crashFile} {
 		if err = os.Remove(filepath.Join(sup.dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
@@ -212,11 +236,16 @@ func (sup *supervisor) occupy() (err error) {
 	if sup.listen, err = kernel.ListenUnix(sup.lock, socketFile); err != nil {
 		return err
 	}
-	crash, err := os.OpenFile(filepath.Join(sup.dir, crashFile), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err == nil {
-		err = errors.Join(debug.SetCrashOutput(crash, debug.CrashOptions{}), crash.Close())
+	return sup.crashInto(crashFile)
+}
+
+// crashInto has the runtime write there what it says when this program falls.
+func (sup *supervisor) crashInto(name string) error {
+	crash, err := os.OpenFile(filepath.Join(sup.dir, name), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
 	}
-	return err
+	return errors.Join(debug.SetCrashOutput(crash, debug.CrashOptions{}), crash.Close())
 }
 
 // vacate undoes occupy.
@@ -228,14 +257,14 @@ func (sup *supervisor) vacate() {
 
 // note writes down what an engine needs to clean up should this process die: before there is
 // anything, and again when the first process is known.
-func (sup *supervisor) note() error {
+func (sup *supervisor) note(b *oci.Bundle) error {
 	boot, err := bootID()
 	if err != nil {
 		return err
 	}
-	r := run{Protocol: protocol, ID: sup.bundle.ID, BootID: boot}
-	if sup.bundle.Spec != nil && sup.bundle.Spec.Linux != nil {
-		r.Cgroup = sup.bundle.Spec.Linux.CgroupsPath
+	r := run{Protocol: protocol, ID: sup.state.ID, BootID: boot}
+	if b.Spec != nil && b.Spec.Linux != nil {
+		r.Cgroup = b.Spec.Linux.CgroupsPath
 	}
 	if r.Shim, err = identify(os.Getpid()); err != nil {
 		return err
@@ -250,7 +279,6 @@ func (sup *supervisor) note() error {
 
 // supervise sees the container to its end: reap, drain, record, hang up, tell.
 func (sup *supervisor) supervise() {
-	sup.memory.used(wholeRound)
 	exit, err := sup.init.Wait()
 	if err != nil {
 		exit = oci.Exit{Code: 255, At: time.Now(), Error: err.Error()}
@@ -282,15 +310,21 @@ func (sup *supervisor) supervise() {
 
 // accept greets engines that come later.
 func (sup *supervisor) accept() {
-	for {
-		conn, err := kernel.Accept(sup.listen)
-		if err != nil {
-			return
-		}
-		p := &peer{conn: conn}
-		p.answer(&answer{Number: greeting, State: sup.tell()})
-		go sup.talk(p)
+	for kernel.AwaitReadable(sup.listen) == nil && sup.greet() {
 	}
+}
+
+func (sup *supervisor) greet() bool {
+	sup.gate.RLock()
+	defer sup.gate.RUnlock()
+	conn, err := kernel.Accept(sup.listen)
+	if err != nil {
+		return false
+	}
+	p := &peer{conn: conn}
+	p.answer(&answer{Number: greeting, State: sup.tell()})
+	sup.meet(p)
+	return true
 }
 
 // tell returns the current state.
