@@ -54,14 +54,6 @@ func flag(q url.Values, name string) bool {
 	return true
 }
 
-// flagOr is flag with a default for a value that is not there.
-func flagOr(q url.Values, name string, missing bool) bool {
-	if !q.Has(name) {
-		return missing
-	}
-	return flag(q, name)
-}
-
 // number reads an integer query value; an absent one is missing.
 func number(q url.Values, name string, missing int) (int, error) {
 	v := q.Get(name)

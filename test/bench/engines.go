@@ -124,7 +124,7 @@ type docker struct {
 
 func (e *docker) start() error {
 	if _, err := os.Stat(e.root + "/usr/sbin/dockerd"); err != nil {
-		return fmt.Errorf("Debian's docker.io is not unpacked: %w", err)
+		return fmt.Errorf("no unpacked docker.io: %w", err)
 	}
 	path := "PATH=" + e.root + "/usr/bin:" + e.root + "/usr/sbin:" + e.root + "/sbin:/usr/sbin:/sbin:" + os.Getenv("PATH")
 	env := append(os.Environ(), path, "LD_LIBRARY_PATH="+e.root+"/usr/lib/x86_64-linux-gnu")
@@ -165,7 +165,7 @@ func (e *podman) supervisors() []string { return []string{"conmon"} }
 // rss is a process's resident memory in MB.
 func rss(pid int) (float64, error) {
 	if pid == 0 {
-		return 0, fmt.Errorf("it has no daemon")
+		return 0, fmt.Errorf("no daemon")
 	}
 	return field(fmt.Sprintf("/proc/%d/status", pid), "VmRSS:")
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -93,7 +92,7 @@ func send(t *testing.T, method, address, media string, data []byte) *url.URL {
 	defer response.Body.Close()
 	if response.StatusCode/100 != 2 {
 		body, _ := io.ReadAll(response.Body)
-		t.Fatal(fmt.Sprintf("%s %s: %s %s", method, address, response.Status, body))
+		t.Fatalf("%s %s: %s %s", method, address, response.Status, body)
 	}
 	if at, err := response.Location(); err == nil {
 		return at
