@@ -83,26 +83,24 @@ func (b *Bridge) Attach(ctx context.Context, ep *Endpoint) (netns *os.File, err 
 	if err != nil {
 		return nil, fault.Wrap(fault.Invalid, err)
 	}
-	if err := b.begin(ep); err != nil {
+	if err := b.begin(ep, len(maps) > 0); err != nil {
 		return nil, err
 	}
 	defer b.pool.more()
 	w, err := b.pool.takeWired()
 	if err == nil {
 		if err = b.connect(ctx, w, ep, mac); err == nil && len(maps) > 0 {
-			err = b.fw.Update(b.Table(), maps, nil)
+			err = b.publish(maps)
 		}
 		if err != nil {
 			err = errors.Join(err, w.close())
 		}
 	}
 	if err != nil {
-		b.abandon(ep)
-		return nil, err
+		return nil, errors.Join(err, b.abandon(ep))
 	}
 	ep.Link = w.link
-	keep := b.settle(ep, w.spare, len(maps) > 0)
-	if !keep {
+	if !b.settle(ep, w.spare) {
 		return nil, errors.Join(fault.New(fault.NotFound, "released meanwhile"), w.close())
 	}
 	if err := w.conn.Close(); err != nil {
@@ -115,7 +113,7 @@ func (b *Bridge) Attach(ctx context.Context, ep *Endpoint) (netns *os.File, err 
 func short(id string) string { return id[:min(12, len(id))] }
 
 // begin checks that ep is reserved and not attached.
-func (b *Bridge) begin(ep *Endpoint) error {
+func (b *Bridge) begin(ep *Endpoint, publishes bool) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err := b.usable(); err != nil {
@@ -128,30 +126,72 @@ func (b *Bridge) begin(ep *Endpoint) error {
 	if h.endpoint.Link != "" {
 		return fault.New(fault.Conflict, "endpoint %s is attached already", short(ep.ID))
 	}
-	h.endpoint.Link = pending
+	h.endpoint.Link, h.published = pending, publishes
 	return nil
 }
 
-func (b *Bridge) abandon(ep *Endpoint) {
+// abandon takes back what a failed Attach began; the reservation stays.
+func (b *Bridge) abandon(ep *Endpoint) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if h := b.endpoints[ep.ID]; h != nil {
-		h.endpoint.Link = ""
+	h := b.endpoints[ep.ID]
+	if h == nil {
+		return nil
 	}
+	h.endpoint.Link = ""
+	if !h.published {
+		return nil
+	}
+	h.published = false
+	return b.unpublish(&h.endpoint)
+}
+
+// publish adds elements. Where another program has removed our table with all others (flush ruleset), it is written anew first.
+func (b *Bridge) publish(maps []nft.Map) error {
+	err := b.fw.Update(b.Table(), maps, nil)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	b.warn(fmt.Sprintf("another program removed the nftables table %s, which published ports and NAT need; it is written anew", b.Table()))
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	at, anywhere := []nft.Element{}, []nft.Element{}
+	for _, h := range b.endpoints {
+		if h.published {
+			maps, err := h.endpoint.elements()
+			if err != nil {
+				return err
+			}
+			at, anywhere = sorted(at, anywhere, maps)
+		}
+	}
+	return b.writeTable(at, anywhere)
+}
+
+// sorted adds the elements of maps to those of their kind.
+func sorted(at, anywhere []nft.Element, maps []nft.Map) (a, b []nft.Element) {
+	for _, m := range maps {
+		if m.Kind == nft.AtAddress {
+			at = append(at, m.Elements...)
+		} else {
+			anywhere = append(anywhere, m.Elements...)
+		}
+	}
+	return at, anywhere
 }
 
 // settle notes what Attach made; false when the endpoint was released meanwhile, and then its elements are taken back.
-func (b *Bridge) settle(ep *Endpoint, ns *os.File, published bool) bool {
+func (b *Bridge) settle(ep *Endpoint, ns *os.File) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	h := b.endpoints[ep.ID]
 	if h == nil || b.closed {
-		if published {
-			b.unpublish(ep)
+		if err := b.unpublish(ep); err != nil {
+			b.warn(fmt.Sprintf("release container %s: %v", short(ep.ContainerID), err))
 		}
 		return false
 	}
-	h.endpoint, h.ns, h.published = *ep, ns, published
+	h.endpoint, h.ns = *ep, ns
 	return true
 }
 
@@ -235,9 +275,10 @@ func (b *Bridge) Release(ep *Endpoint) error {
 	return b.ports.release(h.endpoint.Ports)
 }
 
+// unpublish removes the endpoint's elements, those that are there.
 func (b *Bridge) unpublish(ep *Endpoint) error {
 	maps, err := ep.elements()
-	if err != nil {
+	if err != nil || len(maps) == 0 {
 		return err
 	}
 	if err := b.fw.Update(b.Table(), nil, maps); !errors.Is(err, fs.ErrNotExist) {
@@ -298,13 +339,7 @@ func (b *Bridge) Restore(eps []*Endpoint) error {
 			b.warn(fmt.Sprintf("restore container %s on bridge %s: %v", short(ep.ContainerID), b.cfg.Bridge, err))
 			continue
 		}
-		for _, m := range maps {
-			if m.Kind == nft.AtAddress {
-				at = append(at, m.Elements...)
-			} else {
-				anywhere = append(anywhere, m.Elements...)
-			}
-		}
+		at, anywhere = sorted(at, anywhere, maps)
 	}
 	if err := b.writeTable(at, anywhere); err != nil {
 		return err

@@ -6,6 +6,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"berth/kernel/nft"
 )
 
 // published is a world with two containers: web publishes ports, other does not.
@@ -252,4 +254,28 @@ func TestRouterStaysRouter(t *testing.T) {
 	if got := getSysctl(forwardSwitch(lan)); got != "1" {
 		t.Error("Cleanup took the administrator's forwarding away")
 	}
+}
+
+// Reloading a firewall often means flushing all tables, ours too.
+func TestTableIsWrittenAnewWhenItIsGone(t *testing.T) {
+	h := newHost(t)
+	b := restored(t, Config{})
+	_, ns := attach(t, b, "first", port("", 8080, 80, "tcp"))
+	serve(t, ns, "tcp", "0.0.0.0:80")
+	gone, goneNS := attach(t, b, "gone", port("", 8082, 80, "tcp"))
+	fw := must(nft.Open())(t)
+	defer fw.Close()
+	if err := fw.Remove(b.Table()); err != nil {
+		t.Fatal(err)
+	}
+	goneNS.Close()
+	if err := b.Release(gone); err != nil {
+		t.Errorf("release without a table: %v", err)
+	}
+	_, ns = attach(t, b, "second", port("127.0.0.1", 8081, 80, "tcp"))
+	serve(t, ns, "tcp", "0.0.0.0:80")
+	reaches(t, "host", nil, "tcp", "127.0.0.1:8081", "")
+	reaches(t, "outside", h.outside, "tcp", uplinkHost+":8080", outsideIP)
+	serve(t, h.outside, "tcp", "0.0.0.0:7")
+	reaches(t, "container", ns, "tcp", outsideIP+":7", uplinkHost)
 }
