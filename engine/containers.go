@@ -54,7 +54,7 @@ type shared struct {
 	volumes      *volume.Store
 	events       *Events
 	jobs         *queue
-	seccomp      *bundle.ProfileCache
+	seccomp      *bundle.FilterCache
 	log          *slog.Logger
 
 	life     context.Context // ends when the engine is closed

@@ -122,7 +122,7 @@ func (e *Engine) openBytes(c Config) error {
 	e.Images = &Images{store: images, registry: client, events: e.Events, jobs: jobs, driver: layers.Name()}
 	e.Containers = newContainers(&shared{
 		cgroupParent: c.CgroupParent, index: container.NewIndex[*instance](), images: e.Images, layers: layers, events: e.Events,
-		jobs: jobs, seccomp: &bundle.ProfileCache{}, log: c.Log,
+		jobs: jobs, seccomp: &bundle.FilterCache{}, log: c.Log,
 	})
 	e.Images.usedBy = e.Containers.usedBy
 	return nil

@@ -2,6 +2,7 @@ package oci
 
 import (
 	"encoding/binary"
+	"fmt"
 
 	"golang.org/x/net/bpf"
 
@@ -37,6 +38,24 @@ func CompileFilter(s *specs.LinuxSeccomp) (*Filter, error) {
 		f.Code = binary.NativeEndian.AppendUint32(f.Code, i.K)
 	}
 	return f, nil
+}
+
+// DefaultFilter is the field's default profile for this kernel and a container whose bounding set is caps.
+func DefaultFilter(caps []string) (*Filter, error) {
+	s, err := seccomp.Default(caps)
+	if err != nil {
+		return nil, fmt.Errorf("default seccomp profile: %w", err)
+	}
+	return CompileFilter(s)
+}
+
+// ParseFilter compiles a profile in Docker's file format. Errors are fault.Invalid.
+func ParseFilter(profile []byte, caps []string) (*Filter, error) {
+	s, err := seccomp.Parse(profile, caps)
+	if err != nil {
+		return nil, err
+	}
+	return CompileFilter(s)
 }
 
 // program is the filter as it is loaded.

@@ -28,7 +28,7 @@ type Facts struct {
 	HostDevices  []specs.LinuxDevice                 // all of the machine's, for a privileged container
 	Devices      []Device                            // --device, found
 	BlockDevices map[string]specs.LinuxBlockIODevice // by path, for blkio rules
-	Seccomp      Profiles
+	Seccomp      Filters
 }
 
 func (f *Facts) config() *api.Config   { return f.Record.Config }

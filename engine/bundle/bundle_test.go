@@ -25,11 +25,11 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// noProfile stands for the default seccomp profile, which is another package's business and long.
-type noProfile struct{}
+// noFilter stands for the default seccomp filter, which is another package's business and long.
+type noFilter struct{}
 
-func (noProfile) ForCapabilities(caps []string) (*specs.LinuxSeccomp, error) {
-	return &specs.LinuxSeccomp{DefaultAction: specs.LinuxSeccompAction("default for " + strings.Join(caps, ","))}, nil
+func (noFilter) ForCapabilities(caps []string) (*oci.Filter, error) {
+	return &oci.Filter{Code: []byte("default for " + strings.Join(caps, ","))}, nil
 }
 
 // plain is a container with nothing special, as Create records it.
@@ -44,7 +44,7 @@ func plain(change func(*Facts)) *Facts {
 			Config: &api.Config{Hostname: "cafe", Env: []string{"A=1", "PATH=/bin"}}, HostConfig: h,
 		},
 		Root:  union.Root{Merged: "/roots/cafe", Mount: union.Mount{Type: "overlay", Source: "overlay", Options: []string{"lowerdir+=/l", "upperdir=/u", "workdir=/w"}}},
-		Files: "/files", CgroupParent: "/berth", Seccomp: noProfile{}, Join: map[specs.LinuxNamespaceType]string{},
+		Files: "/files", CgroupParent: "/berth", Seccomp: noFilter{}, Join: map[specs.LinuxNamespaceType]string{},
 	}
 	if change != nil {
 		change(f)
@@ -191,23 +191,23 @@ func TestSecurityOptions(t *testing.T) {
 	}
 }
 
-func TestSeccompProfiles(t *testing.T) {
-	cache := &ProfileCache{}
-	real := func(opts ...string) (*specs.LinuxSeccomp, error) {
+func TestSeccompFilters(t *testing.T) {
+	cache := &FilterCache{}
+	real := func(opts ...string) (*oci.Filter, error) {
 		b, err := New(plain(func(f *Facts) { f.Seccomp, f.Record.HostConfig.SecurityOpt = cache, opts }))
 		if err != nil {
 			return nil, err
 		}
-		return b.Spec.Linux.Seccomp, nil
+		return b.Filter, nil
 	}
 	first, err := real()
-	if err != nil || first == nil || len(first.Syscalls) == 0 {
+	if err != nil || first == nil || len(first.Code) == 0 {
 		t.Fatalf("%+v, %v", first, err)
 	}
 	if again, err := real(); err != nil || again != first {
 		t.Errorf("worked out twice: %v", err)
 	}
-	if own, err := real(`seccomp={"defaultAction":"SCMP_ACT_ALLOW"}`); err != nil || own.DefaultAction != specs.ActAllow {
+	if own, err := real(`seccomp={"defaultAction":"SCMP_ACT_ALLOW"}`); err != nil || len(own.Code) == 0 || len(own.Code) >= len(first.Code) {
 		t.Errorf("%+v, %v", own, err)
 	}
 	for _, bad := range []string{"seccomp=/a/file.json", "seccomp={}{"} {

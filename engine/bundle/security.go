@@ -11,7 +11,6 @@ import (
 	"berth/fault"
 	"berth/oci"
 
-	"github.com/moby/profiles/seccomp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -159,41 +158,38 @@ func DefaultReadonlyPaths() []string {
 	return []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
 }
 
-// Profiles keeps the default profile for each set of capabilities, as it takes a millisecond to work out.
-type Profiles interface {
-	ForCapabilities(caps []string) (*specs.LinuxSeccomp, error)
+// Filters keeps the default system call filter for each set of capabilities: it takes half a millisecond to
+// work out, and compiled it is a tenth of the profile's size on its way to the supervisor.
+type Filters interface {
+	ForCapabilities(caps []string) (*oci.Filter, error)
 }
 
-// ProfileCache is Profiles from the field's own profile. The zero value is ready.
-type ProfileCache struct {
+// FilterCache is Filters from the field's own profile. The zero value is ready.
+type FilterCache struct {
 	mu     sync.Mutex
-	byCaps map[string]*specs.LinuxSeccomp
+	byCaps map[string]*oci.Filter
 }
 
-// ForCapabilities returns the profile for a bounding set; it is shared, so nobody changes it.
-func (p *ProfileCache) ForCapabilities(caps []string) (*specs.LinuxSeccomp, error) {
+// maxFilters bounds a cache: hardly anyone uses more combinations of capabilities.
+const maxFilters = 32
+
+// ForCapabilities returns the filter for a bounding set; it is shared, so nobody changes it.
+func (p *FilterCache) ForCapabilities(caps []string) (*oci.Filter, error) {
 	key := strings.Join(caps, ",")
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s, ok := p.byCaps[key]; ok {
-		return s, nil
+	if f, ok := p.byCaps[key]; ok {
+		return f, nil
 	}
-	s, err := seccomp.GetDefaultProfile(withCapabilities(caps))
+	f, err := oci.DefaultFilter(caps)
 	if err != nil {
-		return nil, fmt.Errorf("default seccomp profile: %w", err)
+		return nil, err
 	}
-	if len(p.byCaps) > 32 {
-		p.byCaps = nil
+	if len(p.byCaps) >= maxFilters || p.byCaps == nil {
+		p.byCaps = map[string]*oci.Filter{}
 	}
-	if p.byCaps == nil {
-		p.byCaps = map[string]*specs.LinuxSeccomp{}
-	}
-	p.byCaps[key] = s
-	return s, nil
-}
-
-func withCapabilities(caps []string) *specs.Spec {
-	return &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: caps}}}
+	p.byCaps[key] = f
+	return f, nil
 }
 
 // seccompRule filters system calls; a privileged container is not filtered.
@@ -204,13 +200,13 @@ func seccompRule(f *Facts, b *oci.Bundle) error {
 	}
 	caps := b.Spec.Process.Capabilities.Bounding
 	if s.Seccomp == "" {
-		b.Spec.Linux.Seccomp, err = f.Seccomp.ForCapabilities(caps)
+		b.Filter, err = f.Seccomp.ForCapabilities(caps)
 		return err
 	}
 	if !json.Valid([]byte(s.Seccomp)) {
 		return fault.New(fault.Invalid, "--security-opt seccomp: the profile is not JSON (the client sends the file's content)")
 	}
-	b.Spec.Linux.Seccomp, err = seccomp.LoadProfile(s.Seccomp, withCapabilities(caps))
+	b.Filter, err = oci.ParseFilter([]byte(s.Seccomp), caps)
 	if err != nil {
 		return fault.New(fault.Invalid, "--security-opt seccomp: %w", err)
 	}
