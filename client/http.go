@@ -66,7 +66,7 @@ func (c *Client) Do(ctx context.Context, q Request) (*Response, error) {
 	var body []byte
 	if !isStream && q.Body != nil {
 		var err error
-		if body, err = json.Marshal(q.Body); err != nil {
+		if body, err = encode(q.Body); err != nil {
 			return nil, fmt.Errorf("encode request %s: %w", q.Path, err)
 		}
 	}
