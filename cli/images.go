@@ -14,9 +14,9 @@ import (
 )
 
 type imagesOptions struct {
-	all, digests, noTrunc, quiet, tree bool
-	filters                            []string
-	format                             string
+	all, digests, noTrunc, quiet bool
+	filters                      []string
+	format                       string
 }
 
 func imagesCommand(s *session) *cobra.Command {
@@ -33,8 +33,6 @@ func imagesCommand(s *session) *cobra.Command {
 	fs.StringVar(&o.format, "format", "", formatUsage)
 	fs.BoolVar(&o.noTrunc, "no-trunc", false, "Don't truncate output")
 	fs.BoolVarP(&o.quiet, "quiet", "q", false, "Only show image IDs")
-	fs.BoolVar(&o.tree, "tree", false, "List multi-platform images as a tree")
-	fs.Lookup("tree").Hidden = true
 	return cmd
 }
 

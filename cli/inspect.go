@@ -77,7 +77,7 @@ func (s *session) inspect(ctx context.Context, o *inspectOptions, args []string)
 		}
 	}
 	if o.size && o.kind == "image" {
-		return errors.New("WARNING: --size ignored for images")
+		fmt.Fprintln(s.Err, "WARNING: --size ignored for images")
 	}
 	platform, err := platformJSON(o.platform)
 	if err != nil {

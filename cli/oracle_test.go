@@ -43,7 +43,7 @@ func plain(v any) any {
 	case map[string]any:
 		m := map[string]any{}
 		for k, e := range v {
-			if k == "MemorySwappiness" && e == float64(-1) {
+			if k == "MemorySwappiness" && e == float64(-1) || k == "ConsoleSize" && fmt.Sprint(e) == "[0 0]" {
 				continue
 			}
 			if p := plain(e); p != nil || k == "default" {

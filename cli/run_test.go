@@ -217,7 +217,7 @@ func TestExec(t *testing.T) {
 	if len(all) != 3 {
 		t.Fatalf("requests: %v", all)
 	}
-	want := `{"User":"1","Privileged":false,"Tty":false,"AttachStdin":true,"AttachStderr":true,"AttachStdout":true,"DetachKeys":"","Env":["A=b"],"WorkingDir":"/x","Cmd":["cat","-"]}`
+	want := `{"User":"1","AttachStdin":true,"AttachStderr":true,"AttachStdout":true,"Env":["A=b"],"WorkingDir":"/x","Cmd":["cat","-"]}`
 	if all[0].body != want {
 		t.Errorf("exec sent %s", all[0].body)
 	}
