@@ -200,7 +200,7 @@ func (r *foreground) rejoin(ctx context.Context) error {
 	if r.proxy {
 		caught, ready, stop := catchSignals()
 		defer stop()
-		defer func() { <-ready }()
+		<-ready
 		ended := make(chan struct{})
 		defer close(ended)
 		go forward(ctx, r.api, r.id, caught, ended)

@@ -135,11 +135,11 @@ func (r *foreground) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var caught chan os.Signal
+	var ready <-chan struct{}
 	if r.proxy {
-		all, ready, stop := catchSignals()
+		var stop func()
+		caught, ready, stop = catchSignals()
 		defer stop()
-		defer func() { <-ready }()
-		caught = all
 	}
 	stream, waiting, err := r.open(ctx)
 	if err != nil {
@@ -157,6 +157,9 @@ func (r *foreground) run(ctx context.Context) error {
 			defer restore()
 		}
 		joined = j.join()
+	}
+	if r.proxy {
+		<-ready // no signal may end this process while the container runs on
 	}
 	if err := r.api.Containers.Start(ctx, r.id, nil); err != nil {
 		r.discard(ctx, r.id, r.remove)

@@ -221,7 +221,10 @@ func catchSignals() (caught chan os.Signal, ready <-chan struct{}, stop func()) 
 		close(done)
 	}()
 	return caught, done, func() {
-		go signal.Stop(caught) // the process is about to end: not worth waiting for
+		go func() { // the process is about to end: not worth waiting for
+			<-done
+			signal.Stop(caught)
+		}()
 	}
 }
 
