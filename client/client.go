@@ -82,8 +82,13 @@ func New(o Options) (*Client, error) {
 // parseHost splits a daemon's address into what net.Dial takes.
 func parseHost(host string) (network, address string, err error) {
 	scheme, rest, ok := strings.Cut(host, "://")
+	if !ok && strings.HasPrefix(host, "/") {
+		scheme, rest, ok = "unix", host, true
+	} else if !ok && strings.Contains(host, ":") {
+		scheme, rest, ok = "tcp", host, true
+	}
 	if !ok {
-		return "", "", fault.New(fault.Invalid, "unable to parse docker host `%s`: it has no scheme; use unix:///path/to/socket or tcp://host:port", host)
+		return "", "", fault.New(fault.Invalid, "daemon host %q: it has no scheme; use unix:///path/to/socket or tcp://host:port", host)
 	}
 	switch scheme {
 	case "unix":

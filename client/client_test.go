@@ -183,6 +183,8 @@ func TestHosts(t *testing.T) {
 		"tcp://127.0.0.1:2375":   "tcp 127.0.0.1:2375",
 		"tcp://[::1]:1":          "tcp [::1]:1",
 		"tcp://host":             "tcp host:2375",
+		"127.0.0.1:7":            "tcp 127.0.0.1:7",
+		"/run/x":                 "unix /run/x",
 		"unix://":                "invalid argument",
 		"x":                      "invalid argument",
 		"foo://x":                "invalid argument",
