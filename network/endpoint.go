@@ -354,9 +354,13 @@ func (b *Bridge) Restore(eps []*Endpoint) error {
 // advice says what to do about other software's firewall, which is not ours to change.
 func advice(x nft.Blocker, bridge string) string {
 	chain := x.Family + " " + x.Table + " " + x.Chain
-	return fmt.Sprintf("the firewall of other software drops forwarded packets (policy of chain %s): containers reach nothing outside, "+
-		"and published ports are not reachable from outside. To let them through: nft insert rule %s iifname %s accept; nft insert rule %s oifname %s accept",
-		chain, chain, bridge, chain, bridge)
+	return fmt.Sprintf("%s. To let them through: nft insert rule %s iifname %s accept; nft insert rule %s oifname %s accept",
+		blocked(chain), chain, bridge, chain, bridge)
+}
+
+func blocked(chain string) string {
+	return "the firewall of other software drops forwarded packets (policy of chain " + chain +
+		"): containers reach nothing outside, and published ports are not reachable from outside"
 }
 
 // readmit takes what one endpoint had. live: its link exists, so its ports are published.
@@ -396,6 +400,14 @@ func (b *Bridge) startForwarding() error {
 	}
 	for _, x := range blockers {
 		b.warn(advice(x, b.cfg.Bridge))
+	}
+	legacy, err := nft.LegacyBlocker(b.cfg.Bridge)
+	if err != nil {
+		b.warn(err.Error())
+	}
+	if legacy {
+		b.warn(fmt.Sprintf("%s. To let them through: iptables-legacy -I FORWARD -i %s -j ACCEPT; iptables-legacy -I FORWARD -o %s -j ACCEPT",
+			blocked("FORWARD of iptables-legacy"), b.cfg.Bridge, b.cfg.Bridge))
 	}
 	return nil
 }
