@@ -74,8 +74,13 @@ func (s *splitter) emit(line []byte, last bool, at time.Time, emit func([]byte, 
 	}
 }
 
+// appendStamp appends a time as a record has it.
+func appendStamp(buf []byte, at time.Time) []byte {
+	return at.UTC().AppendFormat(buf, time.RFC3339Nano)
+}
+
 // appendRecord appends one line of the log to buf.
-func appendRecord(buf []byte, stream string, line []byte, last bool, at time.Time) []byte {
+func appendRecord(buf []byte, stream string, line []byte, last bool, stamp []byte) []byte {
 	buf = append(buf, `{"log":"`...)
 	buf = appendEscaped(buf, line)
 	if last {
@@ -84,7 +89,7 @@ func appendRecord(buf []byte, stream string, line []byte, last bool, at time.Tim
 	buf = append(buf, `","stream":"`...)
 	buf = append(buf, stream...)
 	buf = append(buf, `","time":"`...)
-	buf = at.UTC().AppendFormat(buf, time.RFC3339Nano)
+	buf = append(buf, stamp...)
 	return append(buf, "\"}\n"...)
 }
 
@@ -139,6 +144,8 @@ type logger struct {
 	buf   []byte
 	lines uint64 // in buf
 	lost  uint64
+	at    time.Time // of the last line, and how it is written: lines come in bunches
+	stamp []byte
 }
 
 // openLog continues or begins a log; nil without an error means that none is kept.
@@ -186,7 +193,10 @@ func (l *logger) add(stream string, line []byte, last bool, at time.Time) {
 		l.flush()
 		l.rotate()
 	}
-	l.buf = appendRecord(l.buf, stream, line, last, at)
+	if at != l.at {
+		l.at, l.stamp = at, appendStamp(l.stamp[:0], at)
+	}
+	l.buf = appendRecord(l.buf, stream, line, last, l.stamp)
 	l.lines++
 	if len(l.buf) >= logBuffer {
 		l.flush()

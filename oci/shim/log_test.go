@@ -30,7 +30,7 @@ func TestRecordIsDockers(t *testing.T) {
 		{"a\tb\r\"\\<&>\x1b", true, `{"log":"a\u0009b\r\"\\\u003c\u0026\u003e\u001b\n","stream":"stdout","time":"2024-02-03T11:00:00.12Z"}`},
 		{"\xff\u2028é\u2029", true, `{"log":"\ufffd\u2028é\u2029\n","stream":"stdout","time":"2024-02-03T11:00:00.12Z"}`},
 	} {
-		if got := string(appendRecord(nil, "stdout", []byte(c.line), c.last, noon)); got != c.want+"\n" {
+		if got := string(appendRecord(nil, "stdout", []byte(c.line), c.last, appendStamp(nil, noon))); got != c.want+"\n" {
 			t.Errorf("%q:\n got %s\nwant %s", c.line, got, c.want)
 		}
 	}
@@ -40,7 +40,7 @@ func FuzzRecord(f *testing.F) {
 	f.Add([]byte("hello"), true)
 	f.Add([]byte("\x00\xff\u2028<\t\""), false)
 	f.Fuzz(func(t *testing.T, line []byte, last bool) {
-		record := appendRecord(nil, "stderr", line, last, noon)
+		record := appendRecord(nil, "stderr", line, last, appendStamp(nil, noon))
 		var e struct{ Log, Stream, Time string }
 		if err := json.Unmarshal(record, &e); err != nil {
 			t.Fatalf("%s: %v", record, err)
@@ -203,7 +203,7 @@ func TestRotation(t *testing.T) {
 // TestTornRecord is what a killed supervisor may leave.
 func TestTornRecord(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "json.log")
-	whole := string(appendRecord(nil, "stdout", []byte("one"), true, noon))
+	whole := string(appendRecord(nil, "stdout", []byte("one"), true, appendStamp(nil, noon)))
 	for _, left := range []string{"", whole, whole + whole[:20], whole[:20]} {
 		if err := os.WriteFile(path, []byte(left), 0o640); err != nil {
 			t.Fatal(err)

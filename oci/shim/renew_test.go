@@ -116,6 +116,9 @@ func TestRenewTerminal(t *testing.T) {
 	r.Terminal, r.OpenStdin = true, true
 	r.Size = ConsoleSize{Height: 11, Width: 22}
 	s := start(t, l, r)
+	if _, err := s.State(ctx); err != nil { // from now on it has all its files
+		t.Fatal(err)
+	}
 	before := openFiles(t, s.state.Shim)
 	renewed(t, s)
 	if after := openFiles(t, s.state.Shim); !slices.Equal(before, after) {

@@ -47,6 +47,8 @@ type supervisor struct {
 	dir    string   // the run directory
 	lock   *os.File // the directory, locked
 	listen *os.File
+	boot   string
+	self   identity
 	source source // the bundle
 	init   container
 	stdio  *stdio
@@ -92,8 +94,16 @@ func (p *peer) answer(a *answer) {
 // serve runs one container on behalf of the first message on conn and returns
 // when it has ended and all was delivered.
 func serve(conn *os.File, dir string, b builder) error {
+	boot, err := bootID()
+	if err != nil {
+		return err
+	}
+	self, err := identify(os.Getpid())
+	if err != nil {
+		return err
+	}
 	p := &peer{conn: conn}
-	m, err := receiveCall(conn)
+	m, err := receiveCall(conn) // the spare's long wait
 	if err != nil {
 		return err // the engine ended without a use for this spare
 	}
@@ -101,6 +111,7 @@ func serve(conn *os.File, dir string, b builder) error {
 		return fault.New(fault.Invalid, "spare supervisor got a request to %s", m.Op)
 	}
 	sup := newSupervisor(b, filepath.Join(dir, m.Start.Bundle.ID))
+	sup.boot, sup.self = boot, self
 	sup.state.ID = m.Start.Bundle.ID
 	sup.source.body = m.body
 	if err := sup.start(m.Start); err != nil {
@@ -114,7 +125,7 @@ func serve(conn *os.File, dir string, b builder) error {
 		return nil
 	}
 	p.answer(&answer{Number: m.Number, State: sup.tell()})
-	if err := sup.note(&m.Start.Bundle); err != nil {
+	if err := errors.Join(sup.crashInto(crashFile), sup.note(&m.Start.Bundle)); err != nil {
 		sup.complain(err)
 	}
 	m = nil // with all that it holds
@@ -201,9 +212,10 @@ func (sup *supervisor) start(r *Request) (err error) {
 
 // occupy makes the run directory ours and opens the socket in it.
 func (sup *supervisor) occupy() (err error) {
-	if err = os.MkdirAll(sup.dir, 0o700); err != nil {
+	if err = os.Mkdir(sup.dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("make run directory: %w", err)
 	}
+	fresh := err == nil
 	if sup.lock, err = os.Open(sup.dir); err != nil {
 		return err
 	}
@@ -228,15 +240,15 @@ func (sup *supervisor) occupy() (err error) {
 			os.RemoveAll(sup.dir)
 		}
 	}()
-	for _, name := range []string{exitFile, runFile, socketFile, crashFile} {
-		if err = os.Remove(filepath.Join(sup.dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
+	if !fresh {
+		for _, name := range []string{exitFile, runFile, socketFile, crashFile} {
+			if err = os.Remove(filepath.Join(sup.dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
 		}
 	}
-	if sup.listen, err = kernel.ListenUnix(sup.lock, socketFile); err != nil {
-		return err
-	}
-	return sup.crashInto(crashFile)
+	sup.listen, err = kernel.ListenUnix(sup.lock, socketFile)
+	return err
 }
 
 // crashInto has the runtime write there what it says when this program falls.
@@ -258,18 +270,12 @@ func (sup *supervisor) vacate() {
 // note writes down what an engine needs to clean up should this process die: before there is
 // anything, and again when the first process is known.
 func (sup *supervisor) note(b *oci.Bundle) error {
-	boot, err := bootID()
-	if err != nil {
-		return err
-	}
-	r := run{Protocol: protocol, ID: sup.state.ID, BootID: boot}
+	r := run{Protocol: protocol, ID: sup.state.ID, BootID: sup.boot, Shim: sup.self}
 	if b.Spec != nil && b.Spec.Linux != nil {
 		r.Cgroup = b.Spec.Linux.CgroupsPath
 	}
-	if r.Shim, err = identify(os.Getpid()); err != nil {
-		return err
-	}
 	if sup.init != nil {
+		var err error
 		if r.Init, err = identify(sup.init.Pid()); err != nil && fault.Of(err) != fault.NotFound {
 			return err
 		}
