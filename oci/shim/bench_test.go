@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -144,4 +145,23 @@ func pss(b *testing.B, pids []int) (kb int) {
 		kb += n
 	}
 	return kb
+}
+
+// BenchmarkLog is the log's share of the output: cutting lines and making records of them, without the disk.
+func BenchmarkLog(b *testing.B) {
+	l := &logger{Log: Log{Path: os.DevNull}}
+	var err error
+	if l.file, err = os.OpenFile(os.DevNull, os.O_WRONLY, 0); err != nil {
+		b.Fatal(err)
+	}
+	defer l.file.Close()
+	data := bytes.Repeat([]byte("a line of output as programs write it, sixty-four bytes or so...\n"), 500)
+	var s splitter
+	now := time.Now()
+	line := func(text []byte, last bool, at time.Time) { l.add("stdout", text, last, at) }
+	b.SetBytes(int64(len(data)))
+	for b.Loop() {
+		s.feed(data, now, line)
+		l.flush()
+	}
 }
