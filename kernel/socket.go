@@ -68,7 +68,7 @@ func NobodyListens(err error) bool {
 	return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT)
 }
 
-// Accept waits for a connection to the listening socket l. Closing l ends the wait with os.ErrClosed.
+// Accept waits for a connection to the listening socket l. Closing l ends the wait with an error.
 func Accept(l *os.File) (*os.File, error) {
 	c, err := l.SyscallConn()
 	if err != nil {
