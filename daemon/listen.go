@@ -114,10 +114,10 @@ func removeStale(path string) error {
 	return os.Remove(path)
 }
 
-// groupID looks up the group of the socket. The default group need not exist.
+// groupID looks up the group of the socket; -1 leaves it to be ours. The default group need not exist.
 func groupID(name string, mandatory bool) (int, error) {
 	if name == "" {
-		return 0, nil
+		return -1, nil
 	}
 	if n, err := strconv.Atoi(name); err == nil {
 		return n, nil
@@ -125,7 +125,7 @@ func groupID(name string, mandatory bool) (int, error) {
 	g, err := user.LookupGroup(name)
 	if err != nil {
 		if !mandatory {
-			return 0, nil
+			return -1, nil
 		}
 		return 0, fault.New(fault.NotFound, "group %s: %w; create it with groupadd, or leave -G out", name, err)
 	}
