@@ -117,7 +117,7 @@ func (s *Store) prepare(ctx context.Context, src Source, j *job, report func(Eve
 	}
 	defer w.Close()
 	st, err := s.bring(ctx, src, j, w, offset > 0 || haveChain, report)
-	if isLocal(err) {
+	if err != nil && !resumable(err) {
 		if dropErr := w.Restart(); !errors.Is(dropErr, fs.ErrClosed) { // else the blob was complete
 			err = errors.Join(err, dropErr)
 		}
@@ -150,11 +150,14 @@ type remote struct{ error }
 // Unwrap returns the failure itself.
 func (r remote) Unwrap() error { return r.error }
 
-// isLocal tells whether err is a failure of this machine, such as a full disk: neither of the content, which has a kind, nor
-// of its source, nor a cancellation. What arrived so far then does more harm than good.
-func isLocal(err error) bool {
-	return err != nil && fault.Of(err) == "" && !errors.As(err, &remote{}) &&
-		!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+// resumable tells whether a later pull is likely to go on where err ended this one: the source broke off or was busy, or
+// somebody canceled. Wrong content and a full disk are not; what arrived so far then does more harm than good.
+func resumable(err error) bool {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return true
+	}
+	kind := fault.Of(err)
+	return kind == fault.Unavailable || kind == "" && errors.As(err, &remote{})
 }
 
 // downloadUnpack stores the blob and unpacks it in the same pass.

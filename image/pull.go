@@ -44,7 +44,7 @@ func (s *Store) Pull(ctx context.Context, src Source, root ocispec.Descriptor, n
 	if err == nil {
 		err = c.keep([]named{{target: target, names: list}})
 	}
-	if isLocal(err) {
+	if err != nil && !resumable(err) {
 		c.end()
 		_, sweepErr := s.Sweep(context.WithoutCancel(ctx))
 		err = errors.Join(err, sweepErr)

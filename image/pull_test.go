@@ -196,14 +196,11 @@ func TestBadContentIsRefused(t *testing.T) {
 	}
 }
 
-// checkNothing: no image is visible, and a sweep leaves nothing.
+// checkNothing: no image is visible, and nothing is left that a sweep would have to take.
 func (p *place) checkNothing(t *testing.T) {
 	t.Helper()
 	if list, err := p.List(); err != nil || len(list) != 0 {
 		t.Errorf("images after a failure: %v, %v", list, err)
-	}
-	if _, err := p.Sweep(t.Context()); err != nil {
-		t.Error(err)
 	}
 	if blobs, layers := p.content(t); blobs != 0 || layers != 0 {
 		t.Errorf("%d blobs and %d layers are left", blobs, layers)
