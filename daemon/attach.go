@@ -28,6 +28,7 @@ func (s containers) attach(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	defer h.own.Close()
 	return s.engine.Attach(r.Context(), id, engine.AttachRequest{
 		Conn: h.conn, Greeting: h.answer, Buffered: h.buffered,
 		Stdin: flag(q, "stdin"), Stdout: flag(q, "stdout"), Stderr: flag(q, "stderr"),

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"net/http"
 
 	"berth/engine"
@@ -61,7 +62,15 @@ func (s execs) start(w http.ResponseWriter, r *http.Request) error {
 	start.Attach = &engine.AttachRequest{
 		Conn: h.conn, Greeting: h.answer, Buffered: h.buffered, Stdin: true, Stdout: true, Stderr: true, Stream: true, Frames: !tty,
 	}
-	return s.engine.ExecStart(r.Context(), id, start)
+	defer h.own.Close()
+	err = s.engine.ExecStart(r.Context(), id, start)
+	if err != nil { // the header is out, so the reason goes where the output would have gone
+		l := lineWriter{out: h.own, frames: !tty}
+		l.start(frameStdout)
+		l.buf = append(l.buf, err.Error()+"\r\n"...)
+		err = errors.Join(err, l.end())
+	}
+	return err
 }
 
 func (s execs) resize(w http.ResponseWriter, r *http.Request) error {

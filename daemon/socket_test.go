@@ -73,6 +73,7 @@ func TestHijack(t *testing.T) {
 					return err
 				}
 				defer h.conn.Close()
+				defer h.own.Close()
 				h.conn.Write(append(append(h.answer, "got "...), h.buffered...))
 				return nil
 			}))

@@ -66,7 +66,8 @@ func (l *lines) fail(err error) error {
 
 // hijacked is a client's connection that was taken over for a two-way stream.
 type hijacked struct {
-	conn     *os.File // the caller's
+	conn     *os.File // to be handed over
+	own      net.Conn // the same connection, for what this process has to say on it; the caller closes it
 	buffered []byte   // what the client sent already
 	answer   []byte   // the response's head, not written yet
 }
@@ -95,8 +96,11 @@ func hijack(w http.ResponseWriter, r *http.Request, tty bool) (h hijacked, err e
 	if !ok {
 		return h, errors.Join(fmt.Errorf("a %T can't be handed over", c), c.Close())
 	}
-	h.conn, err = filer.File()
-	return h, errors.Join(err, c.Close())
+	if h.conn, err = filer.File(); err != nil {
+		return h, errors.Join(err, c.Close())
+	}
+	h.own = c
+	return h, nil
 }
 
 // streamType is the media type of a container's output: multiplexed since API 1.42, when there is no terminal.

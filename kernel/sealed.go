@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"syscall"
 
@@ -19,10 +20,15 @@ func Sealed(path string) (f *os.File, err error) {
 		return nil, err
 	}
 	defer from.Close()
+	// The name shows in process lists, inside containers too, which a path of the host need not.
+	name := filepath.Base(path)
+	if target, err := os.Readlink(path); err == nil {
+		name = filepath.Base(target)
+	}
 	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
-	n, err := unix.MemfdCreate(path, flags|unix.MFD_EXEC) // the flag, Linux 6.3, is the default on older ones
+	n, err := unix.MemfdCreate(name, flags|unix.MFD_EXEC) // the flag, Linux 6.3, is the default on older ones
 	if errors.Is(err, unix.EINVAL) {
-		n, err = unix.MemfdCreate(path, flags)
+		n, err = unix.MemfdCreate(name, flags)
 	}
 	if err != nil {
 		return nil, callError("memfd_create", err)
