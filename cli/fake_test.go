@@ -186,7 +186,7 @@ type ran struct {
 func (f *fake) berth(args ...string) ran { return f.berthIn("", args...) }
 
 func (f *fake) berthIn(stdin string, args ...string) ran {
-	env := map[string]string{"DOCKER_HOST": f.host, "HOME": "/root"}
+	env := map[string]string{"DOCKER_HOST": f.host, "HOME": os.Getenv("HOME")}
 	return runMain(env, strings.NewReader(stdin), args...)
 }
 
