@@ -3,6 +3,10 @@ SHELL := /bin/bash
 GO ?= go
 export CGO_ENABLED := 0
 
+VERSION ?= 0.1.0
+COMMIT := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+
 BIN := bin
 SOURCES := $(shell find . -name '*.go' -not -name '*_test.go' -not -path './$(BIN)/*') go.mod go.sum
 PROGRAMS := $(BIN)/berth $(BIN)/berthd $(BIN)/berth-oci
@@ -23,7 +27,7 @@ help: ## Show this list
 build: $(PROGRAMS) ## Build the static binaries in bin/
 
 $(BIN)/%: $(SOURCES)
-	$(GO) build -trimpath -ldflags '-s -w' -o $@ ./cmd/$*
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/$*
 
 run: build ## Start an engine of its own if none runs, and run hello-world on it
 	@test/packages run

@@ -8,10 +8,10 @@ import (
 	"os"
 )
 
-// Set by the linker in releases.
+// Set by the linker.
 var (
-	version   = "0.1.0"
-	gitCommit = "unknown"
+	version   = "dev"
+	commit    = "unknown"
 	buildTime = "unknown"
 )
 

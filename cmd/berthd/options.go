@@ -64,7 +64,7 @@ func parse(args []string) (*options, error) {
 		return nil, fmt.Errorf("unexpected argument %q: berthd takes only options\nSee 'berthd --help'", f.Arg(0))
 	}
 	if printVersion {
-		fmt.Printf("berth version %s, build %s\n", version, gitCommit)
+		fmt.Printf("berth version %s, build %s\n", version, commit)
 		o.done = true
 		return o, nil
 	}

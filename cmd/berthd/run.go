@@ -72,7 +72,7 @@ func serve(ctx context.Context, o *options, e *engine.Engine, log *slog.Logger) 
 	if err != nil {
 		return err
 	}
-	server := daemon.New(e, daemon.Config{Version: version, GitCommit: gitCommit, BuildTime: buildTime, Debug: o.debug, Log: log})
+	server := daemon.New(e, daemon.Config{Version: version, GitCommit: commit, BuildTime: buildTime, Debug: o.debug, Log: log})
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listeners) }()
 	tell("ready")
@@ -119,7 +119,7 @@ func engineConfig(o *options, log *slog.Logger) (engine.Config, error) {
 		DataRoot: o.dataRoot, ExecRoot: o.execRoot, CgroupParent: o.cgroupParent,
 		StorageDriver: o.driver, Bridge: o.bridge, BIP: o.bip, OCIPath: oci,
 		Spares: 3, Pool: 4,
-		Version: version, GitCommit: gitCommit, BuildTime: buildTime, Debug: o.debug, Log: log,
+		Version: version, GitCommit: commit, BuildTime: buildTime, Debug: o.debug, Log: log,
 	}, nil
 }
 
