@@ -84,6 +84,9 @@ func greet(r AttachRequest) error {
 
 func attachment(r AttachRequest) (shim.Attachment, error) {
 	keys, err := parseDetachKeys(r.DetachKeys)
+	if r.Frames {
+		keys = nil // without a terminal the input may be anything, these bytes too
+	}
 	return shim.Attachment{
 		Conn: r.Conn, Stdin: r.Stdin && r.Stream, Stdout: r.Stdout, Stderr: r.Stderr, Frames: r.Frames, DetachKeys: keys,
 		Buffered: r.Buffered, Logs: r.Logs, NoStream: !r.Stream,
