@@ -29,6 +29,7 @@ type forwarding struct {
 
 	mu       sync.Mutex
 	switched switched
+	watched  map[int]bool // indexes of the links that must forward
 	watch    *netlink.Watch
 	done     sync.WaitGroup
 	warn     func(string)
@@ -80,14 +81,16 @@ func (f *forwarding) ensure() error {
 		// The administrator or another program wants a router: then every link forwards at their wish.
 		return errors.Join(f.forget(), setSysctl(forwardSwitch(f.bridge), "1"))
 	}
+	f.watched = map[int]bool{}
 	links, err := f.needed()
 	if err != nil {
 		return err
 	}
 	var open []string
 	for _, l := range links {
-		if getSysctl(forwardSwitch(l)) == "0" {
-			open = append(open, l)
+		f.watched[l.Index] = true
+		if getSysctl(forwardSwitch(l.Name)) == "0" {
+			open = append(open, l.Name)
 		}
 	}
 	if len(open) > 0 {
@@ -98,8 +101,8 @@ func (f *forwarding) ensure() error {
 	return setSysctl(forwardSwitch(f.bridge), "1")
 }
 
-// needed lists the links over which clients and answers come: those with an IPv4 address, less lo and the bridge.
-func (f *forwarding) needed() (names []string, err error) {
+// needed lists the links over which clients and answers come: those with an IPv4 address, less lo and the bridge. The caller holds mu.
+func (f *forwarding) needed() (all []netlink.Link, err error) {
 	links, err := netlink.Links()
 	if err != nil {
 		return nil, err
@@ -109,14 +112,18 @@ func (f *forwarding) needed() (names []string, err error) {
 		return nil, err
 	}
 	for _, l := range links {
-		if l.Index == loopback || l.Name == f.bridge || strings.HasPrefix(l.Name, linkPrefix) {
+		if l.Name == f.bridge {
+			f.watched[l.Index] = true
+		}
+		// The bridge of another engine is that one's to switch.
+		if l.Index == loopback || l.Name == f.bridge || l.Alias == bridgeAlias || strings.HasPrefix(l.Name, linkPrefix) {
 			continue
 		}
 		if slices.ContainsFunc(addresses, func(a netlink.Address) bool { return a.Link == l.Index && a.Prefix.Addr().Is4() }) {
-			names = append(names, l.Name)
+			all = append(all, l)
 		}
 	}
-	return names, nil
+	return all, nil
 }
 
 // open switches links on: record, then the rule that confines them, then the switch.
@@ -185,8 +192,7 @@ func (f *forwarding) follow() error {
 				}
 				return
 			}
-			// Every new link, of a container too, tells its switch; only what a change of all or of an address says matters.
-			if !slices.ContainsFunc(events, func(e netlink.Event) bool { return !e.Forwarding || e.Link == netlink.AllLinks }) {
+			if !slices.ContainsFunc(events, f.matters) {
 				continue
 			}
 			if err := f.ensure(); err != nil {
@@ -195,6 +201,13 @@ func (f *forwarding) follow() error {
 		}
 	})
 	return nil
+}
+
+// matters tells events from those that every new link of a container causes.
+func (f *forwarding) matters(e netlink.Event) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !e.Forwarding || e.Link == netlink.AllLinks || f.watched[e.Link]
 }
 
 // close stops following; the switches stay.

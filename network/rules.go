@@ -60,7 +60,10 @@ func table(name, bridge string, subnet netip.Prefix, at, anywhere, opened []nft.
 				// What fits no flow would leave untranslated, with an address that nobody outside can answer.
 				{nft.From(bridge), nft.Stray, nft.Drop},
 				{nft.From(bridge), nft.Accept},
-				// Links that forward for our sake forward nothing else: the host is no router.
+				// Links that forward for our sake forward nothing else: the host is no router. What another bridge of ours
+				// let out or published is known by its flow.
+				{nft.FromAny(openedLinks), nft.Answer, nft.Accept},
+				{nft.FromAny(openedLinks), nft.Translated, nft.Accept},
 				{nft.FromAny(openedLinks), nft.Drop},
 			}},
 		},

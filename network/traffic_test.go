@@ -279,3 +279,31 @@ func TestTableIsWrittenAnewWhenItIsGone(t *testing.T) {
 	serve(t, h.outside, "tcp", "0.0.0.0:7")
 	reaches(t, "container", ns, "tcp", outsideIP+":7", uplinkHost)
 }
+
+// Two engines, each with a bridge, on a host that is no router: neither confines the other, and the one that stays keeps its forwarding.
+func TestTwoBridgesLetEachOtherBe(t *testing.T) {
+	h := newHost(t)
+	serve(t, h.outside, "tcp", "0.0.0.0:7")
+	first, second := restored(t, Config{}), restored(t, Config{Bridge: "berth1"})
+	_, a := attach(t, first, "a", port("", 8080, 80, "tcp"))
+	hidden, b := attach(t, second, "b", port("", 8081, 80, "tcp"))
+	serve(t, a, "tcp", "0.0.0.0:80")
+	serve(t, b, "tcp", "0.0.0.0:80")
+	serve(t, b, "tcp", "0.0.0.0:9999")
+	check := func(ns *os.File, port string) {
+		t.Helper()
+		reaches(t, "container", ns, "tcp", outsideIP+":7", uplinkHost)
+		reaches(t, "outside", h.outside, "tcp", uplinkHost+":"+port, outsideIP)
+	}
+	check(a, "8080")
+	check(b, "8081")
+	reaches(t, "container of the other bridge", a, "tcp", uplinkHost+":8081", "")
+	reachesNot(t, "container of the other bridge", a, "tcp", hidden.Address.Addr().String()+":9999")
+	reachesNot(t, "neighbour through the host", h.neighbour, "tcp", outsideIP+":7")
+	if err := first.Cleanup(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the second bridge has its answers again", func() bool { return getSysctl(forwardSwitch(uplink)) == "1" })
+	check(b, "8081")
+	reachesNot(t, "neighbour through the host", h.neighbour, "tcp", outsideIP+":7")
+}
