@@ -36,7 +36,7 @@ var mayImport = map[string][]string{
 	"network":          {"kernel", "kernel/namespace", "kernel/netlink", "kernel/nft", "internal/record", "fault"},
 	"volume":           {"kernel", "archive", "internal/record", "fault"},
 	"oci":              {"kernel", "kernel/namespace", "kernel/cgroup", "kernel/seccomp", "internal/record", "fault"},
-	"oci/shim":         {"oci", "kernel", "internal/record", "fault"},
+	"oci/shim":         {"oci", "kernel", "kernel/cgroup", "internal/record", "fault"},
 	"engine/bundle":    {"container", "oci", "union", "fault"},
 	"engine":           {"engine/bundle", "container", "image", "registry", "network", "volume", "oci", "oci/shim", "blob", "union", "archive", "internal/record", "fault"},
 	"daemon":           {"engine", "console", "container", "image", "network", "volume", "fault"},
