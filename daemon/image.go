@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -63,7 +64,7 @@ func (s images) create(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	http.NewResponseController(w).EnableFullDuplex() // progress goes out while an archive comes in
+	defer upload(w, r)()
 	out := newLines(w)
 	send := func(m jsonstream.Message) { out.write(m) } // a client that has gone cancels the request's context
 	if name := q.Get("fromImage"); name != "" {
@@ -97,8 +98,19 @@ func pullName(name, tag string) (ref string, all bool) {
 	return name + ":" + tag, false
 }
 
-func (s images) load(w http.ResponseWriter, r *http.Request) error {
+// maxUnread is how much of an archive is read for nothing, so that a client which sends all before it reads gets the answer.
+const maxUnread = 64 << 20
+
+// upload lets progress go out while an archive comes in; what it returns is called at the end. It reads the rest
+// of the archive: padding, or all that follows a mistake. net/http can't do that itself here, because a
+// body whose end it finds after a full-duplex handler makes it read the connection twice, and panic (Go 1.26).
+func upload(w http.ResponseWriter, r *http.Request) (end func()) {
 	http.NewResponseController(w).EnableFullDuplex()
+	return func() { io.CopyN(io.Discard, r.Body, maxUnread) }
+}
+
+func (s images) load(w http.ResponseWriter, r *http.Request) error {
+	defer upload(w, r)()
 	out := newLines(w)
 	return out.fail(s.engine.Load(r.Context(), r.Body, flag(r.URL.Query(), "quiet"), func(m jsonstream.Message) { out.write(m) }))
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -60,6 +61,7 @@ func TestHijack(t *testing.T) {
 		header, path string
 		first, media string
 	}{
+		"body":       {"Connection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 4\r\n", "/v1.42/x", "HTTP/1.1 101 UPGRADED", "application/vnd.docker.multiplexed-stream"},
 		"upgrade":    {"Connection: Upgrade\r\nUpgrade: tcp\r\n", "/v1.42/x", "HTTP/1.1 101 UPGRADED", "application/vnd.docker.multiplexed-stream"},
 		"old client": {"Connection: Upgrade\r\nUpgrade: tcp\r\n", "/v1.41/x", "HTTP/1.1 101 UPGRADED", "application/vnd.docker.raw-stream"},
 		"bare":       {"", "/v1.50/x", "HTTP/1.1 200 OK", "application/vnd.docker.raw-stream"},
@@ -90,7 +92,11 @@ func TestHijack(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			io.WriteString(conn, "POST "+c.path+" HTTP/1.1\r\nHost: x\r\n"+c.header+"\r\nearly")
+			body := ""
+			if strings.Contains(c.header, "Content-Length") {
+				body = "{  }"
+			}
+			io.WriteString(conn, "POST "+c.path+" HTTP/1.1\r\nHost: x\r\n"+c.header+"\r\n"+body+"early")
 			r := bufio.NewReader(conn)
 			first, _ := r.ReadString('\n')
 			rest, _ := io.ReadAll(r)
@@ -98,9 +104,44 @@ func TestHijack(t *testing.T) {
 				t.Errorf("%q %q", first, rest)
 			}
 			// "early" comes buffered, or is still in the socket: the bytes are never lost, so accept what was there.
-			if !strings.Contains(string(rest), "got ") {
+			if !strings.Contains(string(rest), "got ") || strings.Contains(string(rest), "{") {
 				t.Errorf("nothing came through the handed-over connection: %q", rest)
 			}
 		})
 	}
+}
+
+// TestAConnectionSurvivesAnUnreadUpload: a client sends more than the handler reads, and uses the connection again.
+func TestAConnectionSurvivesAnUnreadUpload(t *testing.T) {
+	var log strings.Builder
+	s := &Server{log: discard()}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /x", s.adapt(func(w http.ResponseWriter, r *http.Request) error {
+		defer upload(w, r)()
+		io.CopyN(io.Discard, r.Body, 100)
+		return newLines(w).write("done")
+	}))
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: s.versioned(mux), ErrorLog: slog.NewLogLogger(slog.NewTextHandler(&log, nil), 0)}
+	go server.Serve(l)
+	conn, err := net.Dial("unix", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewReader(conn)
+	for range 20 {
+		go io.WriteString(conn, "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\n"+strings.Repeat("x", 20000))
+		response, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, log.String())
+		}
+		if body, err := io.ReadAll(response.Body); err != nil || string(body) != "\"done\"\n" {
+			t.Fatalf("%q, %v", body, err)
+		}
+	}
+	conn.Close()
+	server.Close()
 }

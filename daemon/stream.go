@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 
+	"berth/fault"
 	"github.com/moby/moby/api/types"
 )
 
@@ -75,6 +76,11 @@ type hijacked struct {
 // hijack takes the connection of a request for a two-way stream: by protocol
 // upgrade when the client asks for it, by a bare 200 as old clients do.
 func hijack(w http.ResponseWriter, r *http.Request, tty bool) (h hijacked, err error) {
+	if r.ContentLength > 0 { // dockerode repeats its options in a body; that is not the container's input
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			return h, fault.New(fault.Invalid, "read the request: %w", err)
+		}
+	}
 	c, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return h, fmt.Errorf("take over the connection: %w", err)
