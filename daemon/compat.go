@@ -8,6 +8,7 @@ import (
 	"net/http"
 
 	"berth/fault"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/network"
@@ -119,16 +120,44 @@ func oldNetworks(n *container.NetworkSettings) oldNetworkSettings {
 	return old
 }
 
-// oldImage is an image's description with what clients of earlier versions read.
+// oldImage is an image's description with what clients of earlier versions read: fields
+// that are left out when they are empty since 1.52, a whole container's config before 1.50.
 func oldImage(v apiVersion, i *image.InspectResponse) any {
-	type before44 struct {
+	type before52 struct {
 		*image.InspectResponse
-		VirtualSize int64
+		Parent, Comment, Author, DockerVersion, Container string
 	}
+	type before50 struct {
+		before52
+		Config      any
+		VirtualSize int64 `json:",omitempty"`
+	}
+	if v >= 52 {
+		return i
+	}
+	old := before52{InspectResponse: i, Comment: i.Comment, Author: i.Author}
+	if v >= 50 || i.Config == nil {
+		return old
+	}
+	older := before50{before52: old, Config: struct {
+		AttachStdin, AttachStdout, AttachStderr, OpenStdin, StdinOnce, Tty bool
+		Hostname, Domainname, Image, User, WorkingDir                      string
+		Env, Cmd, Entrypoint, OnBuild                                      []string
+		Volumes                                                            map[string]struct{}
+		Labels                                                             map[string]string
+		ExposedPorts                                                       map[string]struct{}           `json:",omitempty"`
+		Healthcheck                                                        *dockerspec.HealthcheckConfig `json:",omitempty"`
+		StopSignal                                                         string                        `json:",omitempty"`
+		Shell                                                              []string                      `json:",omitempty"`
+	}{
+		User: i.Config.User, WorkingDir: i.Config.WorkingDir, Env: i.Config.Env, Cmd: i.Config.Cmd, Entrypoint: i.Config.Entrypoint,
+		OnBuild: i.Config.OnBuild, Volumes: i.Config.Volumes, Labels: i.Config.Labels, ExposedPorts: i.Config.ExposedPorts,
+		Healthcheck: i.Config.Healthcheck, StopSignal: i.Config.StopSignal, Shell: i.Config.Shell,
+	}}
 	if v < 44 {
-		return before44{i, i.Size}
+		older.VirtualSize = i.Size
 	}
-	return i
+	return older
 }
 
 // oldSummary is a row of the image list with what clients below API 1.44 read.

@@ -54,7 +54,7 @@ func (s *Server) Handler() http.Handler {
 	e, mux := s.engine, http.NewServeMux()
 	for _, routes := range [][]route{
 		s.systemRoutes(), containers{e.Containers}.routes(), execs{e.Containers}.routes(),
-		images{e.Images, s.log}.routes(), networks{e.Networks}.routes(), volumes{e.Volumes}.routes(),
+		images{e.Images, s.log}.routes(), networks{e.Networks}.routes(), volumes{e.Volumes}.routes(), missing(),
 	} {
 		for _, r := range routes {
 			mux.HandleFunc(r.method+" "+r.pattern, s.adapt(r.handle))

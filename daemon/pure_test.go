@@ -16,7 +16,9 @@ import (
 	"berth/engine"
 	"berth/fault"
 
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	api "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/system"
 )
@@ -283,6 +285,36 @@ func TestOldClientsAreNotWarnedOfTheBridge(t *testing.T) {
 		}
 		if err := json.Unmarshal(data, &got); err != nil || got.BridgeNfIptables != want || got.ID != "x" {
 			t.Errorf("%v: %s, %v", v, data, err)
+		}
+	}
+}
+
+func TestOldClientsReadAWholeImageConfig(t *testing.T) {
+	i := image.InspectResponse{ID: "x", Size: 7, Config: &dockerspec.DockerOCIImageConfig{}}
+	i.Config.User, i.Config.Cmd = "u", []string{"sh"}
+	for v, want := range map[apiVersion]string{
+		41:          `[7,"",null,"u",["sh"],""]`,
+		49:          `[null,"",null,"u",["sh"],""]`,
+		50:          `[null,null,null,"u",["sh"],""]`,
+		newestMinor: `[null,null,null,"u",["sh"],null]`,
+	} {
+		data, err := json.Marshal(oldImage(v, &i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got struct {
+			VirtualSize, Parent any
+			Config              map[string]any
+		}
+		if err := json.Unmarshal(data, &got); err != nil {
+			t.Fatal(err)
+		}
+		row, _ := json.Marshal([]any{got.VirtualSize, got.Config["Hostname"], got.Config["Labels"], got.Config["User"], got.Config["Cmd"], got.Parent})
+		if string(row) != want {
+			t.Errorf("%v: %s, want %s", v, row, want)
+		}
+		if _, whole := got.Config["Labels"]; whole != (v < 50) {
+			t.Errorf("%v: Labels there: %v", v, whole)
 		}
 	}
 }

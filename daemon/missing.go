@@ -1,0 +1,42 @@
+package daemon
+
+import (
+	"net/http"
+	"strings"
+
+	"berth/fault"
+)
+
+// missing are the parts of the API that are not served yet: each says so by its name, so
+// that nobody looks for a mistake in a path or takes the answer for "no such container".
+func missing() []route {
+	var routes []route
+	for what, patterns := range map[string][]string{
+		"update of a container":       {"POST /containers/{id}/update"},
+		"diff":                        {"GET /containers/{id}/changes"},
+		"export":                      {"GET /containers/{id}/export"},
+		"stats":                       {"GET /containers/{id}/stats"},
+		"copy to and from containers": {"GET /containers/{id}/archive", "PUT /containers/{id}/archive"},
+		"attach by websocket":         {"GET /containers/{id}/attach/ws"},
+		"checkpoints":                 {"GET /containers/{id}/checkpoints", "POST /containers/{id}/checkpoints"},
+		"commit":                      {"POST /commit"},
+		"prune":                       {"POST /containers/prune", "POST /images/prune", "POST /volumes/prune", "POST /networks/prune"},
+		"push":                        {"POST /images/-/push/{name...}"},
+		"search":                      {"GET /images/search"},
+		"login":                       {"POST /auth"},
+		"asking a registry":           {"GET /distribution/{name...}"},
+		"disk usage":                  {"GET /system/df"},
+		"the builder":                 {"POST /build", "POST /build/prune", "POST /build/cancel", "POST /session", "POST /grpc"},
+		"making, changing or removing of networks": {"POST /networks/create", "DELETE /networks/{id}", "POST /networks/{id}/connect", "POST /networks/{id}/disconnect"},
+		"plugins": {"GET /plugins/{rest...}", "POST /plugins/{rest...}", "DELETE /plugins/{rest...}"},
+	} {
+		refuse := func(http.ResponseWriter, *http.Request) error {
+			return fault.New(fault.Unsupported, "%s: not supported by this version of berth", what)
+		}
+		for _, p := range patterns {
+			method, path, _ := strings.Cut(p, " ")
+			routes = append(routes, route{method, path, refuse})
+		}
+	}
+	return routes
+}
