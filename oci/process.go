@@ -118,6 +118,15 @@ func (p *Process) Resume() error {
 	return p.group.Thaw()
 }
 
+// KillRest ends what the first process left behind: there is something only when the container shares its pid
+// namespace with others. It is called after Wait.
+func (p *Process) KillRest() error {
+	if !p.owns || p.group == nil {
+		return nil
+	}
+	return p.group.Kill()
+}
+
 // Delete kills what is left of the container, removes its cgroups and frees
 // what Create holds; the root file system is unmounted, and an overlay synced, here at the latest. It is idempotent, and called after Wait or instead of Start.
 func (p *Process) Delete() error {

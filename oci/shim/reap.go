@@ -110,5 +110,12 @@ func (l *Launcher) Forget(id string) error {
 		return err
 	}
 	defer dir.Close()
+	if r, err := loadRun(path); err == nil {
+		if boot, err := bootID(); err == nil && r.BootID == boot { // the supervisor died between its last word and its last deed
+			if err := r.clear(); err != nil {
+				return err
+			}
+		}
+	}
 	return os.RemoveAll(path)
 }

@@ -30,6 +30,7 @@ type container interface {
 	Pids() ([]int, error)
 	Pause() error
 	Resume() error
+	KillRest() error
 	Delete() error
 	Hold() oci.Hold
 }
@@ -293,7 +294,7 @@ func (sup *supervisor) supervise() {
 		exit.At = time.Now()
 	}
 	// Whatever is left shares no pid namespace with the first process; it must not hold the output, nor outlive the container.
-	if err := sup.init.Delete(); err != nil && exit.Error == "" {
+	if err := sup.init.KillRest(); err != nil && exit.Error == "" {
 		exit.Error = err.Error()
 	}
 	sup.stdio.end(patience)
@@ -306,10 +307,14 @@ func (sup *supervisor) supervise() {
 	waiters := sup.waiters
 	sup.waiters = nil
 	sup.mu.Unlock()
-	kernel.Unlock(sup.lock) // a next run may begin
 	for _, w := range waiters {
 		w.from.answer(&answer{Number: w.number, Exit: &exit})
 	}
+	// The file system's last sync and nine control groups are nothing to wait for. Who dies here leaves them to Forget.
+	if err := sup.init.Delete(); err != nil {
+		sup.complain(err)
+	}
+	kernel.Unlock(sup.lock) // a next run may begin
 	sup.stdio.finish()
 	sup.running.Wait()
 }
