@@ -40,6 +40,9 @@ func enter(ctx context.Context, first *os.File, pid int, bundle *Bundle, e ExecS
 	if len(e.Process.Args) == 0 {
 		return nil, &StartError{Code: 127, Err: errors.New("no command specified")}
 	}
+	found := *bundle
+	found.MakeCwd = false // that is for the first process; a further one goes where it can, or fails
+	bundle = &found
 	x := &entrant{builder: builder{tree: tree{bundle: bundle, console: stdio.Console}}, first: first, pid: pid, spec: e}
 	spec := *bundle.Spec
 	spec.Process = &e.Process

@@ -312,9 +312,29 @@ func (t *tree) mountSys(m specs.Mount, o mountOptions, dest string) error {
 	return t.attachTo(f, target, o)
 }
 
-// mountTmpfs makes an empty tmpfs with the mode of the directory that it covers, unless one is given.
+// makeShared makes a directory that everybody may write to.
+func (t *tree) makeShared(dest string) (*os.File, error) {
+	target, err := makeIn(t.root, dest, true, 0, 0)
+	if err != nil {
+		return nil, err
+	}
+	f, err := kernel.Reopen(target, os.O_RDONLY|kernel.ODirectory)
+	if err == nil {
+		err = errors.Join(f.Chmod(os.ModeSticky|0o777), f.Close())
+	}
+	if err != nil {
+		return nil, errors.Join(err, target.Close())
+	}
+	return target, nil
+}
+
+// mountTmpfs makes an empty tmpfs with the mode of the directory that it covers, unless one is given. A directory that
+// was not there is anybody's, as /tmp is: whoever asks for a tmpfs wants to write there, as any user.
 func (t *tree) mountTmpfs(m specs.Mount, o mountOptions, dest string) error {
-	target, err := t.target(dest, true)
+	target, err := t.open(dest, kernel.OPath)
+	if errors.Is(err, os.ErrNotExist) {
+		target, err = t.makeShared(dest)
+	}
 	if err != nil {
 		return err
 	}
