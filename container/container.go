@@ -48,8 +48,10 @@ type Record struct {
 	State State `json:"-"` // kept in a file of its own, which no user configured
 }
 
-// Settings are ours, beside what the field's API knows. Empty so far.
-type Settings struct{}
+// Settings are ours: what the API's two configurations have no place for.
+type Settings struct {
+	MAC string `json:",omitempty"` // hardware address that the user chose
+}
 
 // Mount is a volume, bind or tmpfs that the user asked for.
 type Mount struct {

@@ -123,24 +123,34 @@ func (c *maker) defaultNetwork() string {
 	return bridgeNetwork
 }
 
-// settleNetwork checks what the request says of networks, and names the host.
+// settleNetwork checks what the request says of networks, and names the host. A missing network or container is
+// no fault.NotFound: clients take that answer for a missing image, and pull.
 func (c *maker) settleNetwork(rec *container.Record, r CreateRequest, hostname string) error {
 	config, host := rec.Config, rec.HostConfig
 	if r.Networking != nil {
-		for name := range r.Networking.EndpointsConfig {
+		for name, e := range r.Networking.EndpointsConfig {
 			// Clients repeat the network mode here, "container:x" included, which is judged below.
 			if name != string(host.NetworkMode) && !isOwnNetwork(name) {
-				return fault.New(fault.NotFound, "network %s not found", name)
+				return invalid("network %s not found", name)
+			}
+			if e == nil {
+				continue
+			}
+			if a := e.IPAMConfig; a != nil && (a.IPv4Address.IsValid() || a.IPv6Address.IsValid()) {
+				return invalid("user specified IP address is supported on user defined networks only")
+			}
+			if len(e.MacAddress) > 0 {
+				rec.Settings.MAC = e.MacAddress.String()
 			}
 		}
 	}
 	switch mode := host.NetworkMode; {
 	case mode.IsBridge() && c.bridge.Name() == "":
-		return fault.New(fault.NotFound, "network bridge not found: the engine runs without a bridge")
+		return invalid("network bridge not found: the engine runs without a bridge")
 	case mode.IsContainer():
 		other, err := c.index.Get(mode.ConnectedContainer())
 		if err != nil {
-			return err
+			return fault.Wrap(fault.Invalid, err)
 		}
 		if config.Hostname != "" {
 			return invalid("conflicting options: hostname and the network mode")

@@ -88,6 +88,9 @@ func findDevices(r *container.Record) ([]bundle.Device, error) {
 		}
 		found, err := devicesAt(m.PathOnHost)
 		if err != nil {
+			if p := (*os.PathError)(nil); errors.As(err, &p) {
+				err = p.Err
+			}
 			return nil, invalid("error gathering device information while adding custom device %q: %w", m.PathOnHost, err)
 		}
 		for _, d := range found {

@@ -139,6 +139,9 @@ func (c *starter) reserve(r *container.Record, u *undo) (*network.Endpoint, erro
 		return nil, fmt.Errorf("failed to set up container networking: %w", err)
 	}
 	u.push(func() { c.logged("release network", c.bridge.Release(ep)) })
+	if mac := r.Settings.MAC; mac != "" {
+		ep.MAC = mac
+	}
 	return ep, nil
 }
 

@@ -55,6 +55,13 @@ func completeHost(given *api.HostConfig, c *api.Config, m machine) (h *api.HostC
 	if h.Runtime == "" {
 		h.Runtime = defaultRuntime
 	}
+	// Clients that say "nothing special" in numbers.
+	if h.MemorySwappiness != nil && *h.MemorySwappiness == -1 {
+		h.MemorySwappiness = nil
+	}
+	if h.PidsLimit != nil && *h.PidsLimit <= 0 {
+		h.PidsLimit = nil
+	}
 	if h.MaskedPaths == nil && !h.Privileged {
 		h.MaskedPaths = bundle.DefaultMaskedPaths()
 	}
@@ -62,7 +69,7 @@ func completeHost(given *api.HostConfig, c *api.Config, m machine) (h *api.HostC
 		h.ReadonlyPaths = bundle.DefaultReadonlyPaths()
 	}
 	for _, check := range []func(*api.HostConfig, *api.Config, machine) error{
-		checkConfig, checkModes, checkMemory, checkCPU, checkSecurity, checkLog, checkPolicy,
+		checkConfig, checkModes, checkNetwork, checkMemory, checkCPU, checkSecurity, checkLog, checkPolicy, checkMissing,
 	} {
 		if err := check(h, c, m); err != nil {
 			return nil, nil, err
@@ -70,6 +77,9 @@ func completeHost(given *api.HostConfig, c *api.Config, m machine) (h *api.HostC
 	}
 	if len(h.PortBindings) > 0 && h.NetworkMode.IsHost() {
 		warnings = append(warnings, "Published ports are discarded when using host network mode")
+	}
+	if h.OomKillDisable != nil && *h.OomKillDisable && h.Memory == 0 {
+		warnings = append(warnings, "OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.")
 	}
 	if !h.RestartPolicy.IsNone() {
 		warnings = append(warnings, "the restart policy is recorded; this version does not restart containers yet")
@@ -123,6 +133,10 @@ func checkModes(h *api.HostConfig, c *api.Config, _ machine) error {
 	case h.Cgroup != "":
 		return fault.New(fault.Unsupported, "joining another container's cgroup is not supported")
 	}
+	return nil
+}
+
+func checkNetwork(h *api.HostConfig, c *api.Config, _ machine) error {
 	if h.NetworkMode.IsContainer() {
 		switch {
 		case len(h.PortBindings) > 0 || h.PublishAllPorts:
@@ -136,13 +150,29 @@ func checkModes(h *api.HostConfig, c *api.Config, _ machine) error {
 		}
 	}
 	if h.NetworkMode.IsUserDefined() {
-		return fault.New(fault.NotFound, "network %s not found", h.NetworkMode)
+		return invalid("network %s not found", h.NetworkMode) // NotFound would make clients pull the image
 	}
 	if len(h.Links) > 0 {
 		return fault.New(fault.Unsupported, "links are not supported: containers on the default bridge reach each other by address")
 	}
 	_, err := portRequests(c, h)
 	return err
+}
+
+// checkMissing refuses what would otherwise be taken and do nothing.
+func checkMissing(h *api.HostConfig, _ *api.Config, _ machine) error {
+	if d := h.VolumeDriver; d != "" && d != "local" {
+		return invalid("error looking up volume plugin %s: plugin %q not found", d, d)
+	}
+	for k := range h.StorageOpt {
+		return invalid("--storage-opt %s is not supported: the overlay2 driver sets no limits", k)
+	}
+	for _, d := range h.DeviceRequests {
+		if d.Driver != "cdi" || len(d.DeviceIDs) > 0 {
+			return invalid("could not select device driver %q with capabilities: %v", d.Driver, d.Capabilities)
+		}
+	}
+	return nil
 }
 
 func checkMemory(h *api.HostConfig, _ *api.Config, _ machine) error {

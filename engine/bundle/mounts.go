@@ -69,8 +69,6 @@ func mountRule(f *Facts, b *oci.Bundle) error {
 				size = DefaultShmSize
 			}
 			m.Options = append(m.Options, "size="+strconv.FormatInt(size, 10))
-			fallthrough
-		case "/dev/mqueue":
 			if h.IpcMode.IsHost() {
 				m = specs.Mount{Destination: m.Destination, Type: "bind", Source: m.Destination, Options: []string{"rbind", "rprivate", "nosuid", "noexec", "nodev"}}
 			}
