@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 
 	"berth/fault"
@@ -39,10 +40,43 @@ func readCreate(r *http.Request) (container.CreateRequest, error) {
 	if err != nil {
 		return body, err
 	}
+	if versionOf(r) < 52 {
+		if err := liftMAC(data, &body); err != nil {
+			return body, err
+		}
+	}
 	if body.Config == nil {
 		return body, fault.New(fault.Invalid, "config cannot be empty in order to create a container")
 	}
 	return body, nil
+}
+
+// liftMAC moves a container's hardware address to its endpoint, where it is since API 1.44; both ways were good until 1.52.
+func liftMAC(data []byte, body *container.CreateRequest) error {
+	var old struct{ MacAddress string }
+	if json.Unmarshal(data, &old) != nil || old.MacAddress == "" {
+		return nil
+	}
+	mac, err := net.ParseMAC(old.MacAddress)
+	if err != nil {
+		return fault.New(fault.Invalid, "invalid MAC address: %s", old.MacAddress)
+	}
+	name := "bridge"
+	if h := body.HostConfig; h != nil && h.NetworkMode != "" && !h.NetworkMode.IsDefault() {
+		name = string(h.NetworkMode)
+	}
+	if body.NetworkingConfig == nil {
+		body.NetworkingConfig = &network.NetworkingConfig{}
+	}
+	n := body.NetworkingConfig
+	if n.EndpointsConfig == nil {
+		n.EndpointsConfig = map[string]*network.EndpointSettings{}
+	}
+	if n.EndpointsConfig[name] == nil {
+		n.EndpointsConfig[name] = &network.EndpointSettings{}
+	}
+	n.EndpointsConfig[name].MacAddress = network.HardwareAddr(mac)
+	return nil
 }
 
 // liftCommands turns Cmd and Entrypoint from strings into lists.

@@ -318,3 +318,24 @@ func TestOldClientsReadAWholeImageConfig(t *testing.T) {
 		}
 	}
 }
+
+func TestOldClientsChooseAHardwareAddress(t *testing.T) {
+	for version, want := range map[string]string{"1.41": "02:42:11:22:33:44", "1.52": ""} {
+		r := httptest.NewRequest("POST", "/v"+version+"/containers/create", strings.NewReader(
+			`{"Image":"x","MacAddress":"02:42:11:22:33:44","HostConfig":{"NetworkMode":"default"}}`))
+		var got string
+		s := &Server{log: discard()}
+		s.versioned(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			body, err := readCreate(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := body.NetworkingConfig; n != nil && n.EndpointsConfig["bridge"] != nil {
+				got = n.EndpointsConfig["bridge"].MacAddress.String()
+			}
+		})).ServeHTTP(httptest.NewRecorder(), r)
+		if got != want {
+			t.Errorf("%s: %q, want %q", version, got, want)
+		}
+	}
+}
