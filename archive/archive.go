@@ -45,9 +45,15 @@ func carried(attr string) bool {
 	return strings.HasPrefix(attr, "user.") || strings.HasPrefix(attr, "trusted.")
 }
 
+// maxPath is the kernel's PATH_MAX, the final zero included (linux/limits.h).
+const maxPath = 4096
+
 // memberPath gives a member's path below the root: "." for the root itself,
-// leading slashes dropped as tar does. A name that climbs out of the root is fault.Invalid.
+// leading slashes dropped as tar does. A name that climbs out of the root, or that no system call takes, is fault.Invalid.
 func memberPath(name string) (string, error) {
+	if len(name) >= maxPath {
+		return "", fault.New(fault.Invalid, "the archive has a member with a path of %d bytes, %q…: file name too long", len(name), name[:64])
+	}
 	depth := 0
 	for part := range strings.SplitSeq(name, "/") {
 		switch part {

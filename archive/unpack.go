@@ -190,6 +190,9 @@ func (u *unpacker) named(hdr *tar.Header, err error) error {
 		return u.in.err
 	}
 	msg := fmt.Errorf("unpack %q: %w", hdr.Name, err)
+	if errors.Is(err, syscall.EXDEV) || errors.Is(err, syscall.ELOOP) { // openat2(2), RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS
+		msg = fmt.Errorf("unpack %q: a symbolic link lies in its path, perhaps one that leaves the directory: %w", hdr.Name, err)
+	}
 	if fault.Of(err) != "" {
 		return msg
 	}
@@ -288,7 +291,7 @@ func xattrs(hdr *tar.Header, set func(attr, value string) error) error {
 func (u *unpacker) link(hdr *tar.Header, p string, parent *os.File, name string) error {
 	target, err := memberPath(hdr.Linkname)
 	if err != nil {
-		return fault.New(fault.Invalid, "its hard link to %q leaves the directory", hdr.Linkname)
+		return fmt.Errorf("hard link: %w", err)
 	}
 	if target == p {
 		_, err := kernel.StatIn(parent, name)
