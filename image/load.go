@@ -40,9 +40,8 @@ func (s *Store) Load(ctx context.Context, r io.Reader, p Progress) ([]Loaded, er
 	c.loading = true
 	list, err := c.load(ctx, r)
 	c.end()
-	if err != nil {
-		// Nobody comes back for the rest of an archive.
-		_, sweepErr := s.Sweep(context.WithoutCancel(ctx))
+	// Nobody comes back for the rest of a broken archive, nor for what a good one has beside its images.
+	if _, sweepErr := s.Sweep(context.WithoutCancel(ctx)); err != nil || sweepErr != nil {
 		return nil, errors.Join(err, sweepErr)
 	}
 	return list, nil
