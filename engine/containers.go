@@ -55,6 +55,7 @@ type shared struct {
 	events       *Events
 	jobs         *queue
 	seccomp      *bundle.FilterCache
+	gone         gone
 	log          *slog.Logger
 
 	life     context.Context // ends when the engine is closed

@@ -82,7 +82,8 @@ func (w *Waiter) Close() {
 	delete(w.i.waiters, w)
 }
 
-// Wait registers a waiter at once, so that headers can be sent before the end comes. The caller closes it.
+// Wait registers a waiter at once, so that headers can be sent before the end comes. The caller closes it. One
+// for a container that has removed itself gets its code too, for a while.
 func (c *shared) Wait(ref string, until api.WaitCondition) (*Waiter, error) {
 	switch until {
 	case "":
@@ -92,6 +93,12 @@ func (c *shared) Wait(ref string, until api.WaitCondition) (*Waiter, error) {
 		return nil, fault.New(fault.Invalid, "invalid condition: %q", until)
 	}
 	i, err := c.index.Get(ref)
+	if code, ok := c.gone.get(ref); err != nil && ok {
+		w := &Waiter{c: make(chan api.WaitResponse, 1), i: newInstance(&container.Record{ID: ref})}
+		w.C = w.c
+		w.c <- api.WaitResponse{StatusCode: int64(code)}
+		return w, nil
+	}
 	if err != nil {
 		return nil, err
 	}

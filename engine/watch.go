@@ -78,6 +78,7 @@ func (c *Containers) ended(i *instance, live *run, exit oci.Exit) {
 	c.announceNetwork(r, events.ActionDisconnect, live.endpoint)
 	c.dropExecs(i)
 	if remove {
+		c.gone.put(i.id, exit.Code)
 		i.tell(false)
 		c.logged("remove at its end", c.erase(i, true))
 	} else {
