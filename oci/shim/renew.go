@@ -114,7 +114,7 @@ func (sup *supervisor) renew() {
 	}
 	defer note.Close()
 	argv := []string{"berth-oci", "shim", filepath.Dir(sup.dir), strconv.Itoa(w.leave(note))}
-	err = kernel.ExecKeeping("/proc/self/exe", argv, os.Environ(), w.files)
+	err = kernel.ExecKeeping("/proc/self/exe", argv, environment(procsToWait), w.files)
 	sup.complain(err)
 }
 

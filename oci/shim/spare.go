@@ -13,7 +13,20 @@ import (
 // pause is how long the filling of a pool that isn't empty waits after a start, which would have to share the processor with it.
 const pause = 20 * time.Millisecond
 
-var environment = [...]string{"GOMAXPROCS=1", "GODEBUG=containermaxprocs=0,updatemaxprocs=0", "GOGC=off", "GOMEMLIMIT=16MiB"}
+// environment is a supervisor's, with procs of the scheduler's processors. They need not follow the cgroup's quota. A
+// collection of garbage costs more memory for good than a start makes garbage, so there is none until there is
+// a lot (memory.go). The rest of our environment is none of its business.
+func environment(procs string) []string {
+	return []string{"GOMAXPROCS=" + procs, "GODEBUG=containermaxprocs=0,updatemaxprocs=0", "GOGC=off", "GOMEMLIMIT=16MiB"}
+}
+
+const (
+	// A thread that builds a container is in one system call after the other. With a single processor, the scheduler
+	// would take it away in each that lasts 20 µs, and look for another thread to give it to.
+	procsToStart = "2"
+	// Then it waits, and each processor is memory.
+	procsToWait = "1"
+)
 
 // spare is a supervisor that waits for its request at the other end of conn. It ends when that is closed.
 type spare struct {
@@ -124,11 +137,8 @@ func (p *spares) spawn() (*spare, error) {
 		return nil, err
 	}
 	defer null.Close()
-	// One processor's worth of scheduler is enough and is less memory, and it need not follow the cgroup's
-	// quota. A collection of garbage costs more memory for good than a start makes garbage, so there is
-	// none until there is a lot (memory.go). The rest of our environment is none of its business.
 	process, err := os.StartProcess(kernel.ProcFD(p.program), []string{"berth-oci", "shim", p.dir}, &os.ProcAttr{
-		Dir: "/", Env: environment[:], Files: []*os.File{null, null, null, its},
+		Dir: "/", Env: environment(procsToStart), Files: []*os.File{null, null, null, its},
 	})
 	if err != nil {
 		mine.Close()
