@@ -17,6 +17,8 @@ func reaperMain(args []string) int {
 	if len(args) < 2 {
 		return 127
 	}
+	// Else ps shows the sealed file that this program was executed from. Without /proc it does.
+	_ = os.WriteFile("/proc/self/comm", []byte("berth-init"), 0)
 	code, err := kernel.Supervise(args[0], args[1:])
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "[FATAL berth-init] exec %s failed: %v\n", args[0], bare(err))
