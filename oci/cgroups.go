@@ -99,9 +99,9 @@ func (t *tree) bindGroup(top *os.File, name, dir string, o mountOptions) error {
 	return nil
 }
 
-// openGroup opens the container's groups while their paths can be seen.
+// openGroup opens the groups of a container that runs, while their paths can be seen.
 func (b *builder) openGroup() error {
-	if b.group == nil || b.inNS {
+	if b.group == nil {
 		return nil
 	}
 	files, err := joinFiles(b.group)

@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -71,16 +72,18 @@ func create(ctx context.Context, bundle *Bundle, stdio Stdio, netns *os.File, o 
 		}
 		b.own(b.self)
 	}
-	if err := b.makeGroup(); err != nil {
-		return nil, err
-	}
+	b.grouped = b.makeGroup()
 	defer func() {
 		if err != nil {
+			b.grouped()
 			err = errors.Join(err, remove(b.group))
 		}
 	}()
 	if o.builder == "direct" || o.builder == "" && o.gate == nil && b.fitsDirect() {
 		return b.direct(ctx, r)
+	}
+	if err := b.grouped(); err != nil {
+		return nil, err
 	}
 	return b.indirect(ctx, r, o)
 }
@@ -109,18 +112,41 @@ func (b *builder) fitsDirect() bool {
 	return true
 }
 
-// makeGroup makes the container's cgroup, when the bundle names one.
-func (b *builder) makeGroup() error {
+// makeGroup makes the container's cgroup, when the bundle names one, beside what the caller does: with v1 it is a
+// directory and its limits in each of nine hierarchies. What it returns waits for that, as often as one likes, and
+// sets b.group and b.groups.
+func (b *builder) makeGroup() func() error {
 	if b.spec.Linux.CgroupsPath == "" {
+		return func() error { return nil }
+	}
+	var group *cgroup.Group
+	var files []*os.File
+	var warnings []string
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if group, warnings, err = cgroup.Create(b.spec.Linux.CgroupsPath, b.spec.Linux.Resources); err == nil {
+			files, err = joinFiles(group)
+		}
+	}()
+	return sync.OnceValue(func() error {
+		<-done
+		b.group, b.groups = group, files
+		for _, f := range files {
+			b.own(f)
+		}
+		b.warnings = append(b.warnings, warnings...)
+		return err
+	})
+}
+
+// awaitGroup is the step that needs the cgroup; in the re-executed init it is there already.
+func (b *builder) awaitGroup() error {
+	if b.inNS {
 		return nil
 	}
-	g, warnings, err := cgroup.Create(b.spec.Linux.CgroupsPath, b.spec.Linux.Resources)
-	if err != nil {
-		return err
-	}
-	b.group = g
-	b.warnings = append(b.warnings, warnings...)
-	return nil
+	return b.grouped()
 }
 
 // openStdio takes the files of the program, out of the way of its first descriptors.
