@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -35,12 +36,27 @@ func CanAddLower() bool {
 }
 
 // overlayByPath mounts an overlay by mount(2), whose options have to fit into one page: layers are named relative to
-// the directory that they have in common. The mount comes up at a place of no importance and is moved away from there.
+// the directory that they have in common, or by descriptor where that is still too long.
+// The mount comes up at a place of no importance and is moved away from there.
 func overlayByPath(options []string, attrs int) (*os.File, error) {
 	const place = "/proc/fs"
 	data, dir := overlayData(options)
 	if len(data) >= os.Getpagesize() {
-		return nil, fmt.Errorf("mount overlay: %d bytes of layer names are more than this kernel takes: Linux 6.7 lifts that", len(data))
+		var layers []*os.File
+		var err error
+		data, layers, err = overlayDescriptors(options)
+		defer func() {
+			for _, l := range layers {
+				l.Close()
+			}
+		}()
+		if err != nil {
+			return nil, err
+		}
+		dir = "/proc/thread-self/fd"
+	}
+	if len(data) >= os.Getpagesize() {
+		return nil, fmt.Errorf("mount overlay: %d bytes of options are more than this kernel takes: Linux 6.7 lifts that", len(data))
 	}
 	if dir != "" {
 		if err := Chdir(dir); err != nil {
@@ -86,6 +102,25 @@ func overlayData(options []string) (data, dir string) {
 		lowers[i] = escapeLower.Replace(path)
 	}
 	return strings.Join(append([]string{"lowerdir=" + strings.Join(lowers, ":")}, rest...), ","), dir
+}
+
+// overlayDescriptors opens the lower layers, which the caller closes, and names them as /proc/thread-self/fd does: 500 of them fit.
+func overlayDescriptors(options []string) (data string, layers []*os.File, err error) {
+	named := make([]string, len(options))
+	for i, o := range options {
+		path, lower := strings.CutPrefix(o, "lowerdir+=")
+		if named[i] = o; !lower {
+			continue
+		}
+		f, err := OpenIn(nil, path, OPath|ODirectory, 0, 0)
+		if err != nil {
+			return "", layers, err
+		}
+		layers = append(layers, f)
+		named[i] = "lowerdir+=" + strconv.Itoa(int(f.Fd()))
+	}
+	data, _ = overlayData(named)
+	return data, layers, nil
 }
 
 // escapeLower protects what separates layers and options (ovl_parse_param, and the comma of mount(2)).
