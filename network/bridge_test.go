@@ -322,11 +322,7 @@ func TestCleanupLeavesNothing(t *testing.T) {
 	if err := b.Cleanup(); err != nil {
 		t.Fatal(err)
 	}
-	var after []string
-	until(t, "links and switches are as before", func() bool {
-		after = snapshot(t)
-		return slices.Equal(before, after)
-	})
+	until(t, "links and switches are as before", func() bool { return slices.Equal(before, snapshot(t)) })
 	if left := must(os.ReadDir(dir))(t); len(left) > 0 {
 		t.Errorf("left in the state directory: %v", left)
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -38,6 +39,10 @@ const (
 func newHost(t testing.TB) *host {
 	t.Helper()
 	kerneltest.Root(t)
+	// The kernel takes the links of a namespace that is gone away in its own time.
+	until(t, "links of the test before are gone", func() bool {
+		return !slices.ContainsFunc(must(netlink.Links())(t), func(l netlink.Link) bool { return strings.HasPrefix(l.Name, linkPrefix) })
+	})
 	h := &host{}
 	h.outside = h.machine(t, uplink, uplinkHost, outsideIP)
 	h.neighbour = h.machine(t, lan, lanHost, neighbourIP)
