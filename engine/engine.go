@@ -95,7 +95,25 @@ func (e *Engine) bringUp(ctx context.Context, c Config) error {
 	e.Volumes = &Volumes{e.Containers.shared}
 	e.Networks = &Networks{bridge: e.Containers.bridge, containers: e.Containers, created: time.Now().UTC()}
 	e.System = &System{config: c, id: id, layers: e.Containers.layers, containers: e.Containers, images: e.Images, events: e.Events}
-	return e.Containers.restore(ctx)
+	if err := e.Containers.restore(ctx); err != nil {
+		return err
+	}
+	e.repairImages(c.Log)
+	return nil
+}
+
+// repairImages unpacks again, while the engine works, what a power cut or a change of the storage driver took from images.
+func (e *Engine) repairImages(log *slog.Logger) {
+	broken := e.Images.store.Broken()
+	if len(broken) == 0 {
+		return
+	}
+	log.Warn("images are incomplete and are being repaired", "count", len(broken), "first", broken[0])
+	e.Containers.watchers.Go(func() {
+		if err := e.Images.store.Repair(e.Containers.life); err != nil && e.Containers.life.Err() == nil {
+			log.Warn("some images stay incomplete: pull or load them again", "error", err)
+		}
+	})
 }
 
 func (e *Engine) onClose(f func() error) { e.close = append(e.close, f) }
