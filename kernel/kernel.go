@@ -69,3 +69,6 @@ func IsBrokenPipe(err error) bool { return errors.Is(err, unix.EPIPE) }
 
 // IsGone tells whether err means that the process has ended.
 func IsGone(err error) bool { return errors.Is(err, unix.ESRCH) }
+
+// IsNoMemory tells ENOMEM, by which clone(2) also says that the first process of the PID namespace is gone.
+func IsNoMemory(err error) bool { return errors.Is(err, unix.ENOMEM) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -72,8 +73,15 @@ func enter(ctx context.Context, first *os.File, pid int, bundle *Bundle, e ExecS
 	if x.master != nil {
 		x.master.Close()
 	}
+	// While the first process ends, and takes all others of its PID namespace with it, no further one is let in (pid_namespaces(7)).
+	if kernel.IsNoMemory(err) && kernel.AwaitEnd(first, dying) == nil {
+		return nil, fault.New(fault.Conflict, "container %s is not running", bundle.ID)
+	}
 	return nil, err
 }
+
+// dying is how long a first process whose namespace is closed may take to end.
+const dying = 5 * time.Second
 
 // executed waits until the program was executed and takes the process away when it was not.
 func (p *Process) executed(ctx context.Context) error {
