@@ -257,6 +257,7 @@ func execSpec(r *container.Record, x api.ExecCreateRequest) (oci.ExecSpec, error
 	p := specs.Process{
 		Terminal: x.Tty, Args: x.Cmd, Cwd: cwd, Env: bundle.OverlayEnv(env, x.Env), NoNewPrivileges: security.NoNewPrivileges,
 		Capabilities: &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps},
+		Rlimits:      bundle.Rlimits(r.HostConfig),
 	}
 	if adj := r.HostConfig.OomScoreAdj; adj != 0 {
 		p.OOMScoreAdj = &adj

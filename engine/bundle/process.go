@@ -6,6 +6,7 @@ import (
 	"berth/fault"
 	"berth/oci"
 
+	api "github.com/moby/moby/api/types/container"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -83,12 +84,19 @@ func OverlayEnv(env, over []string) []string {
 
 // rlimitRule sets the limits of --ulimit.
 func rlimitRule(f *Facts, b *oci.Bundle) error {
-	for _, u := range f.host().Ulimits {
-		b.Spec.Process.Rlimits = append(b.Spec.Process.Rlimits, specs.POSIXRlimit{
+	b.Spec.Process.Rlimits = Rlimits(f.host())
+	return nil
+}
+
+// Rlimits turns --ulimit into the runtime-spec's limits of a process.
+func Rlimits(h *api.HostConfig) []specs.POSIXRlimit {
+	var all []specs.POSIXRlimit
+	for _, u := range h.Ulimits {
+		all = append(all, specs.POSIXRlimit{
 			Type: "RLIMIT_" + strings.ToUpper(u.Name), Soft: uint64(u.Soft), Hard: uint64(u.Hard),
 		})
 	}
-	return nil
+	return all
 }
 
 // sysctlRule sets --sysctl, and lets every user of a network of its own open low ports and ping, as the field does.
