@@ -88,22 +88,38 @@ func serve(ctx context.Context, o *options, e *engine.Engine, log *slog.Logger) 
 	return errors.Join(server.Shutdown(grace), <-served)
 }
 
-// claim makes the roots and holds them: two daemons on the same roots would undo each other's work.
-func claim(o *options) (*os.File, error) {
-	for _, dir := range []string{o.dataRoot, o.execRoot} {
-		if err := os.MkdirAll(dir, 0o711); err != nil {
-			return nil, err
+// claim makes the roots and holds them until the closing of what it returns: two daemons on one
+// data root or one exec root would undo each other's work.
+func claim(o *options) (held locks, err error) {
+	defer func() {
+		if err != nil {
+			held.Close()
+		}
+	}()
+	for _, root := range []struct{ flag, dir, lock string }{{"--data-root", o.dataRoot, "lock"}, {"--exec-root", o.execRoot, "run.lock"}} {
+		if err := os.MkdirAll(root.dir, 0o711); err != nil {
+			return held, fmt.Errorf("make %s: %w; give another %s", root.dir, err, root.flag)
+		}
+		lock, err := os.OpenFile(filepath.Join(root.dir, root.lock), os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			return held, err
+		}
+		held = append(held, lock)
+		if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+			return held, fmt.Errorf("another berthd uses %s; stop it, or give this one its own --data-root and --exec-root", root.dir)
 		}
 	}
-	lock, err := os.OpenFile(filepath.Join(o.dataRoot, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
+	return held, nil
+}
+
+// locks are the roots' lock files.
+type locks []*os.File
+
+// Close gives the roots back.
+func (l locks) Close() {
+	for _, f := range l {
+		f.Close()
 	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		lock.Close()
-		return nil, fmt.Errorf("another berthd uses %s; stop it, or give this one its own --data-root and --exec-root", o.dataRoot)
-	}
-	return lock, nil
 }
 
 func engineConfig(o *options, log *slog.Logger) (engine.Config, error) {
