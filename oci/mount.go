@@ -219,6 +219,12 @@ func (t *tree) attach(f *os.File, dest string, o mountOptions) error {
 		return err
 	}
 	defer target.Close()
+	if there, err := kernel.IsDir(target); err != nil {
+		return err
+	} else if there != dir {
+		return fmt.Errorf("not a directory: are you trying to mount a directory onto a file (or vice-versa)? "+
+			"Check that %s exists on the host and is what you expect", f.Name())
+	}
 	return t.attachTo(f, target, o)
 }
 
