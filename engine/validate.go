@@ -98,6 +98,11 @@ func checkConfig(h *api.HostConfig, c *api.Config, _ machine) error {
 			return invalid("invalid environment variable: %s", e)
 		}
 	}
+	for _, arg := range slices.Concat(c.Entrypoint, c.Cmd) {
+		if strings.ContainsRune(arg, 0) { // execve(2) would end it there
+			return invalid("invalid argument %q: it has a zero byte", arg)
+		}
+	}
 	if c.StopSignal != "" {
 		if _, err := parseSignal(c.StopSignal); err != nil {
 			return err
