@@ -59,7 +59,8 @@ func (c *streams) Attach(ctx context.Context, ref string, r AttachRequest) error
 		}
 		// The answer makes the client start the container, and the start takes what
 		// is pending: so it goes out in the same critical section.
-		if err := greet(r); err != nil {
+		if _, err := r.Conn.Write(r.Greeting); err != nil {
+			r.Conn.Close()
 			i.mu.Unlock()
 			return err
 		}
@@ -76,7 +77,7 @@ func (c *streams) Attach(ctx context.Context, ref string, r AttachRequest) error
 
 // greet answers the client, and closes its connection when that fails.
 func greet(r AttachRequest) error {
-	if _, err := r.Conn.Write(r.Greeting); err != nil {
+	if err := shim.Greet(r.Conn, r.Greeting); err != nil {
 		return errors.Join(fmt.Errorf("attach: %w", err), r.Conn.Close())
 	}
 	return nil

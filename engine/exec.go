@@ -217,7 +217,7 @@ func (c *execs) prepareExec(id string, r ExecStartRequest) (*execution, shim.Exe
 		}
 		a, err := attachment(attach)
 		if err == nil {
-			_, err = attach.Conn.Write(attach.Greeting)
+			err = shim.Greet(attach.Conn, attach.Greeting)
 		}
 		if err != nil {
 			return nil, request, err

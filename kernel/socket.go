@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -208,6 +209,20 @@ func CloseWrite(s *os.File) error {
 	err := unix.Shutdown(fd(s), unix.SHUT_WR)
 	keep(s)
 	return callError("shutdown", err)
+}
+
+// AwaitTaken waits until the peer of the socket s has read all that was written to it, at most for limit. On TCP it
+// only knows that the peer's kernel has it (SIOCOUTQ; unix(7), tcp(7)).
+func AwaitTaken(s *os.File, limit time.Duration) {
+	defer keep(s)
+	end := time.Now().Add(limit)
+	for pause := 10 * time.Microsecond; ; pause *= 2 {
+		left, err := unix.IoctlGetInt(fd(s), unix.SIOCOUTQ)
+		if err != nil || left == 0 || HungUp(s) || time.Now().After(end) {
+			return
+		}
+		time.Sleep(min(pause, time.Millisecond))
+	}
 }
 
 // HungUp tells whether the peer of f is gone altogether. A peer that only closed its sending side is not.

@@ -160,3 +160,38 @@ func TestLocks(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestAwaitTaken(t *testing.T) {
+	a, b, err := kernel.SocketPair("pair")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	defer b.Close()
+	if _, err := a.WriteString("hello"); err != nil {
+		t.Fatal(err)
+	}
+	returned := make(chan struct{})
+	go func() {
+		kernel.AwaitTaken(a, time.Hour)
+		close(returned)
+	}()
+	buf := make([]byte, 3)
+	if _, err := io.ReadFull(b, buf); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-returned:
+		t.Error("returned before all was read")
+	default:
+	}
+	if _, err := io.ReadFull(b, buf[:2]); err != nil {
+		t.Fatal(err)
+	}
+	<-returned
+	if _, err := a.WriteString("to nobody"); err != nil {
+		t.Fatal(err)
+	}
+	b.Close()
+	kernel.AwaitTaken(a, time.Hour)
+}
