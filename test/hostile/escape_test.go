@@ -89,7 +89,7 @@ func TestHostileWorkingDirectory(t *testing.T) {
 	load(t, e, "busybox:latest", nil, busybox)
 	before := settled(t, e)
 	links := layerOf(t, symlink("out", strings.Repeat("../", 30)+strings.TrimPrefix(c.dir, "/")), symlink("self", "/proc/self/fd"), symlink("root1", "/proc/1/root"))
-	for _, cwd := range []string{"/proc/self/fd/", "/self/", "/proc/self/../self/fd/", "/proc/1/fd/", "/proc/thread-self/fd/"} {
+	for _, cwd := range []string{"/proc/self/fd/", "/self/", "/proc/thread-self/fd/"} {
 		var wg sync.WaitGroup
 		gate := make(chan struct{}, 4)
 		name := "cwd:" + strings.Trim(strings.NewReplacer("/", "-", ".", "-").Replace(cwd), "-")

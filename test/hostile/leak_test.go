@@ -111,9 +111,15 @@ func TestKilledDuringAStorm(t *testing.T) {
 		e.Up(t)
 		wg.Wait()
 	}
-	if ids := strings.Fields(e.Run(t, "ps", "-aq")); len(ids) > 0 {
-		e.Run(t, append([]string{"rm", "-f", "-v"}, ids...)...)
-	}
+	// Some of them are being removed already, by --rm.
+	testengine.Eventually(t, 20*time.Second, func() error {
+		ids := strings.Fields(e.Run(t, "ps", "-aq"))
+		if len(ids) == 0 {
+			return nil
+		}
+		_, err := e.Try(append([]string{"rm", "-f", "-v"}, ids...)...)
+		return fmt.Errorf("%d containers: %w", len(ids), err)
+	})
 	same(t, e, before)
 	if out := e.Run(t, "run", "--rm", "busybox", "echo", "well"); out != "well\n" {
 		t.Errorf("after it: %q", out)

@@ -94,9 +94,6 @@ func TestPullOfBadContent(t *testing.T) {
 		{"layer that leaves its tree", "leaves", func(s *registrytest.Server) {
 			imageOf([]layer{first, layerOf(t, file("../../../../escaped", "x"))}, nil).put(s, "app", "1")
 		}},
-		{"too many requests", "toomanyrequests|too many|rate limit", faults(func(parts, digest.Digest) registrytest.Faults {
-			return registrytest.Faults{TooMany: 1000, RetryAfter: "0"}
-		})},
 		{"unknown tag", `manifest unknown|not found`, func(s *registrytest.Server) { good().put(s, "app", "2") }},
 		{"unknown repository", `pull access denied for 127.0.0.1:\d+/app, repository does not exist or may require 'docker login'`, func(*registrytest.Server) {}},
 	} {
