@@ -137,7 +137,6 @@ func TestOurProgramsAreNotOverwritten(t *testing.T) {
 	busybox := busyboxLayer(t)
 	load(t, e, "busybox:latest", nil, busybox)
 	before := settled(t, e)
-	sums := map[string]string{}
 	read := func() map[string]string {
 		now := map[string]string{}
 		for _, name := range []string{"berth", "berthd", "berth-oci"} {
@@ -150,7 +149,7 @@ func TestOurProgramsAreNotOverwritten(t *testing.T) {
 		}
 		return now
 	}
-	sums = read()
+	sums := read()
 	evil := layerOf(t,
 		file("entry", "#!/proc/self/exe\n"),
 		symlink("me", "/proc/self/exe"),

@@ -3,7 +3,6 @@ package hostile
 import (
 	"archive/tar"
 	"bytes"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -189,7 +188,7 @@ func TestHostileImageArchives(t *testing.T) {
 		})
 	}
 	// One bad image beside a good one: neither gets a name.
-	both := docker(fmt.Sprintf(`[{"Config":"config.json","RepoTags":["good:1"],"Layers":["layer.tar"]},{"Config":"config.json","RepoTags":["bad:1"],"Layers":["nothere"]}]`))
+	both := docker(`[{"Config":"config.json","RepoTags":["good:1"],"Layers":["layer.tar"]},{"Config":"config.json","RepoTags":["bad:1"],"Layers":["nothere"]}]`)
 	if err := os.WriteFile(path, both, 0o600); err != nil {
 		t.Fatal(err)
 	}
