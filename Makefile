@@ -54,7 +54,7 @@ soak: packages fixtures build ## The long tests: hundreds of kills, minutes of f
 	BERTH_SOAK=1 $(GO) test -timeout 80m -count 1 ./test/crash/...
 	test/fuzz 60s
 
-test-vm: ## The kernel parts under cgroup v2, on a stock kernel in a virtual machine
+test-vm: ## Test what touches the kernel under cgroup v2, on a stock kernel in a virtual machine
 	test/vm/run.sh
 
 packages:

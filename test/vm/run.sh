@@ -1,40 +1,43 @@
 #!/bin/bash
-# Runs the tests of kernel-facing packages in a guest whose kernel, cgroup layout and
+# Runs the tests that need the kernel in a guest whose kernel, cgroup layout and
 # capabilities differ from this machine's:
 #
-#     test/vm/run.sh [-g v2|v1] [PACKAGE…]     (./kernel/cgroup ./kernel/seccomp)
+#     test/vm/run.sh [-g v2|v1] [-o DIR] [PACKAGE…]     (all listed below)
 #
-# All packages share one boot, which takes most of the time. TESTFLAGS holds flags for
-# the test binaries, such as "-test.v -test.run Freeze". Needs root to fetch QEMU and a kernel once.
+# All packages share one boot. TESTFLAGS holds flags for the test binaries, such as
+# "-test.run Freeze"; -o receives their whole output. Needs root to fetch QEMU and a kernel once.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
-groups=v2
-while getopts g: o; do case $o in g) groups=$OPTARG;; *) exit 2;; esac; done
+groups=v2 out=()
+while getopts g:o: o; do case $o in g) groups=$OPTARG;; o) out=(-o "$OPTARG");; *) exit 2;; esac; done
 shift $((OPTIND-1))
 packages=("$@")
-((${#packages[@]})) || packages=(./kernel/cgroup ./kernel/seccomp)
+((${#packages[@]})) || packages=(./kernel ./kernel/{cgroup,seccomp,netlink,nft} ./oci ./oci/shim ./network
+  ./archive ./union ./engine ./test/isolation ./test/crash)
 
 # Outside of the tree: a kernel is large, and the tree may be thrown away.
 export VM_CACHE=${VM_CACHE:-/var/cache/berth-vm}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+export CGO_ENABLED=0
 files=()
 for p in "${packages[@]}"; do
-  name=$(echo "${p#./}" | tr / -).test
-  CGO_ENABLED=0 go test -c -o "$work/$name" "$p"
-  if [ -e "$work/$name" ]; then files+=(-f "$work/$name"); fi
+  p=${p#./}
+  name=${p//\//-}.test
+  go test -c -o "$work/$name" "./$p"
+  [ -e "$work/$name" ] || continue # no tests
+  files+=(-f "$work/$name")
+  echo "$name $p" >>"$work/list"
+  mkdir -p "$work/src/$p"
+  [ ! -d "$p/testdata" ] || cp -a "$p/testdata" "$work/src/$p/"
 done
-cat >"$work/all" <<'G'
-#!/bin/sh
-# In the guest. Docker's and the host's cgroup settings have no part here.
-failed=0
-for t in /vm/in/*.test; do
-  echo "== ${t##*/}"
-  mkdir -p /tmp/t && cd /tmp/t
-  TMPDIR=/tmp "$t" $TESTFLAGS || failed=1
+for p in berth berthd berth-oci; do
+  go build -trimpath -ldflags '-s -w' -o "$work/$p" "./cmd/$p"
+  files+=(-f "$work/$p")
 done
-exit $failed
-G
-chmod +x "$work/all"
-"$here/vm.sh" run -t "${VM_TIME:-600}" -g "$groups" -f "$work/all" "${files[@]}" -- env "TESTFLAGS=${TESTFLAGS:-}" /vm/in/all
+
+# What a distribution's boot loads, or the kernel would load on demand from a world that may not ask for it.
+modules="overlay bridge br_netfilter veth loop nf_tables nf_conntrack nft_chain_nat nft_nat nft_masq nft_ct nft_reject_inet ip_tables iptable_filter"
+"$here/vm.sh" run -t "${VM_TIME:-3000}" -m "${VM_MEMORY:-3072}" -d 8G -l "$modules" -g "$groups" "${out[@]}" \
+  -f "$here/tests" -f "$work/list" -f "$work/src" "${files[@]}" -- env "TESTFLAGS=${TESTFLAGS:-}" "VM_TIME=${VM_TIME:-3000}" sh /vm/in/tests
