@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"berth/container"
@@ -64,7 +65,7 @@ func (c *streams) Attach(ctx context.Context, ref string, r AttachRequest) error
 			i.mu.Unlock()
 			return err
 		}
-		i.pending = append(i.pending, a)
+		i.pending = append(withoutGone(i.pending), a)
 		i.mu.Unlock()
 		return nil
 	}
@@ -73,6 +74,17 @@ func (c *streams) Attach(ctx context.Context, ref string, r AttachRequest) error
 		return err
 	}
 	return live.shim.Attach(ctx, a)
+}
+
+// withoutGone closes and drops the clients that left before there was a start to wait for.
+func withoutGone(pending []shim.Attachment) []shim.Attachment {
+	return slices.DeleteFunc(pending, func(a shim.Attachment) bool {
+		gone := a.Gone()
+		if gone {
+			a.Conn.Close()
+		}
+		return gone
+	})
 }
 
 // greet answers the client, and closes its connection when that fails.

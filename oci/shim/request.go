@@ -5,6 +5,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"berth/kernel"
 	"berth/oci"
 )
 
@@ -65,6 +66,9 @@ type Attachment struct {
 	Logs       bool     `json:"logs,omitempty"`       // replay the log first, and then go on without a gap
 	NoStream   bool     `json:"noStream,omitempty"`   // end after the replay
 }
+
+// Gone tells whether the client has left altogether; one that only ended its input has not.
+func (a Attachment) Gone() bool { return kernel.HungUp(a.Conn) }
 
 // ExecRequest is one more process in the container. ID is the caller's, unique per container.
 type ExecRequest struct {

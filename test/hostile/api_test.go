@@ -197,6 +197,7 @@ func TestVanishingClients(t *testing.T) {
 			"POST /containers/" + id + "/attach?stream=1&stdout=1&stdin=1&logs=1 HTTP/1.1\r\n" + upgrade + "\r\n",
 			"POST /containers/" + id + "/attach?stream=1&stdout=1 HTTP/1.1\r\nHost: x\r\n\r\n",
 			"POST /containers/" + tty + "/attach?stream=1&stdout=1&stdin=1 HTTP/1.1\r\n" + upgrade + "\r\nech",
+			"POST /containers/" + created + "/attach?stream=1&stdout=1&stdin=1 HTTP/1.1\r\n" + upgrade + "\r\n",
 			"POST /exec/" + exec(id) + "/start HTTP/1.1\r\n" + upgrade + "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}",
 			"POST /images/load HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
 			"POST /images/create?fromSrc=- HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhello",
