@@ -39,7 +39,7 @@ func run(ctx context.Context, o *options) error {
 	if os.Getenv("BERTH_AUTOSTARTED") != "" {
 		leaveTerminal(o, log)
 	}
-	if err := os.WriteFile(o.pidfile, []byte(strconv.Itoa(os.Getpid())), 0o644); err != nil {
+	if err := writePid(o.pidfile); err != nil {
 		return err
 	}
 	defer os.Remove(o.pidfile)
@@ -65,6 +65,18 @@ func cleanUp(ctx context.Context, o *options, config engine.Config) error {
 		return errors.Join(err, e.Close())
 	}
 	return errors.Join(e.Cleanup(), cgroup.Load(o.cgroupParent).Delete())
+}
+
+// writePid writes our number to path. The number of a daemon that lives is not overwritten; that of a dead one is.
+func writePid(path string) error {
+	if old, err := os.ReadFile(path); err == nil {
+		pid := strings.TrimSpace(string(old))
+		comm, err := os.ReadFile("/proc/" + pid + "/comm")
+		if err == nil && string(comm) == "berthd\n" && pid != strconv.Itoa(os.Getpid()) {
+			return fmt.Errorf("process %s, a berthd that still runs, has %s: stop it, or give this one its own --pidfile", pid, path)
+		}
+	}
+	return os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())), 0o644)
 }
 
 func serve(ctx context.Context, o *options, e *engine.Engine, log *slog.Logger) error {
