@@ -1,0 +1,100 @@
+# What Docker's own library for Python does, on busybox. Argument: an image that can be pulled.
+import io, sys, threading, time
+import docker
+
+client = docker.from_env(timeout=20)
+
+
+def want(what, got, expected):
+    if got != expected:
+        sys.exit(f"{what}: {got!r}, want {expected!r}")
+
+
+def refused(what, error, words, call):
+    try:
+        got = call()
+    except error as e:
+        if words not in str(e):
+            sys.exit(f"{what}: {e}, want {words!r}")
+        return
+    sys.exit(f"{what}: {got!r}, want {error.__name__}")
+
+
+want("ping", client.ping(), True)
+want("run", client.containers.run("busybox", "echo hi", remove=True), b"hi\n")
+refused("run: code", docker.errors.ContainerError, "exit status 3",
+        lambda: client.containers.run("busybox", "sh -c 'exit 3'", remove=True))
+refused("run: no command", docker.errors.APIError, "executable file not found in $PATH",
+        lambda: client.containers.run("busybox", "nosuch", name="nocmd"))
+client.containers.get("nocmd").remove()
+want("pull", client.images.pull(sys.argv[1]).tags, [sys.argv[1]])
+refused("image", docker.errors.ImageNotFound, "No such image", lambda: client.images.get("nosuch"))
+
+c = client.containers.run(
+    "busybox", ["sh", "-c", "echo started; exec cat"], detach=True, stdin_open=True, name="sdk", labels={"a": "b"},
+    environment={"X": "1"}, ports={"80/tcp": None}, volumes={"/tmp": {"bind": "/m", "mode": "ro"}}, mem_limit="64m",
+    tmpfs={"/t": ""}, cap_add=["NET_ADMIN"], init=True, shm_size="1m", nano_cpus=500000000, pids_limit=50,
+    mounts=[docker.types.Mount("/v", "sdkvol")], ulimits=[docker.types.Ulimit(name="nofile", soft=100, hard=200)])
+c.reload()
+want("status", (c.status, c.labels, c.image.tags), ("running", {"a": "b"}, ["busybox:latest"]))
+want("exec", tuple(c.exec_run("sh -c 'echo $X; ulimit -n'")), (0, b"1\n100\n"))
+want("exec demux", tuple(c.exec_run("sh -c 'echo o; echo e >&2; exit 5'", demux=True)), (5, (b"o\n", b"e\n")))
+want("exec stream", b"".join(c.exec_run("sh -c 'echo 1; echo 2'", stream=True).output), b"1\n2\n")
+want("exec tty", c.exec_run("tty", tty=True).output, b"/dev/pts/0\r\n")
+want("exec as a user", c.exec_run("id -u", user="user").output, b"1000\n")
+code, output = c.exec_run("nosuch")
+if code != 127 or b"executable file not found" not in output:
+    sys.exit(f"exec of nothing: {code}, {output!r}")
+
+
+def read(s):
+    data = b""
+    while chunk := s.recv(4096):
+        data += chunk
+    return data
+
+
+s = c.exec_run("cat", socket=True, stdin=True).output._sock
+s.sendall(b"abc\n")
+s.shutdown(1)
+want("exec socket", read(s), b"\x01\0\0\0\0\0\0\4abc\n")
+s.close()
+
+events = client.events(decode=True, filters={"container": c.id})
+seen = []
+listener = threading.Thread(target=lambda: seen.extend(next(events)["Action"] for _ in range(3)), daemon=True)
+listener.start()
+c.pause()
+c.unpause()
+c.rename("sdk2")
+listener.join(10)
+want("events", seen, ["pause", "unpause", "rename"])
+events.close()
+
+follow = c.logs(stream=True, follow=True)
+want("logs", (c.logs(), next(follow)), (b"started\n", b"started\n"))
+attached = c.attach_socket(params={"stdin": 1, "stdout": 1, "stream": 1})._sock
+attached.sendall(b"typed\n")
+want("attach", attached.recv(100), b"\x01\0\0\0\0\0\0\6typed\n")
+attached.close()
+want("follow", next(follow), b"typed\n")
+c.kill()
+want("wait", c.wait()["StatusCode"], 137)
+want("list", [x.name for x in client.containers.list(all=True, filters={"exited": 137})], ["sdk2"])
+c.start()
+c.restart(timeout=0)
+c.remove(force=True, v=True)
+refused("get", docker.errors.NotFound, "No such container", lambda: client.containers.get("sdk2"))
+
+quick = client.containers.run("busybox", "sh -c 'exit 4'", detach=True, auto_remove=True)
+want("wait when it has gone", quick.wait()["StatusCode"], 4)
+image = client.images.get("busybox")
+want("load", [x.tags for x in client.images.load(b"".join(image.save(named=True)))], [["busybox:latest"]])
+want("tag", (image.tag("sdk", "1"), client.images.remove("sdk:1")), (True, None))
+volume = client.volumes.create("sdkvol2", labels={"l": "1"})
+want("volumes", [v.name for v in client.volumes.list(filters={"label": "l=1"})], ["sdkvol2"])
+volume.remove()
+want("networks", sorted(n.name for n in client.networks.list()), ["bridge", "host", "none"])
+want("plugins", client.plugins.list(), [])
+client.close()
+print("done")
