@@ -158,6 +158,9 @@ func (e *podman) client(args ...string) *exec.Cmd {
 	if args[0] == "run" || args[0] == "create" {
 		args = append([]string{args[0], "--cgroup-parent", e.parent}, args[1:]...)
 	}
+	if args[0] == "rm" { // without a time it waits ten seconds for a program that does not handle TERM
+		args = append([]string{"rm", "-t", "0"}, args[1:]...)
+	}
 	return exec.Command("podman", append(all, args...)...)
 }
 func (e *podman) supervisors() []string { return []string{"conmon"} }

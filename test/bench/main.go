@@ -63,6 +63,7 @@ func compare(rounds int, only string) error {
 		defer p.stop()
 		peers = append(peers, p)
 	}
+	header(peers)
 	for _, m := range measurements {
 		if !strings.Contains(m.name, only) {
 			continue
@@ -76,9 +77,14 @@ func compare(rounds int, only string) error {
 				p.measure(m.name, i > 0) // the first round warms up
 			}
 		}
-		fmt.Fprintf(os.Stderr, "%s: done\n", m.name)
+		row(peers, m) // at once, so that a run that is cut short was not for nothing
 	}
-	report(peers, only)
+	fmt.Println("\nmedian (lowest tenth); ratio: how many times ours")
+	for _, p := range peers {
+		for name, e := range p.bad {
+			fmt.Printf("failed: %s, %s: %s\n", p.name, name, e)
+		}
+	}
 	return nil
 }
 
@@ -141,49 +147,39 @@ func (p *peer) stop() {
 	}
 }
 
-// report prints one row per measurement: medians, and each peer's divided by ours.
-func report(peers []*peer, only string) {
+func header(peers []*peer) {
 	fmt.Printf("%-28s %6s", "", "unit")
 	for i, p := range peers {
-		fmt.Printf(" %16s", p.name)
+		fmt.Printf(" %17s", p.name)
 		if i > 0 {
 			fmt.Printf(" %8s", "ratio")
 		}
 	}
 	fmt.Println()
-	var failures []string
-	for _, m := range measurements {
-		if !strings.Contains(m.name, only) {
-			continue
+}
+
+// row prints a measurement: each peer's median, and how many times ours that is.
+func row(peers []*peer, m measurement) {
+	fmt.Printf("%-28s %6s", m.name, m.unit)
+	base := 0.0
+	for i, p := range peers {
+		mid, low := quantiles(p.got[m.name])
+		if i == 0 {
+			base = mid
 		}
-		fmt.Printf("%-28s %6s", m.name, m.unit)
-		base := 0.0
-		for i, p := range peers {
-			mid, low := quantiles(p.got[m.name])
-			if i == 0 {
-				base = mid
-			}
-			if len(p.got[m.name]) == 0 {
-				fmt.Printf(" %16s", "-")
-			} else {
-				fmt.Printf(" %8.2f (%5.2f)", mid, low)
-			}
-			switch {
-			case i > 0 && base > 0 && mid > 0:
-				fmt.Printf(" %8.1f", mid/base)
-			case i > 0:
-				fmt.Printf(" %8s", "-")
-			}
-			if e := p.bad[m.name]; e != "" {
-				failures = append(failures, fmt.Sprintf("%s, %s: %s", p.name, m.name, e))
-			}
+		text := "-"
+		if len(p.got[m.name]) > 0 {
+			text = fmt.Sprintf("%.2f (%.2f)", mid, low)
 		}
-		fmt.Println()
+		fmt.Printf(" %17s", text)
+		switch {
+		case i > 0 && base > 0 && mid > 0:
+			fmt.Printf(" %8.1f", mid/base)
+		case i > 0:
+			fmt.Printf(" %8s", "-")
+		}
 	}
-	fmt.Println("\nmedian (lowest tenth); ratio: how many times ours")
-	for _, f := range failures {
-		fmt.Println("failed:", f)
-	}
+	fmt.Println()
 }
 
 func quantiles(v []float64) (median, low float64) {
