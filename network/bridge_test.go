@@ -1,6 +1,7 @@
 package network
 
 import (
+	"berth/internal/kerneltest"
 	"context"
 	"encoding/json"
 	"errors"
@@ -392,6 +393,7 @@ func TestSecondEngineIsRefused(t *testing.T) {
 }
 
 func TestNoBridge(t *testing.T) {
+	kerneltest.Root(t)
 	b := restored(t, Config{Bridge: "none"})
 	if _, err := b.Reserve("x", nil); !errors.Is(err, fault.Invalid) {
 		t.Errorf("reserve without a bridge: %v", err)

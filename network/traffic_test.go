@@ -1,6 +1,7 @@
 package network
 
 import (
+	"berth/internal/kerneltest"
 	"net"
 	"net/netip"
 	"os"
@@ -57,6 +58,7 @@ func everyHost(t *testing.T, test func(*testing.T)) {
 }
 
 func TestPublishedPortsAreReached(t *testing.T) {
+	kerneltest.Root(t)
 	everyHost(t, func(t *testing.T) {
 		w := newPublished(t)
 		gateway := w.b.Subnet().Addr().String()
@@ -106,6 +108,7 @@ func TestContainersReachOutside(t *testing.T) {
 }
 
 func TestWhatForwardingWouldExposeIsClosed(t *testing.T) {
+	kerneltest.Root(t)
 	everyHost(t, func(t *testing.T) {
 		w := newPublished(t)
 		gateway := w.b.Subnet().Addr().String()

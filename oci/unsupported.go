@@ -14,6 +14,7 @@ func unsupported(s *specs.Spec) error {
 	for what, asked := range map[string]bool{
 		"linux.intelRdt":             l.IntelRdt != nil,
 		"linux.memoryPolicy":         l.MemoryPolicy != nil,
+		"linux.personality":          l.Personality != nil && l.Personality.Domain != specs.PerLinux,
 		"linux.netDevices":           len(l.NetDevices) > 0,
 		"linux.mountLabel":           l.MountLabel != "",
 		"linux.timeOffsets":          len(l.TimeOffsets) > 0,
