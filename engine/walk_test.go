@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"berth/fault"
 
@@ -41,18 +42,36 @@ func TestRandomWalk(t *testing.T) {
 		}()
 	}
 	group.Wait()
+	// A container that was just killed, or ended by itself, is recorded a moment later.
 	for _, i := range w.Containers.index.All() {
-		r := i.record()
-		if r.State.Status.Alive() {
-			if _, err := os.Stat(fmt.Sprintf("/proc/%d", r.State.Pid)); err != nil {
-				t.Errorf("%s is recorded as %s, but its process is gone", r.Name, r.State.Status)
+		var err error
+		for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+			if err = w.agrees(i); err == nil {
+				break
 			}
 		}
-		stored, err := w.Containers.store.Load(i.id)
-		if err != nil || stored.State.Status != r.State.Status || stored.State.ExitCode != r.State.ExitCode {
-			t.Errorf("%s: on disk %+v, shown %+v, %v", r.Name, stored, r.State, err)
+		if err != nil {
+			t.Error(err)
 		}
 	}
+}
+
+// agrees compares what is recorded of a container with what is there and what is on disk.
+func (w *world) agrees(i *instance) error {
+	r := i.record()
+	if r.State.Status.Alive() {
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d", r.State.Pid)); err != nil {
+			return fmt.Errorf("%s is recorded as %s, but its process is gone", r.Name, r.State.Status)
+		}
+	}
+	if _, err := w.Containers.index.Get(i.id); errors.Is(err, fault.NotFound) {
+		return nil // it removed itself meanwhile
+	}
+	stored, err := w.Containers.store.Load(i.id)
+	if err != nil || stored.State.Status != r.State.Status || stored.State.ExitCode != r.State.ExitCode {
+		return fmt.Errorf("%s: on disk %+v, shown %+v, %v", r.Name, stored, r.State, err)
+	}
+	return nil
 }
 
 // randomStep does one thing. A program that ends by itself is among those it starts.
