@@ -60,7 +60,8 @@ s.shutdown(1)
 want("exec socket", read(s), b"\x01\0\0\0\0\0\0\4abc\n")
 s.close()
 
-events = client.events(decode=True, filters={"container": c.id})
+# The end of the exec above may be told only now, so the events are named.
+events = client.events(decode=True, filters={"container": c.id, "event": ["pause", "unpause", "rename"]})
 seen = []
 listener = threading.Thread(target=lambda: seen.extend(next(events)["Action"] for _ in range(3)), daemon=True)
 listener.start()
