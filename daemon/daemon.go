@@ -20,11 +20,8 @@ import (
 
 // Config is what a server needs beside its engine.
 type Config struct {
-	Version   string // of the product, such as "0.1.0"
-	GitCommit string
-	BuildTime string
-	Debug     bool
-	Log       *slog.Logger
+	Version string       // of the product, such as "0.1.0"
+	Log     *slog.Logger // nil: nothing is logged
 }
 
 // Server serves one engine on any number of listeners.

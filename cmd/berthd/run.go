@@ -84,7 +84,7 @@ func serve(ctx context.Context, o *options, e *engine.Engine, log *slog.Logger) 
 	if err != nil {
 		return err
 	}
-	server := daemon.New(e, daemon.Config{Version: version, GitCommit: commit, BuildTime: buildTime, Debug: o.debug, Log: log})
+	server := daemon.New(e, daemon.Config{Version: version, Log: log})
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listeners) }()
 	tell("ready")

@@ -19,7 +19,7 @@ import (
 )
 
 func main() {
-	rounds := flag.Int("n", 30, "how often each thing is measured")
+	rounds := flag.Int("n", 10, "how often each thing is measured")
 	only := flag.String("only", "", "measure only what has this in its name")
 	worker := flag.String("worker", "", "used by bench itself: serve one engine's measurements")
 	flag.Parse()
