@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"berth/cli/format"
+	"berth/client"
 
 	"github.com/moby/moby/api/types/blkiodev"
 	"github.com/moby/moby/api/types/container"
@@ -16,8 +17,9 @@ import (
 // creation holds what the options of run and create say. Most of them write
 // straight into the request; the rest is text that request reads when all is known.
 type creation struct {
-	config container.Config
-	host   container.HostConfig
+	config   container.Config
+	host     container.HostConfig
+	settings client.Settings
 	listFlags
 
 	name, platform, pull, cidfile string

@@ -9,14 +9,16 @@ import (
 	"slices"
 	"strings"
 
+	"berth/client"
+
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
 )
 
 // request makes the API's request of all that the options and arguments say.
-func (c *creation) request(args []string) (container.CreateRequest, error) {
-	var none container.CreateRequest
+func (c *creation) request(args []string) (client.CreateRequest, error) {
+	var none client.CreateRequest
 	c.config.Image, c.config.Cmd = args[0], args[1:]
 	if len(args) == 1 {
 		c.config.Cmd = nil
@@ -34,7 +36,10 @@ func (c *creation) request(args []string) (container.CreateRequest, error) {
 	if err != nil {
 		return none, err
 	}
-	return container.CreateRequest{Config: &c.config, HostConfig: &c.host, NetworkingConfig: &network.NetworkingConfig{EndpointsConfig: endpoints}}, nil
+	return client.CreateRequest{
+		CreateRequest: container.CreateRequest{Config: &c.config, HostConfig: &c.host, NetworkingConfig: &network.NetworkingConfig{EndpointsConfig: endpoints}},
+		Berth:         c.settings,
+	}, nil
 }
 
 func (c *creation) texts() (err error) {

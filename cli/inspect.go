@@ -11,7 +11,6 @@ import (
 	"berth/client"
 	"berth/fault"
 
-	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
 	"github.com/spf13/cobra"
 )
@@ -111,7 +110,7 @@ func (s *session) inspect(ctx context.Context, o *inspectOptions, args []string)
 func find(ctx context.Context, api *client.Client, o *inspectOptions, platform, ref string) (raw json.RawMessage, typed any, err error) {
 	if o.kind != "image" {
 		if raw, err = api.Containers.Inspect(ctx, ref, o.size); err == nil {
-			typed = new(container.InspectResponse)
+			typed = new(client.Inspection)
 		}
 	}
 	if raw == nil && (o.kind == "image" || o.kind == "" && errors.Is(err, fault.NotFound)) {

@@ -335,7 +335,7 @@ func (r *foreground) recall(ctx context.Context, since string) (container.WaitRe
 }
 
 // create makes the container, with its image pulled when that is asked for or needed.
-func (s *session) create(ctx context.Context, c *creation, req container.CreateRequest) (string, error) {
+func (s *session) create(ctx context.Context, c *creation, req client.CreateRequest) (string, error) {
 	ref, err := s.checkCreate(c, req.Image)
 	if err != nil {
 		return "", err
@@ -376,7 +376,7 @@ func (s *session) checkCreate(c *creation, image string) (imageRef, error) {
 	return r.tagged(), err
 }
 
-func (s *session) createOrPull(ctx context.Context, c *creation, req container.CreateRequest, ref imageRef) (container.CreateResponse, error) {
+func (s *session) createOrPull(ctx context.Context, c *creation, req client.CreateRequest, ref imageRef) (container.CreateResponse, error) {
 	api, err := s.api()
 	if err != nil {
 		return container.CreateResponse{}, err

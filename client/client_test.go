@@ -19,8 +19,6 @@ import (
 	"testing"
 
 	"berth/fault"
-
-	"github.com/moby/moby/api/types/container"
 )
 
 // serve answers requests on a unix socket and gives a client of it.
@@ -66,7 +64,7 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 		if err := c.Containers.Remove(ctx, "x", Removal{}); err != nil {
 			t.Fatal(err)
 		}
-		out, err := c.Containers.Create(ctx, "", "", container.CreateRequest{})
+		out, err := c.Containers.Create(ctx, "", "", CreateRequest{})
 		if err != nil || len(out.ID) != 9000 {
 			t.Fatalf("got %d letters, %v", len(out.ID), err)
 		}

@@ -27,7 +27,7 @@ func (s Containers) post(ctx context.Context, id, verb string, q url.Values) err
 }
 
 // Create makes a container; name "" lets the daemon choose one.
-func (s Containers) Create(ctx context.Context, name, platform string, req container.CreateRequest) (container.CreateResponse, error) {
+func (s Containers) Create(ctx context.Context, name, platform string, req CreateRequest) (container.CreateResponse, error) {
 	q := url.Values{}
 	set(q, "name", name)
 	set(q, "platform", platform)
@@ -173,8 +173,8 @@ func (s Containers) Inspect(ctx context.Context, id string, size bool) (json.Raw
 }
 
 // Get gives what is known about a container.
-func (s Containers) Get(ctx context.Context, id string) (*container.InspectResponse, error) {
-	var out container.InspectResponse
+func (s Containers) Get(ctx context.Context, id string) (*Inspection, error) {
+	var out Inspection
 	err := s.c.Call(ctx, Request{Method: "GET", Path: path("containers", id, "json")}, &out)
 	return &out, err
 }

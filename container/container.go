@@ -48,9 +48,15 @@ type Record struct {
 	State State `json:"-"` // kept in a file of its own, which no user configured
 }
 
-// Settings are ours: what the API's two configurations have no place for.
+// Settings are ours: what the API's two configurations have no place for. They travel in the API under the key
+// "Berth", beside HostConfig; client.Settings is the same seen from the other side, and a test holds the two together.
 type Settings struct {
 	MAC string `json:",omitempty"` // hardware address that the user chose
+	// DependsOn names containers that are started before this one when the engine starts: "db" or "db:started", or
+	// "db:healthy".
+	DependsOn []string `json:",omitempty"`
+	// HealthOnFailure is what is done when the container becomes unhealthy: "none" (or ""), "kill", "restart" or "stop".
+	HealthOnFailure string `json:",omitempty"`
 }
 
 // Mount is a volume, bind or tmpfs that the user asked for.

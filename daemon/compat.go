@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 
+	record "berth/container"
+	"berth/engine"
 	"berth/fault"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/container"
@@ -19,10 +21,16 @@ import (
 // maxRequest bounds a create request: the largest real ones have some hundred kilobytes of environment.
 const maxRequest = 16 << 20
 
+// createBody is the API's create request with our own settings beside HostConfig.
+type createBody struct {
+	container.CreateRequest
+	Berth record.Settings
+}
+
 // readCreate reads the body of a create request. Clients of the first releases
 // write a command as one string; it becomes a list of one.
-func readCreate(r *http.Request) (container.CreateRequest, error) {
-	var body container.CreateRequest
+func readCreate(r *http.Request) (createBody, error) {
+	var body createBody
 	data, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxRequest))
 	if err != nil {
 		return body, fault.New(fault.Invalid, "read the request: %w", err)
@@ -32,7 +40,7 @@ func readCreate(r *http.Request) (container.CreateRequest, error) {
 	var wrong *json.UnmarshalTypeError
 	if errors.As(err, &wrong) && wrong.Value == "string" {
 		if lifted, ok := liftCommands(data); ok {
-			body = container.CreateRequest{}
+			body = createBody{}
 			r.Body = io.NopCloser(bytes.NewReader(lifted))
 			err = readJSON(r, &body, false)
 		}
@@ -41,7 +49,7 @@ func readCreate(r *http.Request) (container.CreateRequest, error) {
 		return body, err
 	}
 	if versionOf(r) < 52 {
-		if err := liftMAC(data, &body); err != nil {
+		if err := liftMAC(data, &body.CreateRequest); err != nil {
 			return body, err
 		}
 	}
@@ -97,12 +105,12 @@ func liftCommands(data []byte) ([]byte, bool) {
 // oldInspect adds to a container's description what clients below API 1.52
 // read: the default network's addresses at the top of NetworkSettings.
 // It returns nil when the client needs nothing old.
-func oldInspect(v apiVersion, c *container.InspectResponse) (any, error) {
+func oldInspect(v apiVersion, c *engine.Inspection) (any, error) {
 	if v >= 52 || c.NetworkSettings == nil {
 		return nil, nil
 	}
 	return struct {
-		*container.InspectResponse
+		*engine.Inspection
 		NetworkSettings oldNetworkSettings
 	}{c, oldNetworks(c.NetworkSettings)}, nil
 }

@@ -67,7 +67,7 @@ func (s containers) create(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	id, warnings, err := s.engine.Create(r.Context(), q.Get("name"), engine.CreateRequest{
-		Config: body.Config, HostConfig: body.HostConfig, Networking: body.NetworkingConfig, Platform: platform,
+		Config: body.Config, HostConfig: body.HostConfig, Networking: body.NetworkingConfig, Platform: platform, Settings: body.Berth,
 	})
 	if err != nil {
 		return err

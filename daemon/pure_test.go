@@ -201,9 +201,9 @@ func TestCreateRefusesWhatIsNoConfig(t *testing.T) {
 }
 
 func TestOldClientsFindTheAddressAtTheTop(t *testing.T) {
-	c := api.InspectResponse{ID: "x", NetworkSettings: &api.NetworkSettings{Networks: map[string]*network.EndpointSettings{
+	c := engine.Inspection{InspectResponse: api.InspectResponse{ID: "x", NetworkSettings: &api.NetworkSettings{Networks: map[string]*network.EndpointSettings{
 		"bridge": {IPAddress: netip.MustParseAddr("172.17.0.2"), IPPrefixLen: 16, Gateway: netip.MustParseAddr("172.17.0.1")},
-	}}}
+	}}}}
 	old, err := oldInspect(50, &c)
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,8 @@ import (
 	"os"
 	"time"
 
+	record "berth/container"
+
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/registry"
@@ -19,6 +21,13 @@ type CreateRequest struct {
 	HostConfig *container.HostConfig // nil: defaults
 	Networking *network.NetworkingConfig
 	Platform   *ocispec.Platform
+	Settings   record.Settings
+}
+
+// Inspection is a container in the API's words, beside our own settings.
+type Inspection struct {
+	container.InspectResponse
+	Berth record.Settings `json:",omitzero"`
 }
 
 // StopOptions say how to end a container.

@@ -20,10 +20,10 @@ import (
 )
 
 // Inspect describes it in full; size computes SizeRw and SizeRootFs, which reads the disk.
-func (c *views) Inspect(_ context.Context, ref string, size bool) (api.InspectResponse, error) {
+func (c *views) Inspect(_ context.Context, ref string, size bool) (Inspection, error) {
 	i, err := c.index.Get(ref)
 	if err != nil {
-		return api.InspectResponse{}, err
+		return Inspection{}, err
 	}
 	r := i.record()
 	files := c.store.Dir(r.ID)
@@ -49,7 +49,7 @@ func (c *views) Inspect(_ context.Context, ref string, size bool) (api.InspectRe
 		rw, all := c.sizes(r)
 		d.SizeRw, d.SizeRootFs = &rw, &all
 	}
-	return d, nil
+	return Inspection{d, r.Settings}, nil
 }
 
 // stateOf derives Docker's booleans from the one enum.

@@ -104,7 +104,7 @@ func TestRestore(t *testing.T) {
 	}
 	w.awaitLog(stays, "line 3")
 	w.wait(ended, "")
-	inspect := func(id string) api.InspectResponse {
+	inspect := func(id string) Inspection {
 		t.Helper()
 		d, err := w.Containers.Inspect(t.Context(), id, false)
 		if err != nil {
