@@ -41,7 +41,9 @@ var mayImport = map[string][]string{
 	"engine":           {"engine/bundle", "container", "image", "registry", "network", "volume", "oci", "oci/shim", "blob", "union", "archive", "internal/record", "fault"},
 	"daemon":           {"engine", "console", "container", "image", "network", "volume", "fault"},
 	"client":           {"fault"},
-	"cli":              {"cli/format", "client", "fault"},
+	"cli":              {"cli/create", "cli/flag", "cli/format", "client", "fault"},
+	"cli/create":       {"cli/flag", "cli/format", "client", "fault"},
+	"cli/flag":         {"cli/format"},
 	"cli/format":       {"fault"},
 }
 

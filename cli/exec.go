@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"slices"
 
+	"berth/cli/create"
+	"berth/cli/flag"
+
 	"github.com/moby/moby/api/types/container"
 	"github.com/spf13/cobra"
 )
@@ -29,8 +32,8 @@ exec -it web sh`,
 	fs := cmd.Flags()
 	fs.BoolVarP(&o.detach, "detach", "d", false, "Detached mode: run command in the background")
 	fs.StringVar(&o.keys, "detach-keys", "", "Override the key sequence for detaching a container")
-	fs.VarP(checked(&o.env, validEnv), "env", "e", "Set environment variables")
-	fs.Var(list(&o.files), "env-file", "Read in a file of environment variables")
+	fs.VarP(flag.Checked(&o.env, create.ValidEnv), "env", "e", "Set environment variables")
+	fs.Var(flag.List(&o.files), "env-file", "Read in a file of environment variables")
 	fs.BoolVarP(&o.in, "interactive", "i", false, "Keep STDIN open even if not attached")
 	fs.BoolVar(&o.request.Privileged, "privileged", false, "Give extended privileges to the command")
 	fs.BoolVarP(&o.request.Tty, "tty", "t", false, "Allocate a pseudo-TTY")
@@ -46,7 +49,7 @@ func (s *session) exec(ctx context.Context, o *execOptions, args []string) (err 
 	if err != nil {
 		return err
 	}
-	if q.Env, err = environment(o.files, o.env, s.Getenv); err != nil {
+	if q.Env, err = create.Environment(o.files, o.env, s.Getenv); err != nil {
 		return err
 	}
 	if !o.detach {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 
+	"berth/cli/flag"
 	"berth/client"
 
 	"github.com/spf13/cobra"
@@ -75,7 +76,7 @@ func haltCommand(s *session, use, example string, do func(client.Containers, con
 	fs.StringVarP(&h.Signal, "signal", "s", "", "Signal to send to the container")
 	fs.IntVarP(&timeout, "timeout", "t", 0, "Seconds to wait before killing the container")
 	fs.IntVar(&timeout, "time", 0, "Seconds to wait before killing the container")
-	old(fs, "time", "use --timeout instead")
+	flag.Old(fs, "time", "use --timeout instead")
 	return cmd
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	"berth/cli/flag"
+
 	"github.com/spf13/pflag"
 )
 
@@ -125,61 +127,11 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// adder is an option that may be given several times: each value is handed to add.
-type adder struct {
-	kind string
-	add  func(string) error
-}
-
-func (a adder) Set(v string) error { return a.add(v) }
-func (a adder) Type() string       { return a.kind }
-func (a adder) String() string     { return "" }
-
-// list appends values as they are.
-func list(to *[]string) adder {
-	return adder{"list", func(v string) error { *to = append(*to, v); return nil }}
-}
-
-// checked appends what check makes of each value.
-func checked(to *[]string, check func(string) (string, error)) adder {
-	return adder{"list", func(v string) error {
-		v, err := check(v)
-		if err == nil {
-			*to = append(*to, v)
-		}
-		return err
-	}}
-}
-
-// pairs collects KEY=VALUE options in a map.
-func pairs(to *map[string]string, check func(string) error) adder {
-	return adder{"map", func(v string) error {
-		if check != nil {
-			if err := check(v); err != nil {
-				return err
-			}
-		}
-		key, value, _ := strings.Cut(v, "=")
-		if *to == nil {
-			*to = map[string]string{}
-		}
-		(*to)[key] = value
-		return nil
-	}}
-}
-
 // deprecated warns about old options that were given.
 func (s *session) deprecated(fs *pflag.FlagSet) {
 	fs.Visit(func(f *pflag.Flag) {
-		if len(f.Annotations["berth-old"]) > 0 {
-			fmt.Fprintf(s.Err, "Flag --%s has been deprecated, %s\n", f.Name, f.Annotations["berth-old"][0])
+		if len(f.Annotations[flag.Deprecated]) > 0 {
+			fmt.Fprintf(s.Err, "Flag --%s has been deprecated, %s\n", f.Name, f.Annotations[flag.Deprecated][0])
 		}
 	})
-}
-
-// old marks an option that is accepted, hidden, and warned about.
-func old(fs *pflag.FlagSet, flag, advice string) {
-	f := fs.Lookup(flag)
-	f.Hidden = true
-	f.Annotations = map[string][]string{"berth-old": {advice}}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"berth/cli/flag"
 	"berth/cli/format"
 	"berth/client"
 
@@ -52,8 +53,8 @@ const dateLayout = "2006-01-02 15:04:05 -0700 MST"
 const formatUsage = `Format output: 'table', 'table TEMPLATE', 'json', or a Go template`
 
 // filterFlag collects key=value filters.
-func filterFlag(to *[]string) adder {
-	a := checked(to, func(v string) (string, error) {
+func filterFlag(to *[]string) flag.Value {
+	a := flag.Checked(to, func(v string) (string, error) {
 		if v == "" {
 			return "", nil
 		}
@@ -62,7 +63,7 @@ func filterFlag(to *[]string) adder {
 		}
 		return v, nil
 	})
-	a.kind = "filter"
+	a.Kind = "filter"
 	return a
 }
 

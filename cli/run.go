@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"berth/cli/create"
 	"berth/cli/format"
 	"berth/client"
 	"berth/fault"
@@ -23,7 +24,7 @@ import (
 
 // runOptions are those of run beside create's.
 type runOptions struct {
-	*creation
+	*create.Options
 	detach, proxy bool
 	detachKeys    string
 }
@@ -39,7 +40,7 @@ run -d --name web -p 8080:80 -v ./site:/usr/share/nginx/html:ro nginx`,
 		RunE: func(cmd *cobra.Command, args []string) error { return s.run(cmd, &o, args) },
 	}
 	fs := cmd.Flags()
-	o.creation = newCreation(s, fs)
+	o.Options = create.New(fs, s.Getenv)
 	fs.BoolVarP(&o.detach, "detach", "d", false, "Run container in background and print container ID")
 	fs.BoolVar(&o.proxy, "sig-proxy", true, "Proxy received signals to the process")
 	fs.StringVar(&o.detachKeys, "detach-keys", "", "Override the key sequence for detaching a container")
@@ -47,8 +48,8 @@ run -d --name web -p 8080:80 -v ./site:/usr/share/nginx/html:ro nginx`,
 }
 
 func (s *session) run(cmd *cobra.Command, o *runOptions, args []string) error {
-	req, err := o.request(args)
-	if o.detach && len(o.attach) > 0 {
+	req, err := o.Request(args)
+	if o.detach && len(o.Attach) > 0 {
 		return errors.New("conflicting options: cannot specify both --attach and --detach")
 	}
 	keys, keysErr := parseKeys(o.detachKeys)
@@ -73,7 +74,7 @@ func (s *session) run(cmd *cobra.Command, o *runOptions, args []string) error {
 		return failed(cmd, 125, err)
 	}
 	ctx := cmd.Context()
-	id, err := s.create(ctx, o.creation, req)
+	id, err := s.create(ctx, o.Options, req)
 	if err != nil {
 		return failed(cmd, 125, err)
 	}
@@ -335,14 +336,14 @@ func (r *foreground) recall(ctx context.Context, since string) (container.WaitRe
 }
 
 // create makes the container, with its image pulled when that is asked for or needed.
-func (s *session) create(ctx context.Context, c *creation, req client.CreateRequest) (string, error) {
+func (s *session) create(ctx context.Context, c *create.Options, req client.CreateRequest) (string, error) {
 	ref, err := s.checkCreate(c, req.Image)
 	if err != nil {
 		return "", err
 	}
 	var cid *os.File
-	if c.cidfile != "" {
-		if cid, err = newCIDFile(c.cidfile); err != nil {
+	if c.CIDFile != "" {
+		if cid, err = newCIDFile(c.CIDFile); err != nil {
 			return "", err
 		}
 		defer cid.Close()
@@ -350,7 +351,7 @@ func (s *session) create(ctx context.Context, c *creation, req client.CreateRequ
 	out, err := s.createOrPull(ctx, c, req, ref)
 	if err != nil {
 		if cid != nil {
-			os.Remove(c.cidfile)
+			os.Remove(c.CIDFile)
 		}
 		return "", err
 	}
@@ -363,11 +364,11 @@ func (s *session) create(ctx context.Context, c *creation, req client.CreateRequ
 	return out.ID, nil
 }
 
-func (s *session) checkCreate(c *creation, image string) (imageRef, error) {
-	switch c.pull {
+func (s *session) checkCreate(c *create.Options, image string) (imageRef, error) {
+	switch c.Pull {
 	case "always", "missing", "never":
 	default:
-		return imageRef{}, fmt.Errorf("invalid pull option: '%s': must be one of \"always\", \"missing\" or \"never\"", c.pull)
+		return imageRef{}, fmt.Errorf("invalid pull option: '%s': must be one of \"always\", \"missing\" or \"never\"", c.Pull)
 	}
 	if isID(image) || len(image) == 64 && only(image, "0123456789abcdef") {
 		return imageRef{}, nil
@@ -376,28 +377,28 @@ func (s *session) checkCreate(c *creation, image string) (imageRef, error) {
 	return r.tagged(), err
 }
 
-func (s *session) createOrPull(ctx context.Context, c *creation, req client.CreateRequest, ref imageRef) (container.CreateResponse, error) {
+func (s *session) createOrPull(ctx context.Context, c *create.Options, req client.CreateRequest, ref imageRef) (container.CreateResponse, error) {
 	api, err := s.api()
 	if err != nil {
 		return container.CreateResponse{}, err
 	}
-	pull := func() error { return s.pullInto(ctx, s.Err, ref, c.platform, c.quiet) }
-	if c.pull == "always" && ref.path != "" {
+	pull := func() error { return s.pullInto(ctx, s.Err, ref, c.Platform, c.Quiet) }
+	if c.Pull == "always" && ref.path != "" {
 		if err := pull(); err != nil {
 			return container.CreateResponse{}, err
 		}
 	}
-	out, err := api.Containers.Create(ctx, c.name, c.platform, req)
-	if err == nil || c.pull != "missing" || ref.path == "" || !errors.Is(err, fault.NotFound) || !strings.Contains(strings.ToLower(err.Error()), "no such image") {
+	out, err := api.Containers.Create(ctx, c.Name, c.Platform, req)
+	if err == nil || c.Pull != "missing" || ref.path == "" || !errors.Is(err, fault.NotFound) || !strings.Contains(strings.ToLower(err.Error()), "no such image") {
 		return out, err
 	}
-	if !c.quiet {
+	if !c.Quiet {
 		fmt.Fprintf(s.Err, "Unable to find image '%s' locally\n", ref.familiar())
 	}
 	if err := pull(); err != nil {
 		return out, err
 	}
-	return api.Containers.Create(ctx, c.name, c.platform, req)
+	return api.Containers.Create(ctx, c.Name, c.Platform, req)
 }
 
 // newCIDFile makes the file before the container, so that a wrong path costs nothing.
@@ -413,14 +414,14 @@ func newCIDFile(path string) (*os.File, error) {
 }
 
 func createCommand(s *session) *cobra.Command {
-	var c *creation
+	var c *create.Options
 	cmd := &cobra.Command{
 		Use:  "create [OPTIONS] IMAGE [COMMAND] [ARG...]",
 		Args: atLeast(1),
 		Example: `create --name db -v data:/var/lib/postgresql postgres
 create -it debian bash`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			req, err := c.request(args)
+			req, err := c.Request(args)
 			if err != nil {
 				return failed(cmd, 125, err)
 			}
@@ -436,6 +437,6 @@ create -it debian bash`,
 			return nil
 		},
 	}
-	c = newCreation(s, cmd.Flags())
+	c = create.New(cmd.Flags(), s.Getenv)
 	return cmd
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"berth/cli/flag"
 	"berth/fault"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -78,7 +79,7 @@ func pullCommand(s *session) *cobra.Command {
 	fs.StringVar(&platform, "platform", s.env("DOCKER_DEFAULT_PLATFORM"), "Set platform if server is multi-platform capable")
 	fs.BoolVarP(&quiet, "quiet", "q", false, "Suppress verbose output")
 	fs.Bool("disable-content-trust", true, "Skip image verification")
-	old(fs, "disable-content-trust", "and is ignored.")
+	flag.Old(fs, "disable-content-trust", "and is ignored.")
 	return cmd
 }
 
@@ -120,7 +121,7 @@ func importCommand(s *session) *cobra.Command {
 		RunE:    func(cmd *cobra.Command, args []string) error { return s.importImage(cmd.Context(), o, args) },
 	}
 	fs := cmd.Flags()
-	fs.VarP(list(&o.changes), "change", "c", "Apply Dockerfile instruction to the created image")
+	fs.VarP(flag.List(&o.changes), "change", "c", "Apply Dockerfile instruction to the created image")
 	fs.StringVarP(&o.message, "message", "m", "", "Set commit message for imported image")
 	fs.StringVar(&o.platform, "platform", s.env("DOCKER_DEFAULT_PLATFORM"), "Set platform if server is multi-platform capable")
 	return cmd

@@ -1,4 +1,4 @@
-package cli
+package create
 
 import (
 	"bytes"
@@ -16,8 +16,8 @@ import (
 	"github.com/moby/moby/api/types/network"
 )
 
-// request makes the API's request of all that the options and arguments say.
-func (c *creation) request(args []string) (client.CreateRequest, error) {
+// Request makes the API's request of all that the options and arguments say.
+func (c *Options) Request(args []string) (client.CreateRequest, error) {
 	var none client.CreateRequest
 	c.config.Image, c.config.Cmd = args[0], args[1:]
 	if len(args) == 1 {
@@ -42,20 +42,20 @@ func (c *creation) request(args []string) (client.CreateRequest, error) {
 	}, nil
 }
 
-func (c *creation) texts() (err error) {
-	if c.config.Env, err = environment(c.envFiles, c.env, c.getenv); err != nil {
+func (c *Options) texts() (err error) {
+	if c.config.Env, err = Environment(c.envFiles, c.env, c.getenv); err != nil {
 		return err
 	}
 	c.config.Labels, err = labels(c.labelFiles, c.labels)
 	return err
 }
 
-func (c *creation) streams() error {
+func (c *Options) streams() error {
 	f := &c.config
-	f.AttachStdin = slices.Contains(c.attach, "stdin") || f.OpenStdin && len(c.attach) == 0
-	f.AttachStdout = slices.Contains(c.attach, "stdout") || len(c.attach) == 0
-	f.AttachStderr = slices.Contains(c.attach, "stderr") || len(c.attach) == 0
-	if f.OpenStdin && len(c.attach) > 0 {
+	f.AttachStdin = slices.Contains(c.Attach, "stdin") || f.OpenStdin && len(c.Attach) == 0
+	f.AttachStdout = slices.Contains(c.Attach, "stdout") || len(c.Attach) == 0
+	f.AttachStderr = slices.Contains(c.Attach, "stderr") || len(c.Attach) == 0
+	if f.OpenStdin && len(c.Attach) > 0 {
 		f.AttachStdin = true
 	}
 	// The program sees the end of its input when the client that gave it goes away.
@@ -63,7 +63,7 @@ func (c *creation) streams() error {
 	return nil
 }
 
-func (c *creation) modes() (err error) {
+func (c *Options) modes() (err error) {
 	h := &c.host
 	switch {
 	case !h.PidMode.Valid():
@@ -93,7 +93,7 @@ func (c *creation) modes() (err error) {
 		c.config.StopTimeout = &c.stopTimeout
 	}
 	h.CapAdd, h.CapDrop = capabilities(h.CapAdd), capabilities(h.CapDrop)
-	h.ContainerIDFile = c.cidfile
+	h.ContainerIDFile = c.CIDFile
 	return nil
 }
 
@@ -111,7 +111,7 @@ func capabilities(names []string) []string {
 	return slices.Compact(all)
 }
 
-func (c *creation) resources() error {
+func (c *Options) resources() error {
 	r := &c.host.Resources
 	if c.swappiness != -1 {
 		if c.swappiness < 0 || c.swappiness > 100 {
@@ -143,7 +143,7 @@ func (c *creation) resources() error {
 	return nil
 }
 
-func (c *creation) mounts() error {
+func (c *Options) mounts() error {
 	for _, v := range c.volumes {
 		bind, anonymous, err := parseVolume(v)
 		if err != nil {
@@ -179,12 +179,12 @@ func (c *creation) mounts() error {
 	return nil
 }
 
-func (c *creation) portMaps() (err error) {
+func (c *Options) portMaps() (err error) {
 	c.config.ExposedPorts, c.host.PortBindings, err = ports(c.publish, c.expose)
 	return err
 }
 
-func (c *creation) options() (err error) {
+func (c *Options) options() (err error) {
 	c.host.LogConfig.Config = toMap(c.logOpts)
 	if c.host.LogConfig.Type == "none" && len(c.logOpts) > 0 {
 		return errors.New("invalid logging opts for driver none")
@@ -203,7 +203,7 @@ func (c *creation) options() (err error) {
 }
 
 // securityOptions reads --security-opt. A seccomp profile travels as its text.
-func (c *creation) securityOptions() error {
+func (c *Options) securityOptions() error {
 	for _, v := range c.security {
 		key, value, ok := strings.Cut(v, "=")
 		if !ok && v != "no-new-privileges" {
@@ -231,7 +231,7 @@ func (c *creation) securityOptions() error {
 	return nil
 }
 
-func (c *creation) healthcheck() error {
+func (c *Options) healthcheck() error {
 	h := c.health
 	given := h.cmd != "" || h.interval != 0 || h.timeout != 0 || h.startPeriod != 0 || h.startInterval != 0 || h.retries != 0
 	if h.none {
@@ -264,7 +264,7 @@ func (c *creation) healthcheck() error {
 }
 
 // endpoints makes the networks' part of the request and sets the network mode.
-func (c *creation) endpoints() (map[string]*network.EndpointSettings, error) {
+func (c *Options) endpoints() (map[string]*network.EndpointSettings, error) {
 	all := c.networks
 	if len(all) == 0 {
 		all = []networkRequest{{name: "default"}}

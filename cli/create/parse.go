@@ -1,4 +1,4 @@
-package cli
+package create
 
 import (
 	"encoding/csv"
@@ -280,6 +280,14 @@ func validLink(v string) (string, error) {
 		return "", fmt.Errorf("bad format for links: %s", v)
 	}
 	return v, nil
+}
+
+func parseDNS(v string) (netip.Addr, error) {
+	a, err := netip.ParseAddr(strings.TrimSpace(v))
+	if err != nil {
+		return a, fmt.Errorf("IP address is not correctly formatted: %s", v)
+	}
+	return a, nil
 }
 
 func validSearch(v string) (string, error) {

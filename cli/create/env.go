@@ -1,4 +1,4 @@
-package cli
+package create
 
 import (
 	"bufio"
@@ -10,9 +10,9 @@ import (
 	"unicode/utf8"
 )
 
-// environment joins the lines of files and the values of options; later ones come last.
+// Environment joins the lines of files and the values of options; later ones come last.
 // A name without a value takes it from lookup; from a file it is left out when lookup has none.
-func environment(files, values []string, lookup func(string) (string, bool)) ([]string, error) {
+func Environment(files, values []string, lookup func(string) (string, bool)) ([]string, error) {
 	var all []string
 	for _, f := range files {
 		lines, err := fileLines(f, lookup)
@@ -44,7 +44,8 @@ func labels(files, values []string) (map[string]string, error) {
 	return toMap(append(all, values...)), nil
 }
 
-func validEnv(v string) (string, error) {
+// ValidEnv refuses an environment variable without a name.
+func ValidEnv(v string) (string, error) {
 	if v == "" || v[0] == '=' {
 		return "", fmt.Errorf("invalid environment variable: %s", v)
 	}

@@ -1,4 +1,4 @@
-package cli
+package create
 
 import (
 	"encoding/csv"
