@@ -68,7 +68,8 @@ type Root struct {
 	Lower  []string // directories, top first
 	Upper  string   // what was written
 	Work   string
-	Merged string // where older tools expect the mounted root; nothing is mounted there on the host
+	Merged string        // where older tools expect the mounted root; nothing is mounted there on the host
+	IDs    archive.IDMap // how owners in Upper and in a View are shifted. Empty also for a container in a user namespace, unless its layers had to be copied
 }
 
 // Mount says how a root is mounted: overlay takes one "lowerdir+=PATH" per layer, top first,
