@@ -10,6 +10,7 @@ import (
 
 	"berth/container"
 	"berth/engine/bundle"
+	"berth/engine/request"
 	"berth/network"
 	"berth/oci/shim"
 	"berth/union"
@@ -55,6 +56,7 @@ type shared struct {
 	events       *Events
 	jobs         *queue
 	seccomp      *bundle.FilterCache
+	defaults     request.Defaults
 	gone         gone
 	log          *slog.Logger
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"berth/container"
+	"berth/engine/request"
 	"berth/fault"
 	"berth/image"
 	"berth/union"
@@ -62,7 +63,7 @@ func (c *maker) draft(ctx context.Context, r CreateRequest) (*container.Record, 
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	config, err := mergeConfig(r.Config, img.Config.Config)
+	config, err := request.Merge(r.Config, img.Config.Config)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -70,7 +71,7 @@ func (c *maker) draft(ctx context.Context, r CreateRequest) (*container.Record, 
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	host, warnings, err := completeHost(r.HostConfig, config, machine{runtime.NumCPU(), c.defaultNetwork()})
+	host, warnings, err := request.Complete(r.HostConfig, config, request.Machine{CPUs: runtime.NumCPU(), Network: c.defaultNetwork(), Defaults: c.defaults})
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -88,7 +89,7 @@ func (c *maker) draft(ctx context.Context, r CreateRequest) (*container.Record, 
 	if err := c.settleNetwork(rec, r, hostname); err != nil {
 		return nil, nil, nil, err
 	}
-	rec.Mounts, err = planMounts(config, host, func(ref string) ([]container.Mount, error) {
+	rec.Mounts, err = request.Mounts(config, host, func(ref string) ([]container.Mount, error) {
 		other, err := c.index.Get(ref)
 		if err != nil {
 			return nil, err

@@ -18,6 +18,8 @@ import (
 	"berth/blob"
 	"berth/container"
 	"berth/engine/bundle"
+	"berth/engine/request"
+	"berth/fault"
 	"berth/image"
 	"berth/network"
 	"berth/oci/shim"
@@ -41,7 +43,8 @@ type Config struct {
 	GitCommit     string
 	BuildTime     string
 	Debug         bool
-	Log           *slog.Logger // nil: slog.Default
+	Defaults      request.Defaults // of containers that say nothing else
+	Log           *slog.Logger     // nil: slog.Default
 }
 
 // Engine is the set of services over one data root.
@@ -62,6 +65,9 @@ type Engine struct {
 func Open(ctx context.Context, c Config) (*Engine, error) {
 	if c.CgroupParent == "" {
 		c.CgroupParent = "/berth"
+	}
+	if err := c.Defaults.Check(); err != nil {
+		return nil, fmt.Errorf("open engine: %w", err)
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()
@@ -140,7 +146,7 @@ func (e *Engine) openBytes(c Config) error {
 	e.Images = &Images{store: images, registry: client, events: e.Events, jobs: jobs, driver: layers.Name()}
 	e.Containers = newContainers(&shared{
 		cgroupParent: c.CgroupParent, index: container.NewIndex[*instance](), images: e.Images, layers: layers, events: e.Events,
-		jobs: jobs, seccomp: &bundle.FilterCache{}, log: c.Log,
+		jobs: jobs, seccomp: &bundle.FilterCache{}, defaults: c.Defaults, log: c.Log,
 	})
 	e.Images.usedBy = e.Containers.usedBy
 	return nil
@@ -207,3 +213,5 @@ func (c *Containers) close() error {
 	}
 	return err
 }
+
+func invalid(format string, args ...any) error { return fault.New(fault.Invalid, format, args...) }

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	"berth/container"
+	"berth/engine/request"
 	"berth/network"
 )
 
@@ -58,7 +59,7 @@ func (c *starter) hostsFile(r *container.Record, ep *network.Endpoint) (string, 
 		gateway = subnet
 	}
 	for _, s := range r.HostConfig.ExtraHosts {
-		e, err := parseExtraHost(s, gateway)
+		e, err := request.ExtraHost(s, gateway)
 		if err != nil {
 			return "", err
 		}

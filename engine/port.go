@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 
 	"berth/network"
 
@@ -20,60 +19,6 @@ const (
 )
 
 func loopbackAddress() netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, 1}) }
-
-// portRequests reads which ports to publish, in the order of container ports.
-func portRequests(c *api.Config, h *api.HostConfig) ([]network.PortRequest, error) {
-	var all []network.PortRequest
-	add := func(p wire.Port, b wire.PortBinding) error {
-		if proto := p.Proto(); proto != wire.TCP && proto != wire.UDP {
-			return invalid("port %s: protocol %q can't be published; use tcp or udp", p, proto)
-		}
-		r := network.PortRequest{HostIP: b.HostIP, Port: p.Num(), Proto: string(p.Proto())}
-		from, to, isRange := strings.Cut(b.HostPort, "-")
-		if from != "" {
-			first, err := strconv.ParseUint(from, 10, 16)
-			last := first
-			if err == nil && isRange {
-				last, err = strconv.ParseUint(to, 10, 16)
-			}
-			if err != nil || last < first {
-				return invalid("invalid port specification: %q", b.HostPort)
-			}
-			r.HostPort = uint16(first)
-			if last > first {
-				r.HostPortEnd = uint16(last)
-			}
-		}
-		all = append(all, r)
-		return nil
-	}
-	for p, bindings := range h.PortBindings {
-		if p.Num() == 0 {
-			return nil, invalid("invalid port specification: %q", p.String())
-		}
-		if len(bindings) == 0 {
-			bindings = []wire.PortBinding{{}}
-		}
-		for _, b := range bindings {
-			if err := add(p, b); err != nil {
-				return nil, err
-			}
-		}
-	}
-	if h.PublishAllPorts {
-		for p := range c.ExposedPorts {
-			if _, bound := h.PortBindings[p]; !bound {
-				if err := add(p, wire.PortBinding{}); err != nil {
-					return nil, err
-				}
-			}
-		}
-	}
-	slices.SortStableFunc(all, func(a, b network.PortRequest) int {
-		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.HostPort, b.HostPort))
-	})
-	return all, nil
-}
 
 // portMap shows the exposed ports, and where they are published.
 func portMap(c *api.Config, ep *network.Endpoint) wire.PortMap {
@@ -110,24 +55,4 @@ func portSummary(c *api.Config, ep *network.Endpoint) []api.PortSummary {
 		return cmp.Or(cmp.Compare(a.PrivatePort, b.PrivatePort), cmp.Compare(a.Type, b.Type), a.IP.Compare(b.IP), cmp.Compare(a.PublicPort, b.PublicPort))
 	})
 	return all
-}
-
-// parseExtraHost reads "name:address" of --add-host, also with "=" and an address in brackets;
-// host-gateway means the given one.
-func parseExtraHost(s string, gateway netip.Addr) (network.HostEntry, error) {
-	name, address, ok := strings.Cut(s, "=")
-	if !ok {
-		name, address, ok = strings.Cut(s, ":")
-	}
-	if !ok || name == "" {
-		return network.HostEntry{}, invalid("bad format for add-host: %q", s)
-	}
-	if address == "host-gateway" {
-		return network.HostEntry{Address: gateway, Names: []string{name}}, nil
-	}
-	ip, err := netip.ParseAddr(strings.Trim(address, "[]"))
-	if err != nil {
-		return network.HostEntry{}, invalid("invalid IP address in add-host: %q", address)
-	}
-	return network.HostEntry{Address: ip, Names: []string{name}}, nil
 }

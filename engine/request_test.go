@@ -3,243 +3,17 @@ package engine
 import (
 	"errors"
 	"net/netip"
-	"path"
-	"strings"
 	"testing"
 	"time"
 
 	"berth/container"
-	"berth/engine/bundle"
 	"berth/fault"
 	"berth/network"
 
-	"github.com/docker/go-units"
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
-	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	api "github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/mount"
 	wire "github.com/moby/moby/api/types/network"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
-
-func TestMergeConfig(t *testing.T) {
-	img := dockerspec.DockerOCIImageConfig{ImageConfig: ocispec.ImageConfig{
-		User: "www", Env: []string{"A=image", "B=image"}, Entrypoint: []string{"/entry"}, Cmd: []string{"serve"}, WorkingDir: "/srv",
-		Labels: map[string]string{"l": "image", "m": "image"}, ExposedPorts: map[string]struct{}{"80/tcp": {}, "90-91/udp": {}},
-		Volumes: map[string]struct{}{"/v": {}}, StopSignal: "INT",
-	}, DockerOCIImageConfigExt: dockerspec.DockerOCIImageConfigExt{Healthcheck: &dockerspec.HealthcheckConfig{Test: []string{"CMD", "x"}, Retries: 3}}}
-	user := &api.Config{Env: []string{"A=user", "B"}, Labels: map[string]string{"l": "user"}, Healthcheck: &api.HealthConfig{Retries: 5}}
-	got, err := mergeConfig(user, img)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := &api.Config{
-		User: "www", Env: []string{"A=user", "B"}, Entrypoint: []string{"/entry"}, Cmd: []string{"serve"}, WorkingDir: "/srv",
-		Labels:  map[string]string{"l": "user", "m": "image"},
-		Volumes: map[string]struct{}{"/v": {}}, StopSignal: "INT", Healthcheck: &api.HealthConfig{Test: []string{"CMD", "x"}, Retries: 5},
-		ExposedPorts: wire.PortSet{wire.MustParsePort("80/tcp"): {}, wire.MustParsePort("90/udp"): {}, wire.MustParsePort("91/udp"): {}},
-	}
-	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(wire.Port{})); diff != "" {
-		t.Error(diff)
-	}
-	if user.User != "" || len(user.Env) != 2 || user.Labels["m"] != "" {
-		t.Error("the user's config was changed")
-	}
-	for name, c := range map[string]struct {
-		entrypoint, cmd, wantEntrypoint, wantCmd []string
-	}{
-		"command":           {nil, []string{"x"}, []string{"/entry"}, []string{"x"}},
-		"entry point":       {[]string{"e"}, nil, []string{"e"}, nil},
-		"both":              {[]string{"e"}, []string{"x"}, []string{"e"}, []string{"x"}},
-		"none by a blank":   {[]string{""}, []string{"x"}, nil, []string{"x"}},
-		"none by emptiness": {[]string{}, []string{"x"}, []string{}, []string{"x"}},
-	} {
-		got, err := mergeConfig(&api.Config{Entrypoint: c.entrypoint, Cmd: c.cmd}, img)
-		if err != nil || !cmp.Equal(got.Entrypoint, c.wantEntrypoint) || !cmp.Equal(got.Cmd, c.wantCmd) {
-			t.Errorf("%s: %q %q, %v", name, got.Entrypoint, got.Cmd, err)
-		}
-	}
-	if _, err := mergeConfig(&api.Config{}, dockerspec.DockerOCIImageConfig{}); !errors.Is(err, fault.Invalid) || err.Error() != "no command specified" {
-		t.Errorf("nothing to run: %v", err)
-	}
-}
-
-func TestRefusedHostConfigs(t *testing.T) {
-	for want, h := range map[string]api.HostConfig{
-		"Minimum memory limit allowed is 6MB":                                    {Resources: api.Resources{Memory: 1 << 20}},
-		"You should always set the Memory limit when using Memoryswap":           {Resources: api.Resources{MemorySwap: 1 << 30}},
-		"Minimum memoryswap limit should be larger than memory limit":            {Resources: api.Resources{Memory: 1 << 30, MemorySwap: 1 << 20}},
-		"range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available": {Resources: api.Resources{NanoCPUs: 3e9}},
-		"Nano CPUs and CPU Period cannot both be set":                            {Resources: api.Resources{NanoCPUs: 1e9, CPUPeriod: 100000}},
-		"CPU cfs period can not be less than 1ms":                                {Resources: api.Resources{CPUPeriod: 1}},
-		"CPU cfs quota can not be less than 1ms":                                 {Resources: api.Resources{CPUQuota: 1}},
-		"SHM size can not be less than 0":                                        {ShmSize: -1},
-		"range for oom score adj is [-1000, 1000]":                               {OomScoreAdj: 2000},
-		"unknown capability":                                                     {CapAdd: []string{"FLY"}},
-		"invalid --security-opt":                                                 {SecurityOpt: []string{"x"}},
-		"invalid device cgroup rule format":                                      {Resources: api.Resources{DeviceCgroupRules: []string{"x"}}},
-		"invalid ulimit name":                                                    {Resources: api.Resources{Ulimits: []*units.Ulimit{{Name: "x"}}}},
-		"soft limit must be less than or equal":                                  {Resources: api.Resources{Ulimits: []*units.Ulimit{{Name: "core", Soft: 2, Hard: 1}}}},
-		"unknown or invalid runtime name: x":                                     {Runtime: "x"},
-		"can't create 'AutoRemove' container with restart policy":                {AutoRemove: true, RestartPolicy: api.RestartPolicy{Name: "always"}},
-		"maximum retry count can only be used with 'on-failure'":                 {RestartPolicy: api.RestartPolicy{Name: "always", MaximumRetryCount: 3}},
-		"no log driver named 'x' is registered":                                  {LogConfig: api.LogConfig{Type: "x"}},
-		"unknown log opt 'x' for json-file log driver":                           {LogConfig: api.LogConfig{Config: map[string]string{"x": "y"}}},
-		"invalid value for max-size":                                             {LogConfig: api.LogConfig{Config: map[string]string{"max-size": "big"}}},
-		"network x not found":                                                    {NetworkMode: "x"},
-		"plugin \"x\" not found":                                                 {VolumeDriver: "x"},
-		"--storage-opt size is not supported":                                    {StorageOpt: map[string]string{"size": "1g"}},
-		"could not select device driver":                                         {Resources: api.Resources{DeviceRequests: []api.DeviceRequest{{Capabilities: [][]string{{"gpu"}}}}}},
-		"container type network can't be used with links":                        {NetworkMode: "container:x", Links: []string{"a"}},
-		"port publishing and the container type network mode":                    {NetworkMode: "container:x", PublishAllPorts: true},
-		"invalid PID mode":                                                       {PidMode: "x"},
-		"invalid IPC mode":                                                       {IpcMode: "x"},
-		"bad format for add-host":                                                {ExtraHosts: []string{"x"}},
-		"invalid IP address in add-host":                                         {ExtraHosts: []string{"x:y"}},
-		"can't be published":                                                     {PortBindings: wire.PortMap{wire.MustParsePort("1/sctp"): nil}},
-		"invalid port specification":                                             {PortBindings: wire.PortMap{wire.MustParsePort("1/tcp"): {{HostPort: "9-8"}}}},
-	} {
-		if _, _, err := completeHost(&h, &api.Config{}, machine{2, "bridge"}); err == nil || !strings.Contains(err.Error(), want) || fault.Of(err) == "" {
-			t.Errorf("%s: %v", want, err)
-		}
-	}
-	for want, c := range map[string]api.Config{
-		"the working directory 'x' is invalid": {WorkingDir: "x"},
-		"invalid environment variable: =x":     {Env: []string{"=x"}},
-		"Invalid signal: x":                    {StopSignal: "x"},
-		"invalid hostname":                     {Hostname: "a/b"},
-	} {
-		if _, _, err := completeHost(nil, &c, machine{2, "bridge"}); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v", want, err)
-		}
-	}
-}
-
-func TestHostDefaults(t *testing.T) {
-	given := &api.HostConfig{Resources: api.Resources{Memory: 64 << 20}, PortBindings: wire.PortMap{wire.MustParsePort("80"): nil}, NetworkMode: "host"}
-	h, warnings, err := completeHost(given, &api.Config{}, machine{2, "bridge"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if h.MemorySwap != 128<<20 || h.ShmSize != bundle.DefaultShmSize || h.Runtime != "berth" || h.LogConfig.Type != "json-file" || h.RestartPolicy.Name != "no" || len(h.MaskedPaths) == 0 {
-		t.Errorf("%+v", h)
-	}
-	if len(warnings) != 1 || given.MemorySwap != 0 {
-		t.Errorf("%q, %+v", warnings, given)
-	}
-	if h, _, err = completeHost(nil, &api.Config{}, machine{2, "bridge"}); err != nil || h.NetworkMode != "bridge" {
-		t.Errorf("%+v, %v", h, err)
-	}
-}
-
-func TestLogLimits(t *testing.T) {
-	for name, c := range map[string]struct {
-		config api.LogConfig
-		size   int64
-		files  int
-	}{
-		"default":   {api.LogConfig{Type: "json-file"}, 20 << 20, 5},
-		"given":     {api.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "10m", "max-file": "3"}}, 10_000_000, 3},
-		"unlimited": {api.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "-1"}}, 0, 5},
-		"none":      {api.LogConfig{Type: "none"}, 0, 0},
-	} {
-		if size, files, err := logLimits(c.config); err != nil || size != c.size || files != c.files {
-			t.Errorf("%s: %d, %d, %v", name, size, files, err)
-		}
-	}
-}
-
-func TestPlanMounts(t *testing.T) {
-	other := []container.Mount{{Type: mount.TypeVolume, Name: "theirs", Destination: "/theirs", Anonymous: true}}
-	got, err := planMounts(
-		&api.Config{Volumes: map[string]struct{}{"/anon": {}, "/named/": {}}},
-		&api.HostConfig{
-			Binds:       []string{"/host:/bind:ro,rslave,z", "data:/named:nocopy", "/alone"},
-			VolumesFrom: []string{"x:ro"},
-			Tmpfs:       map[string]string{"/tmp": ""},
-			Mounts: []mount.Mount{
-				{Type: mount.TypeBind, Source: "/a/../b", Target: "/m", ReadOnly: true, BindOptions: &mount.BindOptions{NonRecursive: true, Propagation: "shared"}},
-				{Type: mount.TypeVolume, Target: "/fresh"},
-				{Type: mount.TypeTmpfs, Target: "/t", TmpfsOptions: &mount.TmpfsOptions{SizeBytes: 5, Mode: 0o700, Options: [][]string{{"exec"}, {"a", "b"}}}},
-			},
-		}, func(string) ([]container.Mount, error) { return other, nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := []container.Mount{
-		{Type: mount.TypeVolume, Destination: "/alone", Anonymous: true, Recursive: true},
-		{Type: mount.TypeVolume, Destination: "/anon", Anonymous: true},
-		{Type: mount.TypeBind, Source: "/host", Destination: "/bind", Mode: "ro,rslave,z", ReadOnly: true, Propagation: "rslave", Recursive: true},
-		{Type: mount.TypeVolume, Destination: "/fresh", Anonymous: true, Recursive: true, Explicit: true},
-		{Type: mount.TypeBind, Source: "/b", Destination: "/m", ReadOnly: true, Propagation: "shared", Explicit: true},
-		{Type: mount.TypeVolume, Name: "data", Destination: "/named", Mode: "nocopy", NoCopy: true, Recursive: true},
-		{Type: mount.TypeTmpfs, Destination: "/t", Options: []string{"size=5", "mode=700", "exec", "a=b"}, Recursive: true, Explicit: true},
-		{Type: mount.TypeVolume, Name: "theirs", Destination: "/theirs", ReadOnly: true},
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
-	}
-	if !other[0].Anonymous || other[0].ReadOnly {
-		t.Error("the other container's mounts were changed")
-	}
-	for bind, want := range map[string]string{
-		"":                      "invalid volume specification",
-		":/x":                   "invalid volume specification",
-		"/a:":                   "invalid volume specification",
-		"/a:/b:ro:x":            "invalid volume specification",
-		"/a:/":                  "destination can't be '/'",
-		"/a:b":                  "mount path must be absolute",
-		"/a:/b:rw,ro":           "invalid mode: rw,ro",
-		"/a:/b:fly":             "invalid mode: fly",
-		"a/b:/c":                "includes invalid characters for a local volume name",
-		"v:/c:rshared":          "invalid mode: rshared",
-		"/a:/b:shared,rprivate": "invalid mode",
-	} {
-		if _, err := planMounts(&api.Config{}, &api.HostConfig{Binds: []string{bind}}, nil); !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: %v", bind, err)
-		}
-	}
-	if _, err := planMounts(&api.Config{}, &api.HostConfig{Binds: []string{"/a:/x", "/b:/x/"}}, nil); err == nil || err.Error() != "Duplicate mount point: /x" {
-		t.Errorf("twice: %v", err)
-	}
-	for want, m := range map[string]mount.Mount{
-		`invalid mount config for type "bind": field Source must not be empty`:        {Type: mount.TypeBind, Target: "/x"},
-		`invalid mount config for type "bind": field Target must not be empty`:        {Type: mount.TypeBind, Source: "/x"},
-		`invalid mount config for type "x": mount type unknown`:                       {Type: "x", Target: "/x"},
-		`invalid mount config for type "tmpfs": field Source must not be specified`:   {Type: mount.TypeTmpfs, Source: "x", Target: "/x"},
-		`invalid mount config for type "bind": invalid mount path: 'x' mount path mu`: {Type: mount.TypeBind, Source: "x", Target: "/x"},
-	} {
-		if _, err := readMount(m); !errors.Is(err, fault.Invalid) || !strings.HasPrefix(err.Error(), want) {
-			t.Errorf("%s: %v", want, err)
-		}
-	}
-}
-
-func FuzzBind(f *testing.F) {
-	for _, s := range []string{"/a:/b:ro", "v:/x", "/x", "::", "/a:/b:rshared,z"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		m, err := parseBind(s)
-		if err == nil && (!path.IsAbs(m.Destination) || m.Destination == "/" || path.Clean(m.Destination) != m.Destination || m.Source != "" && !path.IsAbs(m.Source)) {
-			t.Errorf("%q: %+v", s, m)
-		}
-	})
-}
-
-func TestSignals(t *testing.T) {
-	for s, want := range map[string]int{"TERM": 15, "SIGKILL": 9, "sigint": 2, "1": 1, "64": 64, "RTMIN": 34, "SIGRTMIN+3": 37, "RTMAX-1": 63, "RTMAX": 64, "SYS": 31, "POLL": 29} {
-		if got, err := parseSignal(s); err != nil || got != want {
-			t.Errorf("%s: %d, %v", s, got, err)
-		}
-	}
-	for _, s := range []string{"", "0", "65", "-1", "SIG", "NONE", "RTMIN+31", "RTMIN+-1", "RTMAX-x", "RTMAX-99"} {
-		if _, err := parseSignal(s); !errors.Is(err, fault.Invalid) {
-			t.Errorf("%q: %v", s, err)
-		}
-	}
-}
 
 func TestSignalMasks(t *testing.T) {
 	status := "Name:\tx\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001000\nSigCgt:\t0000000000004002\n"
@@ -262,38 +36,6 @@ func TestDetachKeys(t *testing.T) {
 	for _, s := range []string{",", "ctrl-", "ctrl-aa", "ab", "ctrl-1"} {
 		if _, err := parseDetachKeys(s); !errors.Is(err, fault.Invalid) {
 			t.Errorf("%q: %v", s, err)
-		}
-	}
-}
-
-func TestPorts(t *testing.T) {
-	http, dns, other := wire.MustParsePort("80/tcp"), wire.MustParsePort("53/udp"), wire.MustParsePort("9/tcp")
-	c := &api.Config{ExposedPorts: wire.PortSet{http: {}, dns: {}, other: {}}}
-	local := netip.MustParseAddr("127.0.0.1")
-	h := &api.HostConfig{PublishAllPorts: true, PortBindings: wire.PortMap{http: {{HostIP: local, HostPort: "8080"}, {HostPort: "9000-9005"}}, dns: {{}}}}
-	got, err := portRequests(c, h)
-	want := []network.PortRequest{
-		{Port: 9, Proto: "tcp"}, {Port: 53, Proto: "udp"},
-		{HostIP: local, HostPort: 8080, Port: 80, Proto: "tcp"}, {HostPort: 9000, HostPortEnd: 9005, Port: 80, Proto: "tcp"},
-	}
-	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); err != nil || diff != "" {
-		t.Errorf("%v\n%s", err, diff)
-	}
-	ep := &network.Endpoint{Ports: []network.Port{{HostIP: local, HostPort: 8080, Port: 80, Proto: "tcp"}}}
-	summary := portSummary(c, ep)
-	if len(summary) != 3 || summary[0].PrivatePort != 9 || summary[0].PublicPort != 0 || summary[2].PublicPort != 8080 || summary[2].IP != local {
-		t.Errorf("%+v", summary)
-	}
-	if m := portMap(c, nil); len(m) != 0 {
-		t.Errorf("not connected: %v", m)
-	}
-}
-
-func TestExtraHosts(t *testing.T) {
-	gateway := netip.MustParseAddr("172.17.0.1")
-	for s, want := range map[string]string{"a:10.0.0.1": "10.0.0.1", "a=10.0.0.1": "10.0.0.1", "a:host-gateway": "172.17.0.1", "a:[::1]": "::1", "a:::1": "::1"} {
-		if e, err := parseExtraHost(s, gateway); err != nil || e.Address.String() != want || e.Names[0] != "a" {
-			t.Errorf("%s: %+v, %v", s, e, err)
 		}
 	}
 }
@@ -325,5 +67,19 @@ func TestParsePS(t *testing.T) {
 	}
 	if _, err := parsePS([]byte("USER CMD\n"), nil); !errors.Is(err, fault.Invalid) {
 		t.Errorf("no PID: %v", err)
+	}
+}
+
+func TestPortSummary(t *testing.T) {
+	http, dns, other := wire.MustParsePort("80/tcp"), wire.MustParsePort("53/udp"), wire.MustParsePort("9/tcp")
+	c := &api.Config{ExposedPorts: wire.PortSet{http: {}, dns: {}, other: {}}}
+	local := netip.MustParseAddr("127.0.0.1")
+	ep := &network.Endpoint{Ports: []network.Port{{HostIP: local, HostPort: 8080, Port: 80, Proto: "tcp"}}}
+	summary := portSummary(c, ep)
+	if len(summary) != 3 || summary[0].PrivatePort != 9 || summary[0].PublicPort != 0 || summary[2].PublicPort != 8080 || summary[2].IP != local {
+		t.Errorf("%+v", summary)
+	}
+	if m := portMap(c, nil); len(m) != 0 {
+		t.Errorf("not connected: %v", m)
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"berth/container"
 	"berth/engine/bundle"
+	"berth/engine/request"
 	"berth/fault"
 	"berth/network"
 	"berth/oci"
@@ -130,7 +131,7 @@ func (c *starter) reserve(r *container.Record, u *undo) (*network.Endpoint, erro
 	if !onBridge(r.HostConfig, r.Config) {
 		return nil, nil
 	}
-	ports, err := portRequests(r.Config, r.HostConfig)
+	ports, err := request.Ports(r.Config, r.HostConfig)
 	if err != nil {
 		return nil, err
 	}
@@ -187,7 +188,7 @@ func (c *starter) request(r *container.Record, ep *network.Endpoint) (shim.Reque
 	if err != nil {
 		return shim.Request{}, err
 	}
-	size, files, err := logLimits(r.HostConfig.LogConfig)
+	size, files, err := request.LogLimits(r.HostConfig.LogConfig)
 	if err != nil {
 		return shim.Request{}, err
 	}

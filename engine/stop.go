@@ -10,14 +10,12 @@ import (
 	"time"
 
 	"berth/container"
+	"berth/engine/request"
 	"berth/fault"
 	"berth/oci/shim"
 
 	"github.com/moby/moby/api/types/events"
 )
-
-// defaultStopTimeout is how many seconds a container gets between its stop signal and KILL.
-const defaultStopTimeout = 10
 
 // Stop ends it gently, then by KILL. fault.NotModified: it does not run.
 func (c *Containers) Stop(ctx context.Context, ref string, o StopOptions) error {
@@ -46,13 +44,13 @@ func (c *Containers) stop(ctx context.Context, i *instance, live *run, o StopOpt
 	}
 	signal := sigTerm
 	if name != "" {
-		n, err := parseSignal(name)
+		n, err := request.Signal(name)
 		if err != nil {
 			return err
 		}
 		signal = n
 	}
-	seconds := defaultStopTimeout
+	seconds := c.defaults.StopSeconds()
 	switch {
 	case o.Timeout != nil:
 		seconds = *o.Timeout
@@ -157,7 +155,7 @@ func (c *Containers) Kill(ctx context.Context, ref, signal string) error {
 	n := sigKill
 	if signal != "" {
 		var err error
-		if n, err = parseSignal(signal); err != nil {
+		if n, err = request.Signal(signal); err != nil {
 			return err
 		}
 	}

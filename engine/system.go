@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"berth/container"
+	"berth/engine/request"
 	"berth/fault"
 	"berth/internal/record"
 	"berth/union"
@@ -95,8 +96,8 @@ func (s *System) Info() (system.Info, error) {
 		},
 		HTTPProxy: os.Getenv("HTTP_PROXY"), HTTPSProxy: os.Getenv("HTTPS_PROXY"), NoProxy: os.Getenv("NO_PROXY"),
 		Name: hostname, Labels: []string{}, ServerVersion: s.config.Version, LiveRestoreEnabled: true,
-		Runtimes:       map[string]system.RuntimeWithStatus{defaultRuntime: {Runtime: system.Runtime{Path: s.config.OCIPath}}},
-		DefaultRuntime: defaultRuntime, Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive}, InitBinary: "berth-oci",
+		Runtimes:       map[string]system.RuntimeWithStatus{request.DefaultRuntime: {Runtime: system.Runtime{Path: s.config.OCIPath}}},
+		DefaultRuntime: request.DefaultRuntime, Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive}, InitBinary: "berth-oci",
 		SecurityOptions: []string{"name=seccomp,profile=builtin", "name=cgroupns"},
 		FirewallBackend: &system.FirewallInfo{Driver: "nftables"}, CDISpecDirs: []string{}, Warnings: []string{},
 	}

@@ -1,4 +1,4 @@
-package engine
+package request
 
 import (
 	"fmt"
@@ -15,9 +15,9 @@ import (
 	"github.com/moby/moby/api/types/mount"
 )
 
-// planMounts reads every way in which a user can ask for a volume, bind or tmpfs. Volumes
+// Mounts reads every way in which a user can ask for a volume, bind or tmpfs. Volumes
 // without a name get none here. others finds the mounts of --volumes-from.
-func planMounts(c *api.Config, h *api.HostConfig, others func(ref string) ([]container.Mount, error)) ([]container.Mount, error) {
+func Mounts(c *api.Config, h *api.HostConfig, others func(ref string) ([]container.Mount, error)) ([]container.Mount, error) {
 	byDestination := map[string]container.Mount{}
 	explicit := map[string]bool{}
 	put := func(m container.Mount) error {

@@ -1,4 +1,4 @@
-package engine
+package request
 
 import (
 	"path"
@@ -13,47 +13,21 @@ import (
 	api "github.com/moby/moby/api/types/container"
 )
 
-// machine is what validation must know of the host.
-type machine struct {
-	cpus    int
-	network string // the default one: bridge, or none where there is no bridge
-}
-
-// completeHost fills in the defaults that inspect shows, and refuses what can't work. The warnings are for the user.
-func completeHost(given *api.HostConfig, c *api.Config, m machine) (h *api.HostConfig, warnings []string, err error) {
+// Complete fills in the defaults that inspect shows, and refuses what can't work. The warnings are for the user.
+func Complete(given *api.HostConfig, c *api.Config, m Machine) (h *api.HostConfig, warnings []string, err error) {
 	h = &api.HostConfig{}
 	if given != nil {
 		*h = *given
 	}
 	if h.NetworkMode == "" || h.NetworkMode.IsDefault() {
-		h.NetworkMode = api.NetworkMode(m.network)
+		h.NetworkMode = api.NetworkMode(m.Network)
 	}
-	if h.IpcMode == "" {
-		h.IpcMode = api.IPCModePrivate
-	}
-	if h.CgroupnsMode == "" {
-		h.CgroupnsMode = api.CgroupnsModePrivate
-		if h.Privileged {
-			h.CgroupnsMode = api.CgroupnsModeHost
-		}
-	}
+	m.Defaults.fill(h)
 	if h.RestartPolicy.Name == "" {
 		h.RestartPolicy.Name = api.RestartPolicyDisabled
 	}
-	if h.LogConfig.Type == "" {
-		h.LogConfig.Type = "json-file"
-	}
-	if h.LogConfig.Config == nil {
-		h.LogConfig.Config = map[string]string{}
-	}
-	if h.ShmSize == 0 && !h.IpcMode.IsHost() {
-		h.ShmSize = bundle.DefaultShmSize
-	}
 	if h.Memory > 0 && h.MemorySwap == 0 {
 		h.MemorySwap = 2 * h.Memory
-	}
-	if h.Runtime == "" {
-		h.Runtime = defaultRuntime
 	}
 	// Clients that say "nothing special" in numbers.
 	if h.MemorySwappiness != nil && *h.MemorySwappiness == -1 {
@@ -68,7 +42,7 @@ func completeHost(given *api.HostConfig, c *api.Config, m machine) (h *api.HostC
 	if h.ReadonlyPaths == nil && !h.Privileged {
 		h.ReadonlyPaths = bundle.DefaultReadonlyPaths()
 	}
-	for _, check := range []func(*api.HostConfig, *api.Config, machine) error{
+	for _, check := range []func(*api.HostConfig, *api.Config, Machine) error{
 		checkConfig, checkModes, checkNetwork, checkMemory, checkCPU, checkSecurity, checkLog, checkPolicy, checkMissing,
 	} {
 		if err := check(h, c, m); err != nil {
@@ -87,9 +61,7 @@ func completeHost(given *api.HostConfig, c *api.Config, m machine) (h *api.HostC
 	return h, warnings, nil
 }
 
-func invalid(format string, args ...any) error { return fault.New(fault.Invalid, format, args...) }
-
-func checkConfig(h *api.HostConfig, c *api.Config, _ machine) error {
+func checkConfig(h *api.HostConfig, c *api.Config, _ Machine) error {
 	if c.WorkingDir != "" && !path.IsAbs(c.WorkingDir) {
 		return invalid("the working directory '%s' is invalid, it needs to be an absolute path", c.WorkingDir)
 	}
@@ -104,7 +76,7 @@ func checkConfig(h *api.HostConfig, c *api.Config, _ machine) error {
 		}
 	}
 	if c.StopSignal != "" {
-		if _, err := parseSignal(c.StopSignal); err != nil {
+		if _, err := Signal(c.StopSignal); err != nil {
 			return err
 		}
 	}
@@ -112,14 +84,14 @@ func checkConfig(h *api.HostConfig, c *api.Config, _ machine) error {
 		return invalid("invalid hostname: %q", c.Hostname)
 	}
 	for _, extra := range h.ExtraHosts {
-		if _, err := parseExtraHost(extra, loopbackAddress()); err != nil {
+		if _, err := ExtraHost(extra, loopbackAddress()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func checkModes(h *api.HostConfig, c *api.Config, _ machine) error {
+func checkModes(h *api.HostConfig, c *api.Config, _ Machine) error {
 	switch {
 	case !h.IpcMode.Valid():
 		return invalid("invalid IPC mode: %s", h.IpcMode)
@@ -141,7 +113,7 @@ func checkModes(h *api.HostConfig, c *api.Config, _ machine) error {
 	return nil
 }
 
-func checkNetwork(h *api.HostConfig, c *api.Config, _ machine) error {
+func checkNetwork(h *api.HostConfig, c *api.Config, _ Machine) error {
 	if h.NetworkMode.IsContainer() {
 		switch {
 		case len(h.PortBindings) > 0 || h.PublishAllPorts:
@@ -160,12 +132,12 @@ func checkNetwork(h *api.HostConfig, c *api.Config, _ machine) error {
 	if len(h.Links) > 0 {
 		return fault.New(fault.Unsupported, "links are not supported: containers on the default bridge reach each other by address")
 	}
-	_, err := portRequests(c, h)
+	_, err := Ports(c, h)
 	return err
 }
 
 // checkMissing refuses what would otherwise be taken and do nothing.
-func checkMissing(h *api.HostConfig, _ *api.Config, _ machine) error {
+func checkMissing(h *api.HostConfig, _ *api.Config, _ Machine) error {
 	if d := h.VolumeDriver; d != "" && d != "local" {
 		return invalid("error looking up volume plugin %s: plugin %q not found", d, d)
 	}
@@ -180,7 +152,7 @@ func checkMissing(h *api.HostConfig, _ *api.Config, _ machine) error {
 	return nil
 }
 
-func checkMemory(h *api.HostConfig, _ *api.Config, _ machine) error {
+func checkMemory(h *api.HostConfig, _ *api.Config, _ Machine) error {
 	const least = 6 << 20
 	switch {
 	case h.Memory != 0 && h.Memory < least:
@@ -205,14 +177,14 @@ func checkMemory(h *api.HostConfig, _ *api.Config, _ machine) error {
 	return nil
 }
 
-func checkCPU(h *api.HostConfig, _ *api.Config, m machine) error {
+func checkCPU(h *api.HostConfig, _ *api.Config, m Machine) error {
 	switch {
 	case h.NanoCPUs != 0 && h.CPUPeriod != 0:
 		return invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set.")
 	case h.NanoCPUs != 0 && h.CPUQuota != 0:
 		return invalid("Conflicting options: Nano CPUs and CPU Quota cannot both be set.")
-	case h.NanoCPUs < 0 || h.NanoCPUs > int64(m.cpus)*1e9 || h.NanoCPUs > 0 && h.NanoCPUs < 1e7:
-		return invalid("range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available", m.cpus, m.cpus)
+	case h.NanoCPUs < 0 || h.NanoCPUs > int64(m.CPUs)*1e9 || h.NanoCPUs > 0 && h.NanoCPUs < 1e7:
+		return invalid("range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available", m.CPUs, m.CPUs)
 	case h.CPUPeriod != 0 && (h.CPUPeriod < 1000 || h.CPUPeriod > 1_000_000):
 		return invalid("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
 	case h.CPUQuota > 0 && h.CPUQuota < 1000:
@@ -230,7 +202,7 @@ func checkCPU(h *api.HostConfig, _ *api.Config, m machine) error {
 	return nil
 }
 
-func checkSecurity(h *api.HostConfig, _ *api.Config, _ machine) error {
+func checkSecurity(h *api.HostConfig, _ *api.Config, m Machine) error {
 	if _, err := bundle.Capabilities(h.CapAdd, h.CapDrop, h.Privileged); err != nil {
 		return err
 	}
@@ -250,18 +222,13 @@ func checkSecurity(h *api.HostConfig, _ *api.Config, _ machine) error {
 			return invalid("ulimit soft limit must be less than or equal to hard limit: %d > %d", u.Soft, u.Hard)
 		}
 	}
-	if !slices.Contains(runtimeNames(), h.Runtime) {
-		return invalid("unknown or invalid runtime name: %s", h.Runtime)
+	if _, _, err := m.Defaults.Runtimes.Find(h.Runtime); err != nil {
+		return err
 	}
 	return nil
 }
 
-const defaultRuntime = "berth"
-
-// runtimeNames are those that mean our own; runc is what older clients and records say.
-func runtimeNames() []string { return []string{defaultRuntime, "runc", "io.containerd.runc.v2"} }
-
-func checkPolicy(h *api.HostConfig, _ *api.Config, _ machine) error {
+func checkPolicy(h *api.HostConfig, _ *api.Config, _ Machine) error {
 	if err := api.ValidateRestartPolicy(h.RestartPolicy); err != nil {
 		return fault.Wrap(fault.Invalid, err)
 	}
@@ -277,13 +244,13 @@ const (
 	defaultLogFiles = 5
 )
 
-func checkLog(h *api.HostConfig, _ *api.Config, _ machine) error {
-	_, _, err := logLimits(h.LogConfig)
+func checkLog(h *api.HostConfig, _ *api.Config, _ Machine) error {
+	_, _, err := LogLimits(h.LogConfig)
 	return err
 }
 
-// logLimits reads a log's size in bytes and its number of files.
-func logLimits(l api.LogConfig) (size int64, files int, err error) {
+// LogLimits reads a log's size in bytes and its number of files.
+func LogLimits(l api.LogConfig) (size int64, files int, err error) {
 	size, files = defaultLogSize, defaultLogFiles
 	switch l.Type {
 	case "json-file", "local":

@@ -1,4 +1,4 @@
-package engine
+package request
 
 import (
 	"slices"
@@ -11,8 +11,8 @@ import (
 	"github.com/moby/moby/api/types/network"
 )
 
-// mergeConfig fills what the user left open from the image. Neither argument is changed.
-func mergeConfig(user *api.Config, img dockerspec.DockerOCIImageConfig) (*api.Config, error) {
+// Merge fills what the user left open from the image. Neither argument is changed.
+func Merge(user *api.Config, img dockerspec.DockerOCIImageConfig) (*api.Config, error) {
 	c := *user
 	if c.User == "" {
 		c.User = img.User

@@ -1,0 +1,143 @@
+package request
+
+import (
+	"cmp"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"berth/engine/bundle"
+
+	"github.com/docker/go-units"
+	api "github.com/moby/moby/api/types/container"
+)
+
+// Defaults are the daemon's settings for containers that say nothing else. The zero value is the product's own defaults.
+type Defaults struct {
+	Runtime           string // "": our own
+	Runtimes          Runtimes
+	CgroupnsMode      api.CgroupnsMode // "": private
+	IpcMode           api.IpcMode      // "": private
+	ShmSize           int64            // bytes; 0: 64 MiB
+	Ulimits           map[string]*units.Ulimit
+	Init              bool
+	LogDriver         string // "": json-file
+	LogOpts           map[string]string
+	NoNewPrivileges   bool
+	Seccomp           string // "": the built-in profile; "unconfined"; or a profile as JSON
+	StopTimeout       int    // seconds; 0: 10
+	CDISpecDirs       []string
+	CPURealtimePeriod int64 // microseconds, for the cgroup above all containers; 0: the kernel's
+	CPURealtime       int64 // microseconds of real time scheduling in each period
+}
+
+// DefaultStopTimeout is how many seconds a container gets between its stop signal and KILL.
+const DefaultStopTimeout = 10
+
+// StopSeconds is how many seconds a container without a setting of its own gets to stop.
+func (d Defaults) StopSeconds() int {
+	if d.StopTimeout == 0 {
+		return DefaultStopTimeout
+	}
+	return d.StopTimeout
+}
+
+// DefaultRuntime is our own.
+const DefaultRuntime = "berth"
+
+// Runtime is an OCI runtime that is not ours: a program with its arguments before the verb.
+type Runtime struct {
+	Path string
+	Args []string
+}
+
+// Runtimes are the programs that --runtime can name besides our own.
+type Runtimes map[string]Runtime
+
+// Find looks a runtime up. own: it is ours, under whatever name. The names that the field's engine gives its own
+// runtime mean ours too, unless the daemon was told of a program by that name. fault.Invalid: there is none.
+func (r Runtimes) Find(name string) (found Runtime, own bool, err error) {
+	if found, ok := r[name]; ok {
+		return found, false, nil
+	}
+	switch name {
+	case "", DefaultRuntime, "runc", "io.containerd.runc.v2":
+		return Runtime{}, true, nil
+	}
+	return Runtime{}, false, invalid("unknown or invalid runtime name: %s", name)
+}
+
+// Names lists what Find finds, our own name included, sorted.
+func (r Runtimes) Names() []string {
+	return slices.Sorted(maps.Keys(mergeMap(r, Runtimes{DefaultRuntime: {}})))
+}
+
+// Check refuses settings of the daemon that no container could use.
+func (d Defaults) Check() error {
+	if d.Runtime != "" {
+		if _, _, err := d.Runtimes.Find(d.Runtime); err != nil {
+			return invalid("default runtime: %w", err)
+		}
+	}
+	for name, r := range d.Runtimes {
+		switch {
+		case name == DefaultRuntime:
+			return invalid("runtime name '%s' is reserved", name)
+		case r.Path == "":
+			return invalid("runtime %s: it has no path", name)
+		case strings.Contains(r.Path, "/") && !filepath.IsAbs(r.Path):
+			return invalid("runtime %s: the path %s is not absolute", name, r.Path)
+		}
+	}
+	h := &api.HostConfig{}
+	d.fill(h)
+	switch {
+	case h.IpcMode != api.IPCModePrivate && h.IpcMode != api.IPCModeShareable:
+		return invalid("IPC mode %q: the default can be private or shareable", d.IpcMode)
+	case !h.CgroupnsMode.Valid():
+		return invalid("default cgroup namespace mode (%v) is invalid. Use \"host\" or \"private\"", d.CgroupnsMode)
+	case h.ShmSize < 0:
+		return invalid("SHM size can not be less than 0")
+	case d.StopTimeout < -1:
+		return invalid("the default stop timeout can't be %d seconds", d.StopTimeout)
+	}
+	if _, err := bundle.ParseSecurity([]string{"seccomp=" + d.Seccomp}); err != nil {
+		return err
+	}
+	_, _, err := LogLimits(h.LogConfig)
+	return err
+}
+
+// fill puts the defaults where h says nothing.
+func (d Defaults) fill(h *api.HostConfig) {
+	if h.Runtime == "" {
+		h.Runtime = cmp.Or(d.Runtime, DefaultRuntime)
+	}
+	if h.IpcMode == "" {
+		h.IpcMode = cmp.Or(d.IpcMode, api.IPCModePrivate)
+	}
+	if h.CgroupnsMode == "" {
+		h.CgroupnsMode = cmp.Or(d.CgroupnsMode, api.CgroupnsModePrivate)
+		if h.Privileged {
+			h.CgroupnsMode = api.CgroupnsModeHost
+		}
+	}
+	if h.ShmSize == 0 && !h.IpcMode.IsHost() {
+		h.ShmSize = cmp.Or(d.ShmSize, bundle.DefaultShmSize)
+	}
+	if h.LogConfig.Type == "" {
+		h.LogConfig.Type = cmp.Or(d.LogDriver, "json-file")
+		if h.LogConfig.Config == nil {
+			h.LogConfig.Config = maps.Clone(d.LogOpts)
+		}
+	}
+	if h.LogConfig.Config == nil {
+		h.LogConfig.Config = map[string]string{}
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.Ulimits)) {
+		if !slices.ContainsFunc(h.Ulimits, func(u *api.Ulimit) bool { return u.Name == name }) {
+			h.Ulimits = append(slices.Clone(h.Ulimits), d.Ulimits[name])
+		}
+	}
+}

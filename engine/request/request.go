@@ -1,0 +1,23 @@
+// Package request says what a create request means: what is left open is filled in, what can't work is refused.
+//
+// It is pure: it is told of the machine and the daemon's defaults, and neither looks anything up nor makes
+// anything. Invariant: a request that it lets pass is complete, so that inspect shows what the container gets.
+package request
+
+import (
+	"net/netip"
+
+	"berth/fault"
+)
+
+// Machine is what validation must know of the host.
+type Machine struct {
+	CPUs     int
+	Network  string // the default one: bridge, or none where there is no bridge
+	Defaults Defaults
+}
+
+// loopbackAddress stands for a gateway where only the form of a request is judged.
+func loopbackAddress() netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, 1}) }
+
+func invalid(format string, args ...any) error { return fault.New(fault.Invalid, format, args...) }
