@@ -22,6 +22,7 @@ func main() {
 	rounds := flag.Int("n", 10, "how often each thing is measured")
 	only := flag.String("only", "", "measure only what has this in its name")
 	worker := flag.String("worker", "", "used by bench itself: serve one engine's measurements")
+	many := flag.Int("load", 0, "instead of all that: start so many containers of ours at once, ask for them, stop them")
 	flag.Parse()
 	if *worker != "" {
 		os.Exit(kerneltest.World(func() int { return serve(*worker) }))
@@ -29,6 +30,15 @@ func main() {
 	if os.Geteuid() != 0 {
 		fmt.Fprintln(os.Stderr, "bench needs root: engines make namespaces and mounts. Try: sudo make bench")
 		os.Exit(1)
+	}
+	if *many > 0 {
+		os.Exit(kerneltest.World(func() int {
+			if err := load(*many); err != nil {
+				fmt.Fprintln(os.Stderr, "bench:", err)
+				return 1
+			}
+			return 0
+		}))
 	}
 	if err := compare(*rounds, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
