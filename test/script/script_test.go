@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,34 +20,63 @@ import (
 
 func TestMain(m *testing.M) { kerneltest.Main(m) }
 
-func TestScenarios(t *testing.T) {
+// TestScenarios types every scenario into our own client.
+func TestScenarios(t *testing.T) { scenarios(t, client{name: "berth"}, all(t)) }
+
+// TestScenariosByDocker types the scenarios whose first line says "# also: docker" into the docker client that is installed.
+func TestScenariosByDocker(t *testing.T) {
+	path, err := exec.LookPath("docker")
+	if err != nil {
+		t.Skip("the docker client is not installed")
+	}
+	scenarios(t, client{"docker", path}, also(t, "docker"))
+}
+
+// TestScenariosByOldDocker does so with Debian's docker.io, years older, for "# also: docker docker.io". It is part of the soak.
+func TestScenariosByOldDocker(t *testing.T) {
+	if os.Getenv("BERTH_SOAK") == "" {
+		t.Skip("part of the long tests: BERTH_SOAK=1")
+	}
+	scenarios(t, client{"docker.io", testengine.OldDocker(t)}, also(t, "docker.io"))
+}
+
+// client is the program that scenarios call berth.
+type client struct{ name, path string }
+
+func all(t *testing.T) []string {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scenarios: %v", err)
+	}
+	return files
+}
+
+// also lists the scenarios whose first line says that client understands them.
+func also(t *testing.T, client string) []string {
+	var files []string
+	for _, f := range all(t) {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, _, _ := strings.Cut(string(text), "\n")
+		if clients, ok := strings.CutPrefix(first, "# also:"); ok && slices.Contains(strings.Fields(clients), client) {
+			files = append(files, f)
+		}
+	}
+	return files
+}
+
+func scenarios(t *testing.T, c client, files []string) {
 	kerneltest.Root(t)
 	tar := testengine.BusyboxTar(t)
 	testscript.RunT(sequential{t}, testscript.Params{
-		Dir:                 "testdata",
+		Files:               files,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		UpdateScripts:       os.Getenv("UPDATE") != "",
-		Setup: func(env *testscript.Env) error {
-			e := testengine.Start(env.T().(sequential).T)
-			env.Values["engine"] = e
-			for _, v := range e.Environ() {
-				key, value, _ := strings.Cut(v, "=")
-				switch key {
-				case "DOCKER_HOST", "BERTH_AUTOSTART", "PATH", "DOCKER_CONFIG":
-					env.Setenv(key, value)
-				}
-			}
-			tools, err := busyboxTools(env.WorkDir)
-			if err != nil {
-				return err
-			}
-			env.Setenv("PATH", env.Getenv("PATH")+":"+tools)
-			env.Setenv("BUSYBOX_TAR", tar)
-			env.Setenv("DEBIAN_TAR", filepath.Join(testengine.Cache(), "debian.tar"))
-			return nil
-		},
-		Condition: condition,
+		Setup:               func(env *testscript.Env) error { return setup(env, c, tar) },
+		Condition:           c.condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"daemon":  daemon,
 			"busybox": busybox,
@@ -56,8 +86,39 @@ func TestScenarios(t *testing.T) {
 	})
 }
 
-// busyboxTools gives scripts the small network tools that a fresh Debian lacks.
-func busyboxTools(work string) (string, error) {
+func setup(env *testscript.Env, c client, tar string) error {
+	e := testengine.Start(env.T().(sequential).T)
+	env.Values["engine"] = e
+	for _, v := range e.Environ() {
+		key, value, _ := strings.Cut(v, "=")
+		switch key {
+		case "DOCKER_HOST", "BERTH_AUTOSTART", "PATH", "DOCKER_CONFIG":
+			env.Setenv(key, value)
+		}
+	}
+	tools, err := tools(env.WorkDir)
+	if err != nil {
+		return err
+	}
+	path := env.Getenv("PATH") + ":" + tools
+	if c.path != "" {
+		clients := filepath.Join(env.WorkDir, ".client")
+		if err := os.Mkdir(clients, 0o755); err != nil {
+			return err
+		}
+		if err := os.Symlink(c.path, filepath.Join(clients, "berth")); err != nil {
+			return err
+		}
+		path = clients + ":" + path
+	}
+	env.Setenv("PATH", path)
+	env.Setenv("BUSYBOX_TAR", tar)
+	env.Setenv("DEBIAN_TAR", filepath.Join(testengine.Cache(), "debian.tar"))
+	return nil
+}
+
+// tools gives scripts the small network tools that a fresh Debian lacks.
+func tools(work string) (string, error) {
 	busybox, err := exec.LookPath("busybox")
 	if err != nil {
 		return "", err
@@ -83,8 +144,12 @@ func (s sequential) Run(name string, f func(testscript.T)) {
 }
 func (s sequential) Verbose() bool { return testing.Verbose() }
 
-func condition(name string) (bool, error) {
-	if name == "debian" {
+// condition knows [docker], when the client is not our own, and [debian], when there is a Debian root file system.
+func (c client) condition(name string) (bool, error) {
+	switch name {
+	case "docker":
+		return c.path != "", nil
+	case "debian":
 		_, err := os.Stat(filepath.Join(testengine.Cache(), "debian.tar"))
 		return err == nil, nil
 	}
