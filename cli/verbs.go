@@ -66,6 +66,7 @@ var verbs = []verb{
 	{paths: []string{"image rm", "image remove", "rmi"}, short: "Remove one or more images", command: rmiCommand},
 	{paths: []string{"image save", "save"}, short: "Save one or more images to a tar archive (streamed to STDOUT by default)", command: saveCommand},
 	{paths: []string{"container start", "start"}, short: "Start one or more stopped containers", command: startCommand},
+	{paths: []string{"container stats", "stats"}, short: "Display a live stream of container(s) resource usage statistics", command: statsCommand},
 	{paths: []string{"container stop", "stop"}, short: "Stop one or more running containers", command: stopCommand},
 	{paths: []string{"image tag", "tag"}, short: "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE", command: tagCommand},
 	{paths: []string{"container top", "top"}, short: "Display the running processes of a container", command: topCommand},

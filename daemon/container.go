@@ -19,6 +19,7 @@ func (s containers) routes() []route {
 		{"POST", "/containers/create", s.create},
 		{"GET", "/containers/{id}/json", s.inspect},
 		{"GET", "/containers/{id}/top", s.top},
+		{"GET", "/containers/{id}/stats", s.stats},
 		{"GET", "/containers/{id}/logs", s.logs},
 		{"POST", "/containers/{id}/start", s.start},
 		{"POST", "/containers/{id}/stop", s.stop},

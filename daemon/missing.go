@@ -15,7 +15,6 @@ func missing() []route {
 		"update of a container":       {"POST /containers/{id}/update"},
 		"diff":                        {"GET /containers/{id}/changes"},
 		"export":                      {"GET /containers/{id}/export"},
-		"stats":                       {"GET /containers/{id}/stats"},
 		"copy to and from containers": {"GET /containers/{id}/archive", "PUT /containers/{id}/archive"},
 		"attach by websocket":         {"GET /containers/{id}/attach/ws"},
 		"checkpoints":                 {"GET /containers/{id}/checkpoints", "POST /containers/{id}/checkpoints"},

@@ -9,6 +9,9 @@ import (
 // Stats is what a container has used since its start, and what it may use.
 type Stats = cgroup.Stats
 
+// IOStats counts what one block device did.
+type IOStats = cgroup.IOStats
+
 // Limits says which limits this machine can hold.
 type Limits = cgroup.Support
 

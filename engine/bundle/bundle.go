@@ -6,6 +6,7 @@ package bundle
 
 import (
 	"maps"
+	"path"
 	"slices"
 
 	"berth/container"
@@ -65,13 +66,18 @@ func rootRule(f *Facts, b *oci.Bundle) error {
 	m := f.Root.Mount
 	b.Rootfs = []specs.Mount{{Destination: "/", Type: m.Type, Source: m.Source, Options: slices.Clone(m.Options)}}
 	b.Spec.Root = &specs.Root{Path: f.Root.Merged, Readonly: f.host().ReadonlyRootfs}
-	parent := f.CgroupParent
-	if p := f.host().CgroupParent; p != "" {
-		parent = p
-	}
-	b.Spec.Linux.CgroupsPath = parent + "/" + f.Record.ID
+	b.Spec.Linux.CgroupsPath = CgroupsPath(f.CgroupParent, f.Record)
 	b.Spec.Annotations = maps.Clone(f.host().Annotations)
 	return nil
+}
+
+// CgroupsPath is where in the cgroup tree the container lies: below the parent that the user chose, else below the engine's.
+// A parent without a leading slash is counted from the top, as the field does.
+func CgroupsPath(parent string, r *container.Record) string {
+	if p := r.HostConfig.CgroupParent; p != "" {
+		parent = p
+	}
+	return path.Join("/", parent, r.ID)
 }
 
 // namespaceRule lists the namespaces to make or join. The network's comes as an open file
