@@ -1,4 +1,4 @@
-// Package archive turns tar streams into directories and back, and undoes the compressions that layers travel in.
+// Package archive turns tar streams into directories and back.
 //
 // It is not a general tar tool: it speaks the dialect of container layers
 // (whiteouts, owners, extended attributes, hard links) and keeps no state.

@@ -16,7 +16,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"berth/archive"
+	"berth/archive/compress"
 	"berth/fault"
 )
 
@@ -72,7 +72,7 @@ func (c *graphCopy) importLayer(ctx context.Context, r io.Reader) (desc ocispec.
 	}
 	var stream io.Reader = in
 	if bytes.HasPrefix(head, []byte("BZh")) || bytes.HasPrefix(head, []byte("\xfd7zXZ\x00")) {
-		plain, _, err := archive.Decompress(in)
+		plain, _, err := compress.Open(in)
 		if err != nil {
 			return desc, "", err
 		}
@@ -102,9 +102,9 @@ func (c *graphCopy) importLayer(ctx context.Context, r io.Reader) (desc ocispec.
 	}
 	desc = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Size: w.Size()}
 	switch st.compression {
-	case archive.Gzip:
+	case compress.Gzip:
 		desc.MediaType = ocispec.MediaTypeImageLayerGzip
-	case archive.Zstd:
+	case compress.Zstd:
 		desc.MediaType = ocispec.MediaTypeImageLayerZstd
 	}
 	desc.Digest, err = w.Commit("", -1)

@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"berth/archive"
+	"berth/archive/compress"
 	"berth/blob"
 	"berth/fault"
 	"berth/union"
@@ -291,7 +292,7 @@ type staged struct {
 	stage       *union.Stage
 	unpacked    archive.Unpacked
 	diffID      digest.Digest // "": the stream was plain, and has the digest of its blob
-	compression archive.Compression
+	compression compress.Kind
 }
 
 func (st *staged) abort() {
@@ -315,7 +316,7 @@ func (st *staged) checked(j *job) (*staged, error) {
 // unpack inflates r, hashes the plain stream and unpacks it into a stage, each in a goroutine of its own. It
 // reads r to its end unless it fails.
 func (s *Store) unpack(ctx context.Context, r io.Reader) (_ *staged, err error) {
-	plain, compression, err := archive.Decompress(r)
+	plain, compression, err := compress.Open(r)
 	if err != nil {
 		return nil, err
 	}
@@ -326,7 +327,7 @@ func (s *Store) unpack(ctx context.Context, r io.Reader) (_ *staged, err error) 
 	out := newPipe()
 	sum := sha256.New()
 	var helpers sync.WaitGroup
-	if compression == archive.None {
+	if compression == compress.None {
 		helpers.Go(func() { pump(ctx, plain, out) })
 	} else {
 		inflated := newPipe()
@@ -344,7 +345,7 @@ func (s *Store) unpack(ctx context.Context, r io.Reader) (_ *staged, err error) 
 		return nil, errors.Join(err, stage.Abort())
 	}
 	st := &staged{stage: stage, unpacked: u, compression: compression}
-	if compression != archive.None {
+	if compression != compress.None {
 		st.diffID = digest.NewDigest(digest.SHA256, sum)
 	}
 	return st, nil

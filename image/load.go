@@ -15,7 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"berth/archive"
+	"berth/archive/compress"
 	"berth/fault"
 )
 
@@ -98,7 +98,7 @@ type spool struct {
 }
 
 func (sp *spool) read(ctx context.Context, r io.Reader) (err error) {
-	plain, _, err := archive.Decompress(r)
+	plain, _, err := compress.Open(r)
 	if err != nil {
 		return err
 	}

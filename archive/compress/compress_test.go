@@ -1,4 +1,4 @@
-package archive_test
+package compress_test
 
 import (
 	"bytes"
@@ -14,7 +14,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
 
-	"berth/archive"
+	"berth/archive/compress"
 	"berth/fault"
 )
 
@@ -60,8 +60,8 @@ func xzOf(t testing.TB, data string, c xz.WriterConfig) []byte {
 	return b.Bytes()
 }
 
-func decompress(data []byte) (string, archive.Compression, error) {
-	r, kind, err := archive.Decompress(bytes.NewReader(data))
+func decompress(data []byte) (string, compress.Kind, error) {
+	r, kind, err := compress.Open(bytes.NewReader(data))
 	if err != nil {
 		return "", kind, err
 	}
@@ -72,7 +72,7 @@ func decompress(data []byte) (string, archive.Compression, error) {
 
 func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 
-func TestDecompress(t *testing.T) {
+func TestOpen(t *testing.T) {
 	hello, text := "hello hello hello\n", strings.Repeat("some text that compresses, ", 20_000)
 	bz, err := base64.StdEncoding.DecodeString(bzipped)
 	if err != nil {
@@ -81,28 +81,28 @@ func TestDecompress(t *testing.T) {
 	skippable := []byte{0x53, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 'a', 'b', 'c'}
 	for name, c := range map[string]struct {
 		data  []byte
-		kind  archive.Compression
+		kind  compress.Kind
 		plain string
 	}{
-		"nothing":                  {nil, archive.None, ""},
-		"one byte":                 {[]byte{0x1f}, archive.None, "\x1f"},
-		"plain":                    {[]byte(text), archive.None, text},
-		"gzip":                     {gz(t, text), archive.Gzip, text},
-		"gzip of nothing":          {gz(t, ""), archive.Gzip, ""},
-		"gzip members":             {join(gz(t, text), gz(t, ""), gz(t, hello)), archive.Gzip, text + hello},
-		"gzip and zeros":           {join(gz(t, text), make([]byte, 5000)), archive.Gzip, text},
-		"bzip2":                    {bz, archive.Bzip2, hello},
-		"bzip2 streams":            {join(bz, bz), archive.Bzip2, hello + hello},
-		"xz":                       {xzOf(t, text, xz.WriterConfig{}), archive.XZ, text},
-		"xz of nothing":            {xzOf(t, "", xz.WriterConfig{}), archive.XZ, ""},
-		"xz blocks and no check":   {xzOf(t, text, xz.WriterConfig{BlockSize: 50_000, NoCheckSum: true}), archive.XZ, text},
-		"xz blocks with checks":    {xzOf(t, text, xz.WriterConfig{BlockSize: 50_001, CheckSum: xz.SHA256}), archive.XZ, text},
-		"xz streams and padding":   {join(xzOf(t, text, xz.WriterConfig{}), make([]byte, 8), xzOf(t, hello, xz.WriterConfig{CheckSum: xz.CRC32})), archive.XZ, text + hello},
-		"xz of incompressible":     {xzOf(t, string(gz(t, text)), xz.WriterConfig{}), archive.XZ, string(gz(t, text))},
-		"zstd":                     {zst(t, text), archive.Zstd, text},
-		"zstd frames":              {join(zst(t, text), zst(t, hello)), archive.Zstd, text + hello},
-		"zstd with skipped frames": {join(skippable, zst(t, hello), skippable), archive.Zstd, hello},
-		"almost bzip2":             {[]byte("BZh9 is no block"), archive.None, "BZh9 is no block"},
+		"nothing":                  {nil, compress.None, ""},
+		"one byte":                 {[]byte{0x1f}, compress.None, "\x1f"},
+		"plain":                    {[]byte(text), compress.None, text},
+		"gzip":                     {gz(t, text), compress.Gzip, text},
+		"gzip of nothing":          {gz(t, ""), compress.Gzip, ""},
+		"gzip members":             {join(gz(t, text), gz(t, ""), gz(t, hello)), compress.Gzip, text + hello},
+		"gzip and zeros":           {join(gz(t, text), make([]byte, 5000)), compress.Gzip, text},
+		"bzip2":                    {bz, compress.Bzip2, hello},
+		"bzip2 streams":            {join(bz, bz), compress.Bzip2, hello + hello},
+		"xz":                       {xzOf(t, text, xz.WriterConfig{}), compress.XZ, text},
+		"xz of nothing":            {xzOf(t, "", xz.WriterConfig{}), compress.XZ, ""},
+		"xz blocks and no check":   {xzOf(t, text, xz.WriterConfig{BlockSize: 50_000, NoCheckSum: true}), compress.XZ, text},
+		"xz blocks with checks":    {xzOf(t, text, xz.WriterConfig{BlockSize: 50_001, CheckSum: xz.SHA256}), compress.XZ, text},
+		"xz streams and padding":   {join(xzOf(t, text, xz.WriterConfig{}), make([]byte, 8), xzOf(t, hello, xz.WriterConfig{CheckSum: xz.CRC32})), compress.XZ, text + hello},
+		"xz of incompressible":     {xzOf(t, string(gz(t, text)), xz.WriterConfig{}), compress.XZ, string(gz(t, text))},
+		"zstd":                     {zst(t, text), compress.Zstd, text},
+		"zstd frames":              {join(zst(t, text), zst(t, hello)), compress.Zstd, text + hello},
+		"zstd with skipped frames": {join(skippable, zst(t, hello), skippable), compress.Zstd, hello},
+		"almost bzip2":             {[]byte("BZh9 is no block"), compress.None, "BZh9 is no block"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			plain, kind, err := decompress(c.data)
@@ -114,14 +114,14 @@ func TestDecompress(t *testing.T) {
 }
 
 // Every cut and every kind of tail must be noticed: a layer that ends early looks like a smaller layer.
-func TestDecompressDamage(t *testing.T) {
+func TestOpenDamage(t *testing.T) {
 	text := strings.Repeat("some text that compresses, ", 2000)
 	bz, err := base64.StdEncoding.DecodeString(bzipped)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for kind, data := range map[archive.Compression][]byte{
-		archive.Gzip: gz(t, text), archive.Bzip2: bz, archive.XZ: xzOf(t, text, xz.WriterConfig{BlockSize: 20_000}), archive.Zstd: zst(t, text),
+	for kind, data := range map[compress.Kind][]byte{
+		compress.Gzip: gz(t, text), compress.Bzip2: bz, compress.XZ: xzOf(t, text, xz.WriterConfig{BlockSize: 20_000}), compress.Zstd: zst(t, text),
 	} {
 		corrupt := func(what string, data []byte) {
 			t.Helper()
@@ -144,11 +144,11 @@ func TestDecompressDamage(t *testing.T) {
 	}
 }
 
-func TestDecompressPassesTheSourcesError(t *testing.T) {
+func TestOpenPassesTheSourcesError(t *testing.T) {
 	mine := errors.New("connection lost")
 	data := gz(t, strings.Repeat("text ", 10_000))
 	for _, n := range []int{0, 3, 15, len(data) - 3} {
-		r, _, err := archive.Decompress(io.MultiReader(bytes.NewReader(data[:n]), &failing{mine}))
+		r, _, err := compress.Open(io.MultiReader(bytes.NewReader(data[:n]), &failing{mine}))
 		if err == nil {
 			_, err = io.Copy(io.Discard, r)
 			r.Close()
@@ -159,8 +159,8 @@ func TestDecompressPassesTheSourcesError(t *testing.T) {
 	}
 }
 
-func TestDecompressIsOverAfterClose(t *testing.T) {
-	r, _, err := archive.Decompress(bytes.NewReader(zst(t, "x")))
+func TestOpenIsOverAfterClose(t *testing.T) {
+	r, _, err := compress.Open(bytes.NewReader(zst(t, "x")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +173,7 @@ func TestDecompressIsOverAfterClose(t *testing.T) {
 }
 
 // A stream may claim a window of gigabytes; it gets an error, not the memory.
-func TestDecompressBoundsMemory(t *testing.T) {
+func TestOpenBoundsMemory(t *testing.T) {
 	// A frame header alone: no single segment, window 2^(10+21) = 2 GiB (RFC 8878, 3.1.1.1.2), one raw block of a byte.
 	hugeZstd := []byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 21 << 3, 0x09, 0x00, 0x00, 'x'}
 	// The dictionary byte of the first block's header, and its checksum anew.
@@ -199,7 +199,7 @@ func TestDecompressBoundsMemory(t *testing.T) {
 	}
 }
 
-func FuzzDecompress(f *testing.F) {
+func FuzzOpen(f *testing.F) {
 	bz, err := base64.StdEncoding.DecodeString(bzipped)
 	if err != nil {
 		f.Fatal(err)
@@ -208,12 +208,12 @@ func FuzzDecompress(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		r, kind, err := archive.Decompress(bytes.NewReader(data))
+		r, kind, err := compress.Open(bytes.NewReader(data))
 		if err == nil {
 			defer r.Close()
 			var n int64
 			n, err = io.Copy(io.Discard, io.LimitReader(r, 16<<20))
-			if kind == archive.None && (n != int64(len(data)) || err != nil) {
+			if kind == compress.None && (n != int64(len(data)) || err != nil) {
 				t.Errorf("plain data: %d of %d bytes, %v", n, len(data), err)
 			}
 		}
@@ -222,3 +222,8 @@ func FuzzDecompress(f *testing.F) {
 		}
 	})
 }
+
+// failing is a stream that breaks with an error of its own.
+type failing struct{ err error }
+
+func (f *failing) Read([]byte) (int, error) { return 0, f.err }
