@@ -86,8 +86,10 @@ type State struct {
 	Error        string `json:",omitempty"` // why the last start failed
 	StartedAt    time.Time
 	FinishedAt   time.Time
-	RestartCount int  `json:",omitempty"`
-	ManualStop   bool `json:",omitempty"` // stopped by a user, which restart policies respect
+	RestartCount int           `json:",omitempty"`
+	RestartAt    time.Time     `json:",omitzero"`  // when the policy starts it again, while it is restarting
+	RestartDelay time.Duration `json:",omitempty"` // the policy's last one; the next is longer
+	ManualStop   bool          `json:",omitempty"` // stopped by a user, which restart policies respect
 	// RemoveVolumes is what the removal that began was asked for.
 	RemoveVolumes bool `json:",omitempty"`
 	// Endpoints are the network's own records, by network name; they belong to package network.

@@ -74,6 +74,9 @@ func (c *execs) ExecCreate(_ context.Context, ref string, r api.ExecCreateReques
 func (c *execs) runnable(i *instance) (*run, error) {
 	live, err := i.current()
 	if err != nil {
+		if i.record().State.Status == container.Restarting {
+			err = i.restarting()
+		}
 		return nil, err
 	}
 	if r := i.record(); r.State.Status == container.Paused {

@@ -24,6 +24,8 @@ type instance struct {
 
 	snap atomic.Pointer[container.Record] // never nil, never changed once published
 
+	again chan struct{} // closed to give up the restart that is waited for; nil when none is. Under op
+
 	mu      sync.Mutex
 	run     *run // of the running processes; nil when there are none
 	pending []shim.Attachment

@@ -24,6 +24,14 @@ func (c *Containers) Remove(ctx context.Context, ref string, o RemoveOptions) er
 		i.op.Lock()
 		r := i.record()
 		status := r.State.Status
+		if o.Force && status == container.Restarting {
+			err := c.giveUpRestart(i)
+			if err != nil {
+				i.op.Unlock()
+				return err
+			}
+			status = container.Exited
+		}
 		if !status.Alive() || !o.Force {
 			defer i.op.Unlock()
 			break

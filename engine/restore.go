@@ -37,6 +37,7 @@ type repair struct {
 	state    container.State // to record, with finish
 	volumes  bool            // with remove
 	stopShim bool            // a run that nobody was told of
+	ended    bool            // its end is announced now
 }
 
 type action string
@@ -44,9 +45,9 @@ type action string
 const (
 	leave  action = "leave"  // touch nothing, show nothing
 	sweep  action = "sweep"  // delete every trace
-	keep   action = "keep"   // as recorded
+	keep   action = "keep"   // as recorded; one that waits for its restart goes on waiting
 	adopt  action = "adopt"  // it runs
-	finish action = "finish" // it ended while nobody looked
+	finish action = "finish" // it ended while nobody looked, or its policy wants it now
 	remove action = "remove" // it ended, or was about to go, and goes now
 )
 
@@ -70,24 +71,50 @@ func plan(o observed, now time.Time) repair {
 	case s.Status.Alive() && o.shim == aliveShim:
 		return repair{action: adopt}
 	case s.Status.Alive():
-		s.Status, s.Pid, s.Endpoints = container.Exited, 0, nil
-		switch {
-		case o.exit != nil:
-			s.ExitCode, s.OOMKilled, s.FinishedAt = o.exit.Code, o.exit.OOMKilled, o.exit.At.UTC()
-		case o.shim == deadShim:
-			s.ExitCode, s.FinishedAt = 128+sigKill, now
-		default:
-			s.ExitCode, s.FinishedAt = lostCode, now
-		}
+		s = endUnseen(o, now)
 		if auto {
-			return repair{action: remove, volumes: true, state: s}
+			return repair{action: remove, volumes: true, state: s, ended: true}
 		}
-		return repair{action: finish, state: s}
+		return repair{action: finish, state: s, ended: true}
 	case auto:
 		return repair{action: remove, volumes: true, stopShim: o.shim == aliveShim}
+	case s.Status == container.Exited && container.AtStart(o.record.HostConfig.RestartPolicy, s):
+		s.RestartCount, s.RestartDelay = 0, 0
+		if s.Again(now, 0) == nil {
+			return repair{action: finish, state: s, stopShim: o.shim == aliveShim}
+		}
 	}
 	// A supervisor of a container that is not recorded as running: its start was never announced.
 	return repair{action: keep, stopShim: o.shim == aliveShim}
+}
+
+// endUnseen is the state of a container that ended while there was no engine. One whose code was recorded is judged by
+// its policy as if it had just ended; of one that went down with the machine, the policy says whether it starts with the engine.
+func endUnseen(o observed, now time.Time) container.State {
+	policy, s := o.record.HostConfig.RestartPolicy, o.record.State
+	ended := s
+	ended.Status, ended.Pid, ended.Endpoints = container.Exited, 0, nil
+	switch {
+	case o.exit != nil:
+		ended.ExitCode, ended.OOMKilled, ended.FinishedAt = o.exit.Code, o.exit.OOMKilled, o.exit.At.UTC()
+	case o.shim == deadShim:
+		ended.ExitCode, ended.FinishedAt = 128+sigKill, now
+	default:
+		ended.ExitCode, ended.FinishedAt = lostCode, now
+	}
+	if o.shim == noShim {
+		ended.RestartCount, ended.RestartDelay = 0, 0
+		if container.AtStart(policy, ended) && ended.Again(now, 0) != nil {
+			ended.Status = container.Exited
+		}
+		return ended
+	}
+	if again, delay := container.AfterExit(policy, s, ended.ExitCode, ended.FinishedAt.Sub(s.StartedAt)); again && ended.Again(ended.FinishedAt, delay) == nil {
+		ended.RestartCount++
+	} else if container.AtStart(policy, ended) && ended.Again(now, 0) == nil {
+		ended.RestartCount, ended.RestartDelay = 0, 0
+	}
+	return ended
 }
 
 // restore makes recorded and real state the same.
@@ -114,6 +141,13 @@ func (c *Containers) restore(ctx context.Context) error {
 		if err := c.apply(ctx, id, found[id], p, shims[id]); err != nil {
 			return fmt.Errorf("restore container %s: %w", container.ShortID(id), err)
 		}
+	}
+	for _, i := range c.index.All() {
+		i.op.Lock()
+		if i.record().State.Status == container.Restarting {
+			c.schedule(i)
+		}
+		i.op.Unlock()
 	}
 	return nil
 }
@@ -192,6 +226,9 @@ func (c *Containers) apply(ctx context.Context, id string, o *observed, p repair
 	}
 	i := newInstance(r)
 	c.index.Add(id, i)
+	if p.ended {
+		c.announceEnd(r)
+	}
 	switch p.action {
 	case adopt:
 		return c.adopt(i, sh)

@@ -25,7 +25,7 @@ const startPrefix = "failed to create task for container: failed to create shim 
 // startFailedCode is the exit code of a start that failed before the program was looked for.
 const startFailedCode = 128
 
-// Start runs it. fault.NotModified: it runs already.
+// Start runs it. fault.NotModified: it runs already. One that waits for its policy's delay starts at once.
 func (c *Containers) Start(ctx context.Context, ref string) error {
 	i, err := c.index.Get(ref)
 	if err != nil {
@@ -33,11 +33,19 @@ func (c *Containers) Start(ctx context.Context, ref string) error {
 	}
 	i.op.Lock()
 	defer i.op.Unlock()
-	return c.start(context.WithoutCancel(ctx), i)
+	return c.start(context.WithoutCancel(ctx), i, byUser)
 }
 
+// starting is who starts a container.
+type starting int
+
+const (
+	byUser   starting = iota // forgets what the restart policy counted
+	byPolicy                 // a start that fails is tried again
+)
+
 // start begins a run. The caller holds op.
-func (c *Containers) start(ctx context.Context, i *instance) error {
+func (c *Containers) start(ctx context.Context, i *instance, by starting) error {
 	r := i.record()
 	switch s := r.State.Status; {
 	case s == container.Running:
@@ -50,17 +58,21 @@ func (c *Containers) start(ctx context.Context, i *instance) error {
 	if err := i.awaitSettled(ctx); err != nil {
 		return err
 	}
+	i.forgetRestart()
 	next := r.Clone()
 	status, err := container.Next(r.State.Status, container.Start)
 	if err != nil {
 		return err
 	}
-	next.State = container.State{Status: status, StartedAt: time.Now().UTC(), FinishedAt: r.State.FinishedAt, RestartCount: r.State.RestartCount}
+	next.State = container.State{Status: status, StartedAt: time.Now().UTC(), FinishedAt: r.State.FinishedAt}
+	if by == byPolicy {
+		next.State.RestartCount, next.State.RestartDelay = r.State.RestartCount, r.State.RestartDelay
+	}
 	var u undo
 	sh, ep, err := c.launch(ctx, i, next, &u)
 	if err != nil {
 		u.run()
-		return c.startFailed(i, r, err)
+		return c.startFailed(i, r, err, by)
 	}
 	next.State.Pid, next.State.StartedAt = sh.Pid(), sh.StartedAt()
 	live := &run{shim: sh, endpoint: ep, ended: make(chan struct{})}
@@ -237,7 +249,7 @@ func (c *starter) makeBundle(r *container.Record, ep *network.Endpoint) (b *oci.
 }
 
 // startFailed records why a start failed, and returns it in the field's words.
-func (c *Containers) startFailed(i *instance, before *container.Record, cause error) error {
+func (c *Containers) startFailed(i *instance, before *container.Record, cause error, by starting) error {
 	code, kind := startFailedCode, fault.Of(cause)
 	err := cause
 	if se := (*oci.StartError)(nil); errors.As(cause, &se) {
@@ -247,9 +259,14 @@ func (c *Containers) startFailed(i *instance, before *container.Record, cause er
 		err = fmt.Errorf("%s%w", startPrefix, cause)
 	}
 	r := before.Clone()
-	status, nextErr := container.Next(before.State.Status, container.Fail)
-	r.State.Status, r.State.Error, r.State.ExitCode, r.State.FinishedAt = status, err.Error(), code, time.Now().UTC()
-	r.State.Pid = 0
+	r.State.Error, r.State.ExitCode, r.State.FinishedAt, r.State.Pid = err.Error(), code, time.Now().UTC(), 0
+	again, nextErr := false, error(nil)
+	if by == byPolicy {
+		again, nextErr = c.wantedAgain(r, code, 0)
+	}
+	if !again {
+		r.State.Status, nextErr = container.Next(before.State.Status, container.Fail)
+	}
 	i.dropPending()
 	if saveErr := errors.Join(nextErr, setEndpoint(r, nil), c.saveState(i, r)); saveErr != nil {
 		c.logged("record a failed start", saveErr)
@@ -259,6 +276,9 @@ func (c *Containers) startFailed(i *instance, before *container.Record, cause er
 		c.logged("remove after a failed start", c.erase(i, true))
 	} else {
 		i.tell(false)
+	}
+	if again {
+		c.schedule(i)
 	}
 	if kind != "" {
 		return fault.Wrap(kind, err)

@@ -17,19 +17,21 @@ import (
 	"github.com/moby/moby/api/types/events"
 )
 
-// Stop ends it gently, then by KILL. fault.NotModified: it does not run.
+// Stop ends it gently, then by KILL, and its restart policy lets it rest. fault.NotModified: it does not run.
 func (c *Containers) Stop(ctx context.Context, ref string, o StopOptions) error {
 	i, err := c.index.Get(ref)
 	if err != nil {
 		return err
 	}
-	live, err := i.current()
+	live, err := c.rest(i)
 	if err != nil {
-		return fault.New(fault.NotModified, "container %s is not running", i.record().Name)
-	}
-	// What was begun is finished, whether the client stays or not.
-	if err := c.stop(context.WithoutCancel(ctx), i, live, o); err != nil {
 		return fmt.Errorf("cannot stop container: %s: %w", ref, err)
+	}
+	if live != nil {
+		// What was begun is finished, whether the client stays or not.
+		if err := c.stop(context.WithoutCancel(ctx), i, live, o); err != nil {
+			return fmt.Errorf("cannot stop container: %s: %w", ref, err)
+		}
 	}
 	c.announce(i.record(), events.ActionStop)
 	return nil
@@ -143,7 +145,7 @@ func (c *Containers) Restart(ctx context.Context, ref string, o StopOptions) err
 	}
 	i.op.Lock()
 	defer i.op.Unlock()
-	if err := c.start(context.WithoutCancel(ctx), i); err != nil && !errors.Is(err, fault.NotModified) {
+	if err := c.start(context.WithoutCancel(ctx), i, byUser); err != nil && !errors.Is(err, fault.NotModified) {
 		return fmt.Errorf("cannot restart container: %s: %w", ref, err)
 	}
 	c.announce(i.record(), events.ActionRestart)
@@ -171,6 +173,15 @@ func (c *Containers) Kill(ctx context.Context, ref, signal string) error {
 
 func (c *Containers) kill(ctx context.Context, i *instance, n int) error {
 	live, err := i.current()
+	if ends(i.record(), n) {
+		live, err = c.rest(i)
+		if live == nil && err == nil {
+			return nil // it waited for a restart, and does no more
+		}
+		if errors.Is(err, fault.NotModified) {
+			err = fault.New(fault.Conflict, "container %s is not running", i.id)
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -216,6 +227,8 @@ func (c *Containers) setPaused(ctx context.Context, i *instance, paused bool) er
 	}
 	live, err := i.current()
 	switch {
+	case r.State.Status == container.Restarting:
+		return i.restarting()
 	case err != nil:
 		return err
 	case paused && r.State.Status == container.Paused:

@@ -48,17 +48,26 @@ func (c *Containers) ended(i *instance, live *run, exit oci.Exit) {
 		return
 	}
 	duration := exit.At.Sub(r.State.StartedAt)
-	r.State.Status, r.State.Pid = status, 0
+	r.State.Pid = 0
 	r.State.ExitCode, r.State.OOMKilled, r.State.FinishedAt = exit.Code, exit.OOMKilled, exit.At.UTC()
 	if exit.Error != "" {
 		r.State.Error = exit.Error
 	}
 	i.mu.Lock()
-	remove := r.HostConfig.AutoRemove && !i.keep
+	keep := i.keep
+	remove := r.HostConfig.AutoRemove && !keep
 	i.keep = false
 	i.run = nil
 	settled := i.settled
 	i.mu.Unlock()
+	again := false
+	if !keep { // else the one who ended it starts it
+		again, err = c.wantedAgain(r, exit.Code, duration)
+		c.logged("restart by policy", err)
+	}
+	if !again {
+		r.State.Status = status
+	}
 	// The supervisor has the exit on disk already, so a container that goes now needs no second copy.
 	if remove {
 		i.snap.Store(r)
@@ -70,12 +79,9 @@ func (c *Containers) ended(i *instance, live *run, exit oci.Exit) {
 		// Address and ports are free for the next one when the end is announced.
 		c.logged("release network", c.bridge.Release(live.endpoint))
 	}
-	close(live.ended)
-	if exit.OOMKilled {
-		c.announce(r, events.ActionOOM)
-	}
-	c.announce(r, events.ActionDie, "exitCode", strconv.Itoa(exit.Code), "execDuration", strconv.Itoa(int(duration.Seconds())))
+	c.announceEnd(r)
 	c.announceNetwork(r, events.ActionDisconnect, live.endpoint)
+	close(live.ended)
 	c.dropExecs(i)
 	if remove {
 		c.gone.put(i.id, exit.Code)
@@ -91,6 +97,18 @@ func (c *Containers) ended(i *instance, live *run, exit oci.Exit) {
 		}
 		close(settled)
 	})
+	if again {
+		c.schedule(i)
+	}
+}
+
+// announceEnd tells of the end that r records.
+func (c *Containers) announceEnd(r *container.Record) {
+	if r.State.OOMKilled {
+		c.announce(r, events.ActionOOM)
+	}
+	ran := max(0, r.State.FinishedAt.Sub(r.State.StartedAt))
+	c.announce(r, events.ActionDie, "exitCode", strconv.Itoa(r.State.ExitCode), "execDuration", strconv.Itoa(int(ran.Seconds())))
 }
 
 // awaitEnd waits until live has ended; false when ctx or the time is over.

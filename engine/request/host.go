@@ -55,9 +55,6 @@ func Complete(given *api.HostConfig, c *api.Config, m Machine) (h *api.HostConfi
 	if h.OomKillDisable != nil && *h.OomKillDisable && h.Memory == 0 {
 		warnings = append(warnings, "OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.")
 	}
-	if !h.RestartPolicy.IsNone() {
-		warnings = append(warnings, "the restart policy is recorded; this version does not restart containers yet")
-	}
 	return h, warnings, nil
 }
 
