@@ -39,7 +39,7 @@ var mayImport = map[string][]string{
 	"oci":              {"kernel", "kernel/namespace", "kernel/cgroup", "kernel/seccomp", "internal/record", "fault"},
 	"oci/shim":         {"oci", "kernel", "kernel/cgroup", "internal/record", "fault"},
 	"engine/bundle":    {"container", "oci", "union", "fault"},
-	"engine/request":   {"engine/bundle", "container", "network", "fault"},
+	"engine/request":   {"engine/bundle", "container", "network", "oci", "fault"},
 	"engine":           {"engine/bundle", "engine/request", "container", "image", "registry", "network", "volume", "oci", "oci/shim", "blob", "union", "archive", "archive/compress", "internal/record", "fault"},
 	"daemon":           {"engine", "console", "container", "image", "network", "volume", "fault"},
 	"client":           {"fault"},

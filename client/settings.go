@@ -8,6 +8,7 @@ type Settings struct {
 	MAC             string   `json:",omitempty"` // hardware address
 	DependsOn       []string `json:",omitempty"` // "NAME", "NAME:started" or "NAME:healthy"
 	HealthOnFailure string   `json:",omitempty"` // "none", "kill", "restart" or "stop"
+	NetClass        uint32   `json:",omitempty"` // class of the container's packets (cgroup v1's net_cls.classid)
 }
 
 // CreateRequest is the API's create request with our own settings beside it.

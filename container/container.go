@@ -57,6 +57,8 @@ type Settings struct {
 	DependsOn []string `json:",omitempty"`
 	// HealthOnFailure is what is done when the container becomes unhealthy: "none" (or ""), "kill", "restart" or "stop".
 	HealthOnFailure string `json:",omitempty"`
+	// NetClass marks the container's packets for tc(8) and the packet filter: v1's net_cls.classid. 0: no mark.
+	NetClass uint32 `json:",omitempty"`
 }
 
 // Mount is a volume, bind or tmpfs that the user asked for.

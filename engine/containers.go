@@ -12,6 +12,7 @@ import (
 	"berth/engine/bundle"
 	"berth/engine/request"
 	"berth/network"
+	"berth/oci"
 	"berth/oci/shim"
 	"berth/union"
 	"berth/volume"
@@ -57,6 +58,7 @@ type shared struct {
 	jobs         *queue
 	seccomp      *bundle.FilterCache
 	defaults     request.Defaults
+	limits       *oci.Limits // what this machine can hold
 	gone         gone
 	log          *slog.Logger
 

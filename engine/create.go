@@ -71,7 +71,10 @@ func (c *maker) draft(ctx context.Context, r CreateRequest) (*container.Record, 
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	host, warnings, err := request.Complete(r.HostConfig, config, request.Machine{CPUs: runtime.NumCPU(), Network: c.defaultNetwork(), Defaults: c.defaults})
+	host, warnings, err := request.Complete(r.HostConfig, config, c.machine())
+	if err == nil {
+		err = request.NetClass(r.Settings.NetClass, c.machine())
+	}
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -114,6 +117,11 @@ func (c *maker) draft(ctx context.Context, r CreateRequest) (*container.Record, 
 		}
 	}
 	return rec, img, warnings, nil
+}
+
+// machine is what requests are judged by.
+func (c *maker) machine() request.Machine {
+	return request.Machine{CPUs: runtime.NumCPU(), Network: c.defaultNetwork(), Defaults: c.defaults, Limits: c.limits}
 }
 
 // defaultNetwork is what a container gets that asks for none by name.

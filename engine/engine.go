@@ -22,6 +22,7 @@ import (
 	"berth/fault"
 	"berth/image"
 	"berth/network"
+	"berth/oci"
 	"berth/oci/shim"
 	"berth/registry"
 	"berth/union"
@@ -146,7 +147,7 @@ func (e *Engine) openBytes(c Config) error {
 	e.Images = &Images{store: images, registry: client, events: e.Events, jobs: jobs, driver: layers.Name()}
 	e.Containers = newContainers(&shared{
 		cgroupParent: c.CgroupParent, index: container.NewIndex[*instance](), images: e.Images, layers: layers, events: e.Events,
-		jobs: jobs, seccomp: &bundle.FilterCache{}, defaults: c.Defaults, log: c.Log,
+		jobs: jobs, seccomp: &bundle.FilterCache{}, defaults: c.Defaults, limits: new(oci.SupportedLimits()), log: c.Log,
 	})
 	e.Images.usedBy = e.Containers.usedBy
 	return nil

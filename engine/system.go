@@ -84,9 +84,8 @@ func (s *System) Info() (system.Info, error) {
 	version := cgroupVersion()
 	d := system.Info{
 		ID: s.id, Images: len(images), Driver: s.layers.Name(), DockerRootDir: s.config.DataRoot,
-		DriverStatus: append(s.layers.Status(), [2]string{"driver-type", "io.containerd.snapshotter.v1"}),
-		Plugins:      system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Log: []string{"json-file", "none"}},
-		MemoryLimit:  true, SwapLimit: true, CPUCfsPeriod: true, CPUCfsQuota: true, CPUShares: true, CPUSet: true, PidsLimit: true, OomKillDisable: version == "1",
+		DriverStatus:   append(s.layers.Status(), [2]string{"driver-type", "io.containerd.snapshotter.v1"}),
+		Plugins:        system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Log: []string{"json-file", "none"}},
 		IPv4Forwarding: true, Debug: s.config.Debug, NFd: len(fds), NGoroutines: runtime.NumGoroutine(), SystemTime: time.Now().Format(time.RFC3339Nano),
 		LoggingDriver: "json-file", CgroupDriver: "cgroupfs", CgroupVersion: version, NEventsListener: s.events.listeners(),
 		KernelVersion: kernelVersion(), OperatingSystem: distribution["PRETTY_NAME"], OSVersion: distribution["VERSION_ID"], OSType: runtime.GOOS,
@@ -102,6 +101,7 @@ func (s *System) Info() (system.Info, error) {
 		FirewallBackend: &system.FirewallInfo{Driver: "nftables"}, CDISpecDirs: []string{}, Warnings: []string{},
 	}
 	s.count(&d)
+	describeLimits(&d, s.containers.limits)
 	return d, nil
 }
 

@@ -137,6 +137,10 @@ func (c *Options) resourceFlags(fs *pflag.FlagSet) {
 	}}, "ulimit", "Ulimit options")
 	fs.StringVar(&r.CgroupParent, "cgroup-parent", "", "Optional parent cgroup for the container")
 	fs.Uint16Var(&r.BlkioWeight, "blkio-weight", 0, "Block IO (relative weight), between 10 and 1000, or 0 to disable")
+	fs.Var(flag.Value{Kind: "class", Take: func(v string) (err error) {
+		c.settings.NetClass, err = parseNetClass(v)
+		return err
+	}}, "net-cls", "Class of the container's packets, MAJOR:MINOR in hexadecimal or a number (cgroup v1 only)")
 	fs.Var(flag.Parsed("list", &r.BlkioWeightDevice, parseWeightDevice), "blkio-weight-device", "Block IO weight (relative device weight)")
 	fs.Var(flag.Parsed("list", &r.BlkioDeviceReadBps, parseBps), "device-read-bps", "Limit read rate (bytes per second) from a device")
 	fs.Var(flag.Parsed("list", &r.BlkioDeviceWriteBps, parseBps), "device-write-bps", "Limit write rate (bytes per second) to a device")

@@ -22,6 +22,9 @@ func limitRule(f *Facts, b *oci.Bundle) error {
 	if n := h.PidsLimit; n != nil && *n > 0 {
 		r.Pids = &specs.LinuxPids{Limit: n}
 	}
+	if class := f.Record.Settings.NetClass; class != 0 {
+		r.Network = &specs.LinuxNetwork{ClassID: &class}
+	}
 	var err error
 	r.BlockIO, err = blockLimits(&h.Resources, f.BlockDevices)
 	return err

@@ -29,10 +29,6 @@ func Complete(given *api.HostConfig, c *api.Config, m Machine) (h *api.HostConfi
 	if h.Memory > 0 && h.MemorySwap == 0 {
 		h.MemorySwap = 2 * h.Memory
 	}
-	// Clients that say "nothing special" in numbers.
-	if h.MemorySwappiness != nil && *h.MemorySwappiness == -1 {
-		h.MemorySwappiness = nil
-	}
 	if h.PidsLimit != nil && *h.PidsLimit <= 0 {
 		h.PidsLimit = nil
 	}
@@ -42,8 +38,11 @@ func Complete(given *api.HostConfig, c *api.Config, m Machine) (h *api.HostConfi
 	if h.ReadonlyPaths == nil && !h.Privileged {
 		h.ReadonlyPaths = bundle.DefaultReadonlyPaths()
 	}
+	if warnings, err = Limits(&h.Resources, m, false); err != nil {
+		return nil, nil, err
+	}
 	for _, check := range []func(*api.HostConfig, *api.Config, Machine) error{
-		checkConfig, checkModes, checkNetwork, checkMemory, checkCPU, checkSecurity, checkLog, checkPolicy, checkMissing,
+		checkConfig, checkModes, checkNetwork, checkSizes, checkSecurity, checkLog, checkPolicy, checkMissing,
 	} {
 		if err := check(h, c, m); err != nil {
 			return nil, nil, err
@@ -51,9 +50,6 @@ func Complete(given *api.HostConfig, c *api.Config, m Machine) (h *api.HostConfi
 	}
 	if len(h.PortBindings) > 0 && h.NetworkMode.IsHost() {
 		warnings = append(warnings, "Published ports are discarded when using host network mode")
-	}
-	if h.OomKillDisable != nil && *h.OomKillDisable && h.Memory == 0 {
-		warnings = append(warnings, "OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.")
 	}
 	return h, warnings, nil
 }
@@ -149,52 +145,13 @@ func checkMissing(h *api.HostConfig, _ *api.Config, _ Machine) error {
 	return nil
 }
 
-func checkMemory(h *api.HostConfig, _ *api.Config, _ Machine) error {
-	const least = 6 << 20
+// checkSizes checks what is limited outside of the cgroup.
+func checkSizes(h *api.HostConfig, _ *api.Config, _ Machine) error {
 	switch {
-	case h.Memory != 0 && h.Memory < least:
-		return invalid("Minimum memory limit allowed is 6MB")
-	case h.Memory > 0 && h.MemorySwap > 0 && h.MemorySwap < h.Memory:
-		return invalid("Minimum memoryswap limit should be larger than memory limit, see usage")
-	case h.Memory == 0 && h.MemorySwap > 0:
-		return invalid("You should always set the Memory limit when using Memoryswap limit, see usage")
-	case h.MemorySwap < -1:
-		return invalid("invalid memory swap: %d", h.MemorySwap)
-	case h.MemorySwappiness != nil && (*h.MemorySwappiness < -1 || *h.MemorySwappiness > 100):
-		return invalid("Invalid value: %v, valid memory swappiness range is 0-100", *h.MemorySwappiness)
-	case h.MemoryReservation > 0 && h.MemoryReservation < least:
-		return invalid("Minimum memory reservation allowed is 6MB")
-	case h.Memory > 0 && h.MemoryReservation > h.Memory:
-		return invalid("Minimum memory limit can not be less than memory reservation limit, see usage")
 	case h.ShmSize < 0:
 		return invalid("SHM size can not be less than 0")
 	case h.OomScoreAdj < -1000 || h.OomScoreAdj > 1000:
 		return invalid("Invalid value %d, range for oom score adj is [-1000, 1000]", h.OomScoreAdj)
-	}
-	return nil
-}
-
-func checkCPU(h *api.HostConfig, _ *api.Config, m Machine) error {
-	switch {
-	case h.NanoCPUs != 0 && h.CPUPeriod != 0:
-		return invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set.")
-	case h.NanoCPUs != 0 && h.CPUQuota != 0:
-		return invalid("Conflicting options: Nano CPUs and CPU Quota cannot both be set.")
-	case h.NanoCPUs < 0 || h.NanoCPUs > int64(m.CPUs)*1e9 || h.NanoCPUs > 0 && h.NanoCPUs < 1e7:
-		return invalid("range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available", m.CPUs, m.CPUs)
-	case h.CPUPeriod != 0 && (h.CPUPeriod < 1000 || h.CPUPeriod > 1_000_000):
-		return invalid("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
-	case h.CPUQuota > 0 && h.CPUQuota < 1000:
-		return invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)")
-	case h.CPUShares < 0:
-		return invalid("CPU shares can not be less than 0: %d", h.CPUShares)
-	case h.BlkioWeight > 0 && (h.BlkioWeight < 10 || h.BlkioWeight > 1000):
-		return invalid("Range of blkio weight is from 10 to 1000")
-	}
-	for _, set := range []string{h.CpusetCpus, h.CpusetMems} {
-		if strings.Trim(set, "0123456789,-") != "" {
-			return invalid("Invalid value %s for cpuset cpus", set)
-		}
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 
 	"berth/fault"
+	"berth/oci"
 )
 
 // Machine is what validation must know of the host.
@@ -15,6 +16,7 @@ type Machine struct {
 	CPUs     int
 	Network  string // the default one: bridge, or none where there is no bridge
 	Defaults Defaults
+	Limits   *oci.Limits // what it can hold; nil: every limit
 }
 
 // loopbackAddress stands for a gateway where only the form of a request is judged.

@@ -81,8 +81,8 @@ func (p *plan) memoryV2(d string, m *specs.LinuxMemory, limit, swap int64) error
 		}
 		p.set(d, "memory.swap.max", utoa(uint64(swap)-now), "swap limit").optional = true
 	}
-	if r := value(m.Reservation); r != 0 {
-		p.set(d, "memory.low", orMax(r), "memory reservation")
+	if r := value(m.Reservation); r != 0 { // what is protected: no limit there is no protection here
+		p.set(d, "memory.low", itoa(max(r, 0)), "memory reservation")
 	}
 	for _, v1Only := range []struct {
 		what string

@@ -29,6 +29,7 @@ type Support struct {
 	Devices           bool
 	Freezer           bool
 	HugePages         bool
+	NetClass          bool
 }
 
 // Supported looks at the control files, so it costs some twenty system calls.
@@ -88,6 +89,8 @@ func (s *Support) v1(controller, d string) {
 		s.Freezer = true
 	case "hugetlb":
 		s.HugePages = true
+	case "net_cls":
+		s.NetClass = true
 	}
 }
 
