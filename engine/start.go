@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 	"time"
 
 	"berth/container"
@@ -95,31 +96,38 @@ func (c *Containers) start(ctx context.Context, i *instance, by starting) error 
 	return nil
 }
 
-// launch brings the network up while the bundle is made, and starts the supervisor while the run state is
-// written. When that dies between, the new engine ends a container that nobody was told of.
-func (c *starter) launch(ctx context.Context, i *instance, next *container.Record, u *undo) (*shim.Shim, *network.Endpoint, error) {
-	ep, err := c.reserve(next, u)
+// launch starts the supervisor while the network is brought up and the run state is written; the program waits for
+// the network. When the engine dies between, the new one ends a container that nobody was told of.
+func (c *starter) launch(ctx context.Context, i *instance, next *container.Record, u *undo) (sh *shim.Shim, ep *network.Endpoint, err error) {
+	ep, err = c.reserve(next, u)
 	if err != nil {
 		return nil, nil, err
 	}
-	type attached struct {
-		netns *os.File
-		err   error
-	}
-	network := make(chan attached, 1)
-	go func() {
-		netns, err := c.openNetwork(ctx, next, ep)
-		network <- attached{netns, err}
-	}()
-	request, err := c.request(next, ep)
-	net := <-network
-	if net.netns != nil {
-		defer net.netns.Close()
-	}
-	if err := errors.Join(net.err, err); err != nil {
+	netns, connect, err := c.openNetwork(next, ep)
+	if err != nil {
 		return nil, nil, err
 	}
-	request.NetNS = net.netns
+	if netns != nil {
+		defer netns.Close()
+	}
+	ready, connected, err := whenReady(ctx, connect)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if ready != nil {
+			ready.Close()
+		}
+		// Without a network there is no start, and that is the cause to tell.
+		if netErr := <-connected; netErr != nil {
+			sh, err = nil, fmt.Errorf("failed to set up container networking: %w", netErr)
+		}
+	}()
+	request, err := c.request(next, ep)
+	if err != nil {
+		return nil, nil, err
+	}
+	request.NetNS, request.Ready = netns, ready
 	if err := setEndpoint(next, ep); err != nil {
 		return nil, nil, err
 	}
@@ -128,7 +136,7 @@ func (c *starter) launch(ctx context.Context, i *instance, next *container.Recor
 	i.mu.Lock()
 	request.Attach, i.pending = i.pending, nil
 	i.mu.Unlock()
-	sh, err := c.shims.Start(ctx, request)
+	sh, err = c.shims.Start(ctx, request)
 	if err := errors.Join(err, <-saved); err != nil {
 		if sh != nil { // it runs, but that can't be recorded
 			err = errors.Join(err, sh.Signal(ctx, sigKill), sh.Close())
@@ -158,27 +166,54 @@ func (c *starter) reserve(r *container.Record, u *undo) (*network.Endpoint, erro
 	return ep, nil
 }
 
-// openNetwork opens the network namespace to run in; nil for the host's.
-func (c *starter) openNetwork(ctx context.Context, r *container.Record, ep *network.Endpoint) (*os.File, error) {
+// openNetwork opens the network namespace to run in, nil for the host's. connect, when not nil, makes it usable.
+func (c *starter) openNetwork(r *container.Record, ep *network.Endpoint) (netns *os.File, connect func(context.Context) error, err error) {
 	mode := r.HostConfig.NetworkMode
 	switch {
 	case ep != nil:
-		netns, err := c.bridge.Attach(ctx, ep)
+		netns, connect, err = c.bridge.Take(ep)
 		if err != nil {
-			return nil, fmt.Errorf("failed to set up container networking: %w", err)
+			return nil, nil, fmt.Errorf("failed to set up container networking: %w", err)
 		}
-		return netns, nil
+		return netns, connect, nil
 	case mode.IsHost():
-		return nil, nil
+		return nil, nil, nil
 	case mode.IsContainer():
 		pid, err := c.pidOf(mode.ConnectedContainer(), "network")
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		return os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+		netns, err = os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+		return netns, nil, err
 	default:
-		return c.bridge.Loopback()
+		netns, err = c.bridge.Loopback()
+		return netns, nil, err
 	}
+}
+
+// whenReady runs connect in the background. A byte can be read from ready when that went well, and its end without one
+// when not; connected gives what it returned.
+func whenReady(ctx context.Context, connect func(context.Context) error) (ready *os.File, connected <-chan error, err error) {
+	result := make(chan error, 1)
+	if connect == nil {
+		result <- nil
+		return nil, result, nil
+	}
+	ready, tell, err := os.Pipe()
+	if err != nil {
+		return nil, nil, errors.Join(err, connect(ctx))
+	}
+	go func() {
+		err := connect(ctx)
+		if err == nil {
+			_, err = tell.Write([]byte{1})
+			if errors.Is(err, syscall.EPIPE) { // the start has failed, and nobody waits any more
+				err = nil
+			}
+		}
+		result <- errors.Join(err, tell.Close())
+	}()
+	return ready, result, nil
 }
 
 // pidOf is the first process of another container that must run.

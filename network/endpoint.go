@@ -70,44 +70,67 @@ func (b *Bridge) Reserve(containerID string, ports []PortRequest) (*Endpoint, er
 // publishes its ports. It sets ep.Link. The caller closes the file; the link dies
 // with the namespace. A bridge that has its 1,023 ports: fault.Unavailable.
 func (b *Bridge) Attach(ctx context.Context, ep *Endpoint) (netns *os.File, err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("attach container %s to bridge %s: %w", short(ep.ContainerID), b.cfg.Bridge, err)
-		}
-	}()
+	netns, connect, err := b.Take(ep)
+	if err != nil {
+		return nil, err
+	}
+	if err := connect(ctx); err != nil {
+		return nil, errors.Join(err, netns.Close())
+	}
+	return netns, nil
+}
+
+// Take is Attach in two parts, so that what takes long can be done while something else is made in the namespace:
+// it is handed out at once, and connect, which has to be called once, does the rest. Whatever connect
+// returns, the caller closes the file.
+func (b *Bridge) Take(ep *Endpoint) (netns *os.File, connect func(context.Context) error, err error) {
+	failed := func(err error) error {
+		return fmt.Errorf("attach container %s to bridge %s: %w", short(ep.ContainerID), b.cfg.Bridge, err)
+	}
 	mac, err := net.ParseMAC(ep.MAC)
 	if err != nil {
-		return nil, fault.Wrap(fault.Invalid, err)
+		return nil, nil, failed(fault.Wrap(fault.Invalid, err))
 	}
 	maps, err := ep.elements()
 	if err != nil {
-		return nil, fault.Wrap(fault.Invalid, err)
+		return nil, nil, failed(fault.Wrap(fault.Invalid, err))
 	}
 	if err := b.begin(ep, len(maps) > 0); err != nil {
-		return nil, err
+		return nil, nil, failed(err)
 	}
-	defer b.pool.more()
 	w, err := b.pool.takeWired()
-	if err == nil {
-		if err = b.connect(ctx, w, ep, mac); err == nil && len(maps) > 0 {
-			err = b.publish(maps)
-		}
-		if err != nil {
-			err = errors.Join(err, w.close())
-		}
-	}
 	if err != nil {
-		return nil, errors.Join(err, b.abandon(ep))
+		b.pool.more()
+		return nil, nil, failed(errors.Join(err, b.abandon(ep)))
 	}
 	ep.Link = w.link
+	attached := *ep // the caller may go on with its own
+	return w.ns, func(ctx context.Context) error {
+		defer b.pool.more()
+		if err := b.finish(ctx, w, &attached, mac, maps); err != nil {
+			return failed(err)
+		}
+		return nil
+	}, nil
+}
+
+// finish connects a namespace that was handed out, and publishes the endpoint's ports.
+func (b *Bridge) finish(ctx context.Context, w *wired, ep *Endpoint, mac net.HardwareAddr, maps []nft.Map) error {
+	err := b.connect(ctx, w, ep, mac)
+	if err == nil && len(maps) > 0 {
+		err = b.publish(maps)
+	}
+	if err != nil {
+		return errors.Join(err, w.drop(), b.abandon(ep))
+	}
 	if !b.settle(ep, w.spare) {
-		return nil, errors.Join(fault.New(fault.NotFound, "released meanwhile"), w.close())
+		return errors.Join(fault.New(fault.NotFound, "released meanwhile"), w.drop())
 	}
 	if err := w.conn.Close(); err != nil {
 		b.warn(fmt.Sprintf("attach container %s: %v", short(ep.ContainerID), err))
 	}
 	b.forgetFlows(ep)
-	return w.ns, nil
+	return nil
 }
 
 func short(id string) string { return id[:min(12, len(id))] }

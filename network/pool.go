@@ -33,8 +33,11 @@ type wired struct {
 	peer      int           // index of eth0
 }
 
-func (w *wired) close() error {
-	err := errors.Join(w.ns.Close(), w.conn.Close())
+func (w *wired) close() error { return errors.Join(w.ns.Close(), w.drop()) }
+
+// drop closes all but the file that was handed out.
+func (w *wired) drop() error {
+	err := w.conn.Close()
 	if w.spare != nil {
 		err = errors.Join(err, w.spare.Close())
 	}

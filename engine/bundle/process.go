@@ -99,14 +99,10 @@ func Rlimits(h *api.HostConfig) []specs.POSIXRlimit {
 	return all
 }
 
-// sysctlRule sets --sysctl, and lets every user of a network of its own open low ports and ping, as the field does.
+// sysctlRule sets --sysctl. That every user may open low ports and ping, as in the field, is the network's doing.
 func sysctlRule(f *Facts, b *oci.Bundle) error {
 	mode := f.host().NetworkMode
 	set := map[string]string{}
-	if !mode.IsHost() && !mode.IsContainer() {
-		set["net.ipv4.ip_unprivileged_port_start"] = "0"
-		set["net.ipv4.ping_group_range"] = "0 2147483647"
-	}
 	for k, v := range f.host().Sysctls {
 		if mode.IsHost() && strings.HasPrefix(k, "net.") {
 			return fault.New(fault.Invalid, "sysctl %q not allowed in host network namespace", k)

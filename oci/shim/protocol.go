@@ -66,12 +66,13 @@ const (
 )
 
 // call is a request. Files follow the order in which the fields name them:
-// the network namespace, then one connection per attachment.
+// the network namespace, what to wait for, then one connection per attachment.
 type call struct {
 	Number uint64       `json:"n"`
 	Op     string       `json:"op"`
 	Start  *Request     `json:"start,omitempty"`
 	NetNS  bool         `json:"netns,omitempty"` // the first file is Start.NetNS
+	Ready  bool         `json:"ready,omitempty"` // the next one is Start.Ready
 	Attach *Attachment  `json:"attach,omitempty"`
 	Exec   *ExecRequest `json:"exec,omitempty"`
 	ExecID string       `json:"execId,omitempty"` // signal, resize, execwait: not the container's first process but this one
@@ -117,6 +118,9 @@ func (m *call) collect() {
 	if m.NetNS = m.Start != nil && m.Start.NetNS != nil; m.NetNS {
 		m.files = append(m.files, m.Start.NetNS)
 	}
+	if m.Ready = m.Start != nil && m.Start.Ready != nil; m.Ready {
+		m.files = append(m.files, m.Start.Ready)
+	}
 	for _, a := range m.attachments() {
 		m.files = append(m.files, a.Conn)
 	}
@@ -129,12 +133,18 @@ func (m *call) distribute() error {
 	if m.NetNS {
 		need++
 	}
-	if need != len(m.files) || m.NetNS && m.Start == nil {
+	if m.Ready {
+		need++
+	}
+	if need != len(m.files) || (m.NetNS || m.Ready) && m.Start == nil {
 		return fault.New(fault.Invalid, "message: %d files came where %d are needed", len(m.files), need)
 	}
 	files := m.files
 	if m.NetNS {
 		m.Start.NetNS, files = files[0], files[1:]
+	}
+	if m.Ready {
+		m.Start.Ready, files = files[0], files[1:]
 	}
 	for i, a := range list {
 		a.Conn = files[i]

@@ -5,6 +5,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"berth/fault"
 	"berth/kernel"
 	"berth/oci"
 )
@@ -13,12 +14,24 @@ import (
 type Request struct {
 	Bundle    oci.Bundle   `json:"bundle"`
 	NetNS     *os.File     `json:"-"`                   // the network namespace to join, nil for what the bundle says; stays the caller's
+	Ready     *os.File     `json:"-"`                   // the program starts when a byte can be read here, and not when the end comes without; nil: at once. Stays the caller's
 	Terminal  bool         `json:"terminal,omitempty"`  // stdio is a terminal: one raw stream instead of stdout and stderr
 	OpenStdin bool         `json:"openStdin,omitempty"` // stdin stays open until the container ends; otherwise it is /dev/null
 	StdinOnce bool         `json:"stdinOnce,omitempty"` // stdin closes when the first attachment that feeds it ends (not with a terminal)
 	Size      ConsoleSize  `json:"size"`                // of the terminal, before the program starts
 	Log       Log          `json:"log"`
 	Attach    []Attachment `json:"attach,omitempty"` // connected before the program starts, so that they miss nothing
+}
+
+// awaitReady waits until the engine has made what the program needs at its start.
+func (r *Request) awaitReady() error {
+	if r.Ready == nil {
+		return nil
+	}
+	if n, err := r.Ready.Read(make([]byte, 1)); n == 0 {
+		return fault.New(fault.Unavailable, "start container %s: what it waits for did not come: %w", r.Bundle.ID, err)
+	}
+	return nil
 }
 
 // ConsoleSize is a terminal's size in characters; zero leaves it as it is.

@@ -157,6 +157,9 @@ func (sup *supervisor) start(r *Request) (err error) {
 	if r.NetNS != nil {
 		defer r.NetNS.Close()
 	}
+	if r.Ready != nil {
+		defer r.Ready.Close()
+	}
 	if err = sup.occupy(); err != nil {
 		return err
 	}
@@ -201,6 +204,9 @@ func (sup *supervisor) start(r *Request) (err error) {
 		}
 	}
 	io.begin()
+	if err = r.awaitReady(); err != nil {
+		return err
+	}
 	if err = sup.init.Start(); err != nil {
 		return err
 	}
