@@ -48,6 +48,9 @@ func (l *Launcher) Reap(id string) error {
 	return recordDeath(path)
 }
 
+// orphanTime is how long a process that a supervisor forked may outlive it.
+const orphanTime = time.Second
+
 // lockDir opens a run directory whose supervisor is dead, and locks it.
 func lockDir(path string) (*os.File, error) {
 	dir, err := os.Open(path)
@@ -58,12 +61,16 @@ func lockDir(path string) (*os.File, error) {
 		return nil, err
 	}
 	free, err := kernel.TryLock(dir)
-	if err == nil && !free {
-		if _, none := loadExit(path); none != nil {
-			err = fault.New(fault.Conflict, "%s: the supervisor is alive", path)
-		} else {
-			err = kernel.Lock(dir) // it is about to end
+	// What a killed supervisor had just forked holds the lock until it notices.
+	for deadline := time.Now().Add(orphanTime); err == nil && !free && time.Now().Before(deadline); free, err = kernel.TryLock(dir) {
+		if _, none := loadExit(path); none == nil {
+			free, err = true, kernel.Lock(dir) // it is about to end
+			break
 		}
+		time.Sleep(orphanTime / 200)
+	}
+	if err == nil && !free {
+		err = fault.New(fault.Conflict, "%s: the supervisor is alive", path)
 	}
 	if err != nil {
 		dir.Close()
