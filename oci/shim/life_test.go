@@ -349,8 +349,12 @@ func TestStartIsBrokenOff(t *testing.T) {
 	ctx, stop := background()
 	stop()
 	r := request(t, "/bin/sleep", "1000")
-	if s, err := l.Start(ctx, r); err == nil {
-		t.Errorf("started %v", s)
+	if s, err := l.Start(ctx, r); err == nil { // the answer was quicker than the look at the context
+		err := s.Signal(deadline(t), 9)
+		_, waitErr := s.Wait(deadline(t))
+		if err := errors.Join(err, waitErr, l.Forget(s.ID())); err != nil {
+			t.Error(err)
+		}
 	}
 	if ids, err := l.List(); err != nil || len(ids) != 0 {
 		t.Errorf("left: %v, %v", ids, err)
