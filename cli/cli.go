@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"berth/client"
@@ -42,6 +43,7 @@ type session struct {
 	*Program
 	global globals
 	conn   *client.Client
+	file   *configFile // nil: not read yet
 }
 
 // globals are the options before the verb.
@@ -167,9 +169,12 @@ func (s *session) api() (*client.Client, error) {
 	if o.Host == client.DefaultHost && s.Launch != nil && s.env("BERTH_AUTOSTART") != "0" {
 		o.Launch = s.Launch()
 	}
-	c, err := client.New(o)
-	s.conn = c
-	return c, err
+	var err error
+	if o.Header, err = s.headers(); err != nil {
+		return nil, err
+	}
+	s.conn, err = client.New(o)
+	return s.conn, err
 }
 
 func (s *session) warn(lines []string) {
@@ -252,6 +257,9 @@ func (s *session) execute(path string, v *verb, args []string) error {
 		return flagError(cmd, err)
 	}
 	if help, err := fs.GetBool("help"); err == nil && help {
+		if slices.Contains(args, "-h") {
+			fmt.Fprintln(s.Err, "Flag shorthand -h has been deprecated, use --help")
+		}
 		return commandHelp(s.Out, cmd, v)
 	}
 	s.deprecated(fs)
@@ -299,11 +307,17 @@ func failed(cmd *cobra.Command, code int, err error) error {
 	return &exit{code, fmt.Sprintf("%s: %s\n\nRun '%s --help' for more information", name, strings.TrimSuffix(err.Error(), "."), cmd.CommandPath())}
 }
 
+// tolerated is an error that is told and doesn't count.
+type tolerated struct{ error }
+
 // each runs do for every argument, goes on after failures, and reports them all.
 func (s *session) each(args []string, do func(string) error) error {
 	var all []string
 	for _, a := range args {
-		if err := do(a); err != nil {
+		err := do(a)
+		if _, ok := err.(tolerated); ok {
+			fmt.Fprintln(s.Err, err)
+		} else if err != nil {
 			all = append(all, err.Error())
 		}
 	}

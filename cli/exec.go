@@ -44,8 +44,8 @@ exec -it web sh`,
 
 func (s *session) exec(ctx context.Context, o *execOptions, args []string) (err error) {
 	q := o.request
-	q.Cmd, q.DetachKeys = args[1:], o.keys
-	keys, err := parseKeys(o.keys)
+	q.Cmd, q.DetachKeys = args[1:], s.detachKeys(o.keys)
+	keys, err := parseKeys(q.DetachKeys)
 	if err != nil {
 		return err
 	}
@@ -146,6 +146,7 @@ func attachCommand(s *session) *cobra.Command {
 }
 
 func (s *session) attach(ctx context.Context, id string, stdin, proxy bool, keyNames string) error {
+	keyNames = s.detachKeys(keyNames)
 	keys, err := parseKeys(keyNames)
 	if err != nil {
 		return err
@@ -295,6 +296,7 @@ func join(words []string) string {
 }
 
 func (s *session) startAttached(ctx context.Context, id string, o startOptions, proxy bool) error {
+	o.keys = s.detachKeys(o.keys)
 	keys, err := parseKeys(o.keys)
 	if err != nil {
 		return err

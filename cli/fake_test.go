@@ -34,6 +34,7 @@ func (a asked) String() string { return a.method + " " + a.path }
 type fake struct {
 	t       *testing.T
 	host    string
+	config  string // the client's configuration directory
 	version string // the API version that it says it has
 
 	mu      sync.Mutex
@@ -48,7 +49,7 @@ type refusal struct {
 }
 
 func newFake(t *testing.T) *fake {
-	f := &fake{t: t, answers: map[string]any{}, version: client.NewestVersion}
+	f := &fake{t: t, config: t.TempDir(), answers: map[string]any{}, version: client.NewestVersion}
 	socket := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", socket)
 	if err != nil {
@@ -187,7 +188,7 @@ type ran struct {
 func (f *fake) berth(args ...string) ran { return f.berthIn("", args...) }
 
 func (f *fake) berthIn(stdin string, args ...string) ran {
-	env := map[string]string{"DOCKER_HOST": f.host, "HOME": os.Getenv("HOME")}
+	env := map[string]string{"DOCKER_HOST": f.host, "HOME": os.Getenv("HOME"), "DOCKER_CONFIG": f.config}
 	return runMain(env, strings.NewReader(stdin), args...)
 }
 

@@ -37,6 +37,9 @@ func imagesCommand(s *session) *cobra.Command {
 }
 
 func (s *session) images(cmd *cobra.Command, o *imagesOptions, args []string) error {
+	if o.format == "" && !o.quiet {
+		o.format = s.config().ImagesFormat
+	}
 	filters := toFilters(o.filters)
 	if len(args) == 1 {
 		filters["reference"] = append(filters["reference"], args[0])

@@ -92,6 +92,9 @@ func (s *session) inspect(ctx context.Context, o *inspectOptions, args []string)
 		if err != nil {
 			return err
 		}
+		if _, isImage := typed.(*image.InspectResponse); isImage && o.size && o.kind == "" {
+			fmt.Fprintln(s.Err, "WARNING: --size ignored for images")
+		}
 		if o.format == "" || o.format == "json" {
 			found = append(found, raw)
 			return nil
@@ -124,7 +127,10 @@ func find(ctx context.Context, api *client.Client, o *inspectOptions, platform, 
 		}
 		return nil, nil, err
 	}
-	if o.format != "" && json.Unmarshal(raw, typed) != nil {
+	if o.format == "" {
+		return raw, typed, nil
+	}
+	if json.Unmarshal(raw, typed) != nil {
 		typed = nil // another engine's form: the template sees the JSON as it is
 	}
 	return raw, typed, nil

@@ -2,11 +2,13 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
 	"berth/cli/flag"
 	"berth/client"
+	"berth/fault"
 
 	"github.com/spf13/cobra"
 )
@@ -115,7 +117,11 @@ func rmCommand(s *session) *cobra.Command {
 		if id == "" {
 			return fmt.Errorf("container name cannot be empty")
 		}
-		return c.Remove(ctx, id, o)
+		err := c.Remove(ctx, id, o)
+		if o.Force && errors.Is(err, fault.NotFound) {
+			return tolerated{err} // -f says that it need not be there
+		}
+		return err
 	})
 	fs := cmd.Flags()
 	fs.BoolVarP(&o.Force, "force", "f", false, "Force the removal of a running container (uses SIGKILL)")

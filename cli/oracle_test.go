@@ -19,7 +19,7 @@ import (
 func (f *fake) docker(args ...string) ran {
 	f.t.Helper()
 	cmd := exec.Command("docker", args...)
-	cmd.Env = append(os.Environ(), "DOCKER_HOST="+f.host, "DOCKER_CLI_HINTS=false", "DOCKER_CONFIG="+f.t.TempDir())
+	cmd.Env = append(os.Environ(), "DOCKER_HOST="+f.host, "DOCKER_CLI_HINTS=false", "DOCKER_CONFIG="+f.config)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()

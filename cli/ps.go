@@ -79,6 +79,9 @@ func toFilters(values []string) client.Filters {
 }
 
 func (s *session) ps(cmd *cobra.Command, o *psOptions) error {
+	if o.format == "" && !o.quiet {
+		o.format = s.config().PsFormat
+	}
 	q := o.listing
 	q.Filters = toFilters(o.filters)
 	if o.last > 0 {

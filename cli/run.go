@@ -48,7 +48,8 @@ run -d --name web -p 8080:80 -v ./site:/usr/share/nginx/html:ro nginx`,
 }
 
 func (s *session) run(cmd *cobra.Command, o *runOptions, args []string) error {
-	req, err := o.Request(args)
+	o.detachKeys = s.detachKeys(o.detachKeys)
+	req, err := s.request(o.Options, args)
 	if o.detach && len(o.Attach) > 0 {
 		return errors.New("conflicting options: cannot specify both --attach and --detach")
 	}
@@ -93,6 +94,16 @@ func (s *session) run(cmd *cobra.Command, o *runOptions, args []string) error {
 		err = failed(cmd, startCode(err), err)
 	}
 	return err
+}
+
+// request is the container that the options ask for, with what the user's configuration adds.
+func (s *session) request(o *create.Options, args []string) (client.CreateRequest, error) {
+	api, err := s.api()
+	if err != nil {
+		return client.CreateRequest{}, err
+	}
+	o.Proxies = s.proxies(api.Host())
+	return o.Request(args)
 }
 
 // startCode is the exit code for a container that didn't start (sh(1): 127 not found, 126 not executable).
@@ -421,7 +432,7 @@ func createCommand(s *session) *cobra.Command {
 		Example: `create --name db -v data:/var/lib/postgresql postgres
 create -it debian bash`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			req, err := c.Request(args)
+			req, err := s.request(c, args)
 			if err != nil {
 				return failed(cmd, 125, err)
 			}

@@ -112,6 +112,9 @@ func done(w http.ResponseWriter, err error) error {
 }
 
 func (s containers) start(w http.ResponseWriter, r *http.Request) error {
+	if q := r.URL.Query(); q.Get("checkpoint") != "" || q.Get("checkpoint-dir") != "" {
+		return fault.New(fault.Unsupported, "start from a checkpoint: checkpoints are not supported by this version of berth; start without --checkpoint")
+	}
 	return done(w, s.engine.Start(r.Context(), r.PathValue("id")))
 }
 

@@ -26,6 +26,7 @@ type Options struct {
 
 	Name, Platform, Pull, CIDFile string
 	Quiet                         bool
+	Proxies                       []string // environment variables of the user's configuration, under those of -e
 
 	apiSocket            bool
 	entrypoint, restart  string

@@ -43,11 +43,23 @@ func (c *Options) Request(args []string) (client.CreateRequest, error) {
 }
 
 func (c *Options) texts() (err error) {
-	if c.config.Env, err = Environment(c.envFiles, c.env, c.getenv); err != nil {
+	if c.config.Env, err = Environment(c.envFiles, c.variables(), c.getenv); err != nil {
 		return err
 	}
 	c.config.Labels, err = labels(c.labelFiles, c.labels)
 	return err
+}
+
+// variables are those of -e, and of Proxies where -e doesn't name them.
+func (c *Options) variables() []string {
+	all := slices.Clone(c.env)
+	for _, p := range c.Proxies {
+		name, _, _ := strings.Cut(p, "=")
+		if !slices.ContainsFunc(c.env, func(v string) bool { given, _, _ := strings.Cut(v, "="); return given == name }) {
+			all = append(all, p)
+		}
+	}
+	return all
 }
 
 func (c *Options) streams() error {

@@ -136,6 +136,9 @@ func (t *Table[R]) Print(w io.Writer, format string, quiet bool, rows []R) error
 	}
 	tmpl.Funcs(template.FuncMap{"json": rowJSON[R]})
 	if !isTable {
+		if len(rows) == 0 { // a mistake in the template is one all the same
+			return lines(io.Discard, tmpl, []R{t.Heading})
+		}
 		return lines(w, tmpl, rows)
 	}
 	head, err := tmpl.Clone()

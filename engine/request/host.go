@@ -23,6 +23,7 @@ func Complete(given *api.HostConfig, c *api.Config, m Machine) (h *api.HostConfi
 		h.NetworkMode = api.NetworkMode(m.Network)
 	}
 	m.Defaults.fill(h)
+	warnings = foreign(h)
 	if h.RestartPolicy.Name == "" {
 		h.RestartPolicy.Name = api.RestartPolicyDisabled
 	}
