@@ -23,7 +23,7 @@ func Complete(given *api.HostConfig, c *api.Config, m Machine) (h *api.HostConfi
 		h.NetworkMode = api.NetworkMode(m.Network)
 	}
 	m.Defaults.fill(h)
-	warnings = foreign(h)
+	warnings = isolation(h)
 	if h.RestartPolicy.Name == "" {
 		h.RestartPolicy.Name = api.RestartPolicyDisabled
 	}
@@ -39,7 +39,9 @@ func Complete(given *api.HostConfig, c *api.Config, m Machine) (h *api.HostConfi
 	if h.ReadonlyPaths == nil && !h.Privileged {
 		h.ReadonlyPaths = bundle.DefaultReadonlyPaths()
 	}
-	if warnings, err = Limits(&h.Resources, m, false); err != nil {
+	limits, err := Limits(&h.Resources, m, false)
+	warnings = append(warnings, limits...)
+	if err != nil {
 		return nil, nil, err
 	}
 	for _, check := range []func(*api.HostConfig, *api.Config, Machine) error{
