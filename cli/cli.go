@@ -170,7 +170,7 @@ func (s *session) api() (*client.Client, error) {
 		o.Launch = s.Launch()
 	}
 	var err error
-	if o.Header, err = s.headers(); err != nil {
+	if o.Header, err = s.config().headers(s.env("DOCKER_CUSTOM_HEADERS")); err != nil {
 		return nil, err
 	}
 	s.conn, err = client.New(o)

@@ -64,18 +64,18 @@ func (s *session) config() *configFile {
 }
 
 // detachKeys are the keys that leave a container, as the option says or else the configuration; "" is the engine's default.
-func (s *session) detachKeys(option string) string {
+func (c *configFile) detachKeys(option string) string {
 	if option == "" {
-		return s.config().DetachKeys
+		return c.DetachKeys
 	}
 	return option
 }
 
 // proxies are the environment variables that every container made by this user gets.
-func (s *session) proxies(host string) []string {
-	p, ok := s.config().Proxies[host]
+func (c *configFile) proxies(host string) []string {
+	p, ok := c.Proxies[host]
 	if !ok {
-		p = s.config().Proxies["default"]
+		p = c.Proxies["default"]
 	}
 	var env []string
 	for name, value := range map[string]string{"HTTP_PROXY": p.HTTP, "HTTPS_PROXY": p.HTTPS, "NO_PROXY": p.No, "FTP_PROXY": p.FTP, "ALL_PROXY": p.All} {
@@ -87,15 +87,14 @@ func (s *session) proxies(host string) []string {
 	return env
 }
 
-// headers go with every request: those of the configuration, and of DOCKER_CUSTOM_HEADERS (name=value, with commas between) above them.
-func (s *session) headers() (map[string]string, error) {
+// headers go with every request: those of the configuration, and above them the custom ones (name=value, with commas between).
+func (c *configFile) headers(text string) (map[string]string, error) {
 	all := map[string]string{}
-	for name, value := range s.config().HTTPHeaders {
+	for name, value := range c.HTTPHeaders {
 		if !strings.EqualFold(name, "User-Agent") { // the program's own name stays
 			all[name] = value
 		}
 	}
-	text := s.env("DOCKER_CUSTOM_HEADERS")
 	if text == "" {
 		return all, nil
 	}

@@ -27,7 +27,7 @@ func eventsCommand(s *session) *cobra.Command {
 	var o eventOptions
 	cmd := &cobra.Command{
 		Use: "events [OPTIONS]", Args: noArgs, Example: "events --since 1h --filter type=container --filter event=die",
-		RunE: func(cmd *cobra.Command, _ []string) error { return s.events(cmd.Context(), o) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), s) },
 	}
 	fs := cmd.Flags()
 	fs.VarP(filterFlag(&o.filters), "filter", "f", "Filter output based on conditions provided")
@@ -37,7 +37,7 @@ func eventsCommand(s *session) *cobra.Command {
 	return cmd
 }
 
-func (s *session) events(ctx context.Context, o eventOptions) error {
+func (o eventOptions) run(ctx context.Context, s *session) error {
 	var tmpl *template.Template
 	if o.format != "" {
 		text := o.format

@@ -27,7 +27,7 @@ func execCommand(s *session) *cobra.Command {
 		Args: atLeast(2),
 		Example: `exec web ps
 exec -it web sh`,
-		RunE: func(cmd *cobra.Command, args []string) error { return s.exec(cmd.Context(), &o, args) },
+		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd.Context(), s, args) },
 	}
 	fs := cmd.Flags()
 	fs.BoolVarP(&o.detach, "detach", "d", false, "Detached mode: run command in the background")
@@ -42,9 +42,9 @@ exec -it web sh`,
 	return cmd
 }
 
-func (s *session) exec(ctx context.Context, o *execOptions, args []string) (err error) {
+func (o *execOptions) run(ctx context.Context, s *session, args []string) (err error) {
 	q := o.request
-	q.Cmd, q.DetachKeys = args[1:], s.detachKeys(o.keys)
+	q.Cmd, q.DetachKeys = args[1:], s.config().detachKeys(o.keys)
 	keys, err := parseKeys(q.DetachKeys)
 	if err != nil {
 		return err
@@ -77,10 +77,10 @@ func (s *session) exec(ctx context.Context, o *execOptions, args []string) (err 
 		}
 		return nil
 	}
-	return s.execForeground(ctx, id, q, start, keys)
+	return execForeground(ctx, s, id, q, start, keys)
 }
 
-func (s *session) execForeground(ctx context.Context, id string, q container.ExecCreateRequest, start container.ExecStartRequest, keys []byte) error {
+func execForeground(ctx context.Context, s *session, id string, q container.ExecCreateRequest, start container.ExecStartRequest, keys []byte) error {
 	stream, err := s.conn.Containers.ExecAttach(ctx, id, start)
 	if err != nil {
 		return &exit{startCode(err), err.Error()}
@@ -146,7 +146,7 @@ func attachCommand(s *session) *cobra.Command {
 }
 
 func (s *session) attach(ctx context.Context, id string, stdin, proxy bool, keyNames string) error {
-	keyNames = s.detachKeys(keyNames)
+	keyNames = s.config().detachKeys(keyNames)
 	keys, err := parseKeys(keyNames)
 	if err != nil {
 		return err
@@ -240,9 +240,9 @@ func startCommand(s *session) *cobra.Command {
 				if len(args) > 1 {
 					return errors.New("you cannot start and attach multiple containers at once")
 				}
-				return s.startAttached(cmd.Context(), args[0], o, proxy)
+				return o.attached(cmd.Context(), s, args[0], proxy)
 			}
-			return s.startAll(cmd.Context(), args, o)
+			return o.all(cmd.Context(), s, args)
 		},
 	}
 	fs := cmd.Flags()
@@ -256,7 +256,7 @@ func startCommand(s *session) *cobra.Command {
 	return cmd
 }
 
-func (s *session) startAll(ctx context.Context, args []string, o startOptions) error {
+func (o startOptions) all(ctx context.Context, s *session, args []string) error {
 	api, err := s.api()
 	if err != nil {
 		return err
@@ -295,8 +295,8 @@ func join(words []string) string {
 	return out
 }
 
-func (s *session) startAttached(ctx context.Context, id string, o startOptions, proxy bool) error {
-	o.keys = s.detachKeys(o.keys)
+func (o startOptions) attached(ctx context.Context, s *session, id string, proxy bool) error {
+	o.keys = s.config().detachKeys(o.keys)
 	keys, err := parseKeys(o.keys)
 	if err != nil {
 		return err

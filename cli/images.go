@@ -24,7 +24,7 @@ func imagesCommand(s *session) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "images [OPTIONS] [REPOSITORY[:TAG]]", Args: between(0, 1),
 		Example: "images\nimages --digests debian",
-		RunE:    func(cmd *cobra.Command, args []string) error { return s.images(cmd, &o, args) },
+		RunE:    func(cmd *cobra.Command, args []string) error { return o.run(cmd, s, args) },
 	}
 	fs := cmd.Flags()
 	fs.BoolVarP(&o.all, "all", "a", false, "Show all images (default hides intermediate and dangling images)")
@@ -36,7 +36,7 @@ func imagesCommand(s *session) *cobra.Command {
 	return cmd
 }
 
-func (s *session) images(cmd *cobra.Command, o *imagesOptions, args []string) error {
+func (o *imagesOptions) run(cmd *cobra.Command, s *session, args []string) error {
 	if o.format == "" && !o.quiet {
 		o.format = s.config().ImagesFormat
 	}

@@ -33,7 +33,7 @@ func psCommand(s *session) *cobra.Command {
 		Use: "ps [OPTIONS]", Args: noArgs,
 		Example: `ps -a
 ps --filter status=exited --format '{{.Names}}: {{.Status}}'`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return s.ps(cmd, &o) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd, s) },
 	}
 	fs := cmd.Flags()
 	fs.BoolVarP(&o.listing.All, "all", "a", false, "Show all containers (default shows just running)")
@@ -78,7 +78,7 @@ func toFilters(values []string) client.Filters {
 	return f
 }
 
-func (s *session) ps(cmd *cobra.Command, o *psOptions) error {
+func (o *psOptions) run(cmd *cobra.Command, s *session) error {
 	if o.format == "" && !o.quiet {
 		o.format = s.config().PsFormat
 	}

@@ -48,8 +48,9 @@ run -d --name web -p 8080:80 -v ./site:/usr/share/nginx/html:ro nginx`,
 }
 
 func (s *session) run(cmd *cobra.Command, o *runOptions, args []string) error {
-	o.detachKeys = s.detachKeys(o.detachKeys)
-	req, err := s.request(o.Options, args)
+	o.detachKeys = s.config().detachKeys(o.detachKeys)
+	m := maker{s, o.Options}
+	req, err := m.request(args)
 	if o.detach && len(o.Attach) > 0 {
 		return errors.New("conflicting options: cannot specify both --attach and --detach")
 	}
@@ -75,7 +76,7 @@ func (s *session) run(cmd *cobra.Command, o *runOptions, args []string) error {
 		return failed(cmd, 125, err)
 	}
 	ctx := cmd.Context()
-	id, err := s.create(ctx, o.Options, req)
+	id, err := m.create(ctx, req)
 	if err != nil {
 		return failed(cmd, 125, err)
 	}
@@ -96,14 +97,20 @@ func (s *session) run(cmd *cobra.Command, o *runOptions, args []string) error {
 	return err
 }
 
+// maker makes a container of the options of run or create.
+type maker struct {
+	*session
+	*create.Options
+}
+
 // request is the container that the options ask for, with what the user's configuration adds.
-func (s *session) request(o *create.Options, args []string) (client.CreateRequest, error) {
-	api, err := s.api()
+func (m maker) request(args []string) (client.CreateRequest, error) {
+	api, err := m.api()
 	if err != nil {
 		return client.CreateRequest{}, err
 	}
-	o.Proxies = s.proxies(api.Host())
-	return o.Request(args)
+	m.Proxies = m.config().proxies(api.Host())
+	return m.Request(args)
 }
 
 // startCode is the exit code for a container that didn't start (sh(1): 127 not found, 126 not executable).
@@ -347,26 +354,26 @@ func (r *foreground) recall(ctx context.Context, since string) (container.WaitRe
 }
 
 // create makes the container, with its image pulled when that is asked for or needed.
-func (s *session) create(ctx context.Context, c *create.Options, req client.CreateRequest) (string, error) {
-	ref, err := s.checkCreate(c, req.Image)
+func (m maker) create(ctx context.Context, req client.CreateRequest) (string, error) {
+	ref, err := m.check(req.Image)
 	if err != nil {
 		return "", err
 	}
 	var cid *os.File
-	if c.CIDFile != "" {
-		if cid, err = newCIDFile(c.CIDFile); err != nil {
+	if m.CIDFile != "" {
+		if cid, err = newCIDFile(m.CIDFile); err != nil {
 			return "", err
 		}
 		defer cid.Close()
 	}
-	out, err := s.createOrPull(ctx, c, req, ref)
+	out, err := m.createOrPull(ctx, req, ref)
 	if err != nil {
 		if cid != nil {
-			os.Remove(c.CIDFile)
+			os.Remove(m.CIDFile)
 		}
 		return "", err
 	}
-	s.warn(out.Warnings)
+	m.warn(out.Warnings)
 	if cid != nil {
 		if _, err := io.WriteString(cid, out.ID); err != nil {
 			return "", fmt.Errorf("failed to write the container ID to the file: %w", err)
@@ -375,11 +382,11 @@ func (s *session) create(ctx context.Context, c *create.Options, req client.Crea
 	return out.ID, nil
 }
 
-func (s *session) checkCreate(c *create.Options, image string) (imageRef, error) {
-	switch c.Pull {
+func (m maker) check(image string) (imageRef, error) {
+	switch m.Pull {
 	case "always", "missing", "never":
 	default:
-		return imageRef{}, fmt.Errorf("invalid pull option: '%s': must be one of \"always\", \"missing\" or \"never\"", c.Pull)
+		return imageRef{}, fmt.Errorf("invalid pull option: '%s': must be one of \"always\", \"missing\" or \"never\"", m.Pull)
 	}
 	if isID(image) || len(image) == 64 && only(image, "0123456789abcdef") {
 		return imageRef{}, nil
@@ -388,28 +395,28 @@ func (s *session) checkCreate(c *create.Options, image string) (imageRef, error)
 	return r.tagged(), err
 }
 
-func (s *session) createOrPull(ctx context.Context, c *create.Options, req client.CreateRequest, ref imageRef) (container.CreateResponse, error) {
-	api, err := s.api()
+func (m maker) createOrPull(ctx context.Context, req client.CreateRequest, ref imageRef) (container.CreateResponse, error) {
+	api, err := m.api()
 	if err != nil {
 		return container.CreateResponse{}, err
 	}
-	pull := func() error { return s.pullInto(ctx, s.Err, ref, c.Platform, c.Quiet) }
-	if c.Pull == "always" && ref.path != "" {
+	pull := func() error { return m.pullInto(ctx, m.Err, ref, m.Platform, m.Quiet) }
+	if m.Pull == "always" && ref.path != "" {
 		if err := pull(); err != nil {
 			return container.CreateResponse{}, err
 		}
 	}
-	out, err := api.Containers.Create(ctx, c.Name, c.Platform, req)
-	if err == nil || c.Pull != "missing" || ref.path == "" || !errors.Is(err, fault.NotFound) || !strings.Contains(strings.ToLower(err.Error()), "no such image") {
+	out, err := api.Containers.Create(ctx, m.Name, m.Platform, req)
+	if err == nil || m.Pull != "missing" || ref.path == "" || !errors.Is(err, fault.NotFound) || !strings.Contains(strings.ToLower(err.Error()), "no such image") {
 		return out, err
 	}
-	if !c.Quiet {
-		fmt.Fprintf(s.Err, "Unable to find image '%s' locally\n", ref.familiar())
+	if !m.Quiet {
+		fmt.Fprintf(m.Err, "Unable to find image '%s' locally\n", ref.familiar())
 	}
 	if err := pull(); err != nil {
 		return out, err
 	}
-	return api.Containers.Create(ctx, c.Name, c.Platform, req)
+	return api.Containers.Create(ctx, m.Name, m.Platform, req)
 }
 
 // newCIDFile makes the file before the container, so that a wrong path costs nothing.
@@ -432,7 +439,8 @@ func createCommand(s *session) *cobra.Command {
 		Example: `create --name db -v data:/var/lib/postgresql postgres
 create -it debian bash`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			req, err := s.request(c, args)
+			m := maker{s, c}
+			req, err := m.request(args)
 			if err != nil {
 				return failed(cmd, 125, err)
 			}
@@ -440,7 +448,7 @@ create -it debian bash`,
 				h, w := terminalSize(s.Out)
 				req.HostConfig.ConsoleSize = [2]uint{uint(h), uint(w)}
 			}
-			id, err := s.create(cmd.Context(), c, req)
+			id, err := m.create(cmd.Context(), req)
 			if err != nil {
 				return err
 			}
