@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"slices"
+	"syscall"
 	"time"
 
 	"berth/fault"
@@ -18,6 +20,15 @@ import (
 type PackOptions struct {
 	// Whiteouts translates overlay's 0/0 devices and opaque directories into .wh. members.
 	Whiteouts bool
+	// IDs are those of a container whose tree it is: the archive gets owners as the container sees them.
+	IDs IDMap
+	// Live says that others may work in the tree: what vanishes is left out, what shrinks is filled up with zeros. File systems
+	// that the kernel makes up, such as /proc, become empty directories below the top.
+	Live bool
+	// Hollow tells directories, by device and inode, that become empty ones too; nil: none.
+	Hollow func(dev, ino uint64) bool
+	// Holes writes files with holes as sparse members (PAX format 1.0 of GNU tar), which only readers of such archives understand.
+	Holes bool
 }
 
 // Pack writes the tree beneath root as a tar stream with its end marker. The
@@ -25,7 +36,7 @@ type PackOptions struct {
 // The root itself is a member ("./") only when its owner, mode or attributes aren't 0:0, 0755 and none.
 // Sockets are left out. A file that shrinks meanwhile is an error. root stays the caller's.
 func Pack(ctx context.Context, w io.Writer, root *os.File, o PackOptions) error {
-	p := &packer{ctx: ctx, o: o, tw: tar.NewWriter(w), links: map[inode]string{}}
+	p := NewPacker(ctx, w, o)
 	top, err := kernel.OpenIn(root, ".", kernel.ODirectory, 0, 0)
 	if err != nil {
 		return fmt.Errorf("pack: %w", err)
@@ -37,19 +48,33 @@ func Pack(ctx context.Context, w io.Writer, root *os.File, o PackOptions) error 
 	if err := p.children(top, ""); err != nil {
 		return err
 	}
-	return p.tw.Close()
+	return p.Close()
 }
 
-type packer struct {
+// Packer writes parts of trees into one tar stream.
+type Packer struct {
 	ctx   context.Context
 	o     PackOptions
+	out   io.Writer
 	tw    *tar.Writer
 	links map[inode]string // first name of what has several
 }
 
 type inode struct{ dev, ino uint64 }
 
-func (p *packer) top(dir *os.File) error {
+// NewPacker begins a stream to w, which stays the caller's.
+func NewPacker(ctx context.Context, w io.Writer, o PackOptions) *Packer {
+	return &Packer{ctx: ctx, o: o, out: w, tw: tar.NewWriter(w), links: map[inode]string{}}
+}
+
+// Add writes what is called name in dir, "." for dir itself, with all below it, as the member called as. With "" the members'
+// names begin with a slash. A symbolic link is a member itself.
+func (p *Packer) Add(dir *os.File, name, as string) error { return p.child(dir, name, as, false) }
+
+// Close writes the end marker.
+func (p *Packer) Close() error { return p.tw.Close() }
+
+func (p *Packer) top(dir *os.File) error {
 	st, err := kernel.Stat(dir)
 	if err != nil {
 		return err
@@ -58,8 +83,8 @@ func (p *packer) top(dir *os.File) error {
 	if err != nil {
 		return err
 	}
-	if st.Mode&0o7777 != 0o755 || st.Uid != 0 || st.Gid != 0 || len(records) > 0 {
-		hdr := header("./", st.Mode, st.Uid, st.Gid, st.Mtim.Unix)
+	hdr := p.header("./", st.Mode, st.Uid, st.Gid, st.Mtim.Unix)
+	if st.Mode&0o7777 != 0o755 || hdr.Uid != 0 || hdr.Gid != 0 || len(records) > 0 {
 		hdr.Typeflag, hdr.PAXRecords = tar.TypeDir, records
 		if err := p.tw.WriteHeader(hdr); err != nil {
 			return fmt.Errorf("pack the root directory: %w", err)
@@ -68,8 +93,9 @@ func (p *packer) top(dir *os.File) error {
 	return p.opaque("", opaque)
 }
 
-func header(name string, mode, uid, gid uint32, mtime func() (int64, int64)) *tar.Header {
+func (p *Packer) header(name string, mode, uid, gid uint32, mtime func() (int64, int64)) *tar.Header {
 	sec, _ := mtime()
+	uid, gid = p.o.IDs.ToContainer(uid, gid)
 	return &tar.Header{
 		Name: name, Mode: int64(mode & 0o7777), Uid: int(uid), Gid: int(gid),
 		ModTime: time.Unix(sec, 0), Format: tar.FormatPAX,
@@ -77,7 +103,7 @@ func header(name string, mode, uid, gid uint32, mtime func() (int64, int64)) *ta
 }
 
 // opaque writes the mark of an opaque directory.
-func (p *packer) opaque(prefix string, is bool) error {
+func (p *Packer) opaque(prefix string, is bool) error {
 	if !is || !p.o.Whiteouts {
 		return nil
 	}
@@ -90,7 +116,7 @@ func mark(name string) *tar.Header {
 }
 
 // attributes gives the extended attributes as PAX records.
-func (p *packer) attributes(dir *os.File, name string) (records map[string]string, opaque bool, err error) {
+func (p *Packer) attributes(dir *os.File, name string) (records map[string]string, opaque bool, err error) {
 	all, err := kernel.XattrsIn(dir, name)
 	for attr, value := range all {
 		switch {
@@ -106,9 +132,9 @@ func (p *packer) attributes(dir *os.File, name string) (records map[string]strin
 	return records, opaque, err
 }
 
-func (p *packer) children(dir *os.File, prefix string) error {
+func (p *Packer) children(dir *os.File, prefix string) error {
 	names, err := dir.Readdirnames(-1)
-	if err != nil {
+	if err != nil && !p.vanished(err) {
 		return fmt.Errorf("pack %q: %w", prefix, err)
 	}
 	slices.Sort(names)
@@ -116,23 +142,32 @@ func (p *packer) children(dir *os.File, prefix string) error {
 		if err := p.ctx.Err(); err != nil {
 			return fault.New(fault.Canceled, "pack: %w", err)
 		}
-		if err := p.child(dir, prefix, name); err != nil {
+		if err := p.child(dir, name, prefix+name, true); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (p *packer) child(dir *os.File, prefix, name string) error {
-	full := prefix + name
+// vanished tells an error by which a live tree says that something went or was replaced since its directory was read.
+func (p *Packer) vanished(err error) bool {
+	return p.o.Live && (errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) || errors.Is(err, errReplaced))
+}
+
+// child writes what is called name in dir as full; inner: it was found in a directory that is being packed.
+func (p *Packer) child(dir *os.File, name, full string, inner bool) error {
 	st, err := kernel.StatIn(dir, name)
 	if err != nil {
+		if inner && p.vanished(err) {
+			return nil
+		}
 		return p.failed(full, err)
 	}
-	hdr := header(full, st.Mode, st.Uid, st.Gid, st.Mtim.Unix)
+	hdr := p.header(full, st.Mode, st.Uid, st.Gid, st.Mtim.Unix)
 	kind := st.Mode & kernel.TypeMask
 	if p.o.Whiteouts && isWhiteout(st.Mode, st.Rdev) {
-		return p.write(full, mark(prefix+whiteoutPrefix+name))
+		dir, base := path.Split(full)
+		return p.write(full, mark(dir+whiteoutPrefix+base))
 	}
 	if kind != kernel.TypeDir && st.Nlink > 1 && kind != kernel.TypeSocket {
 		id := inode{st.Dev, st.Ino}
@@ -142,30 +177,50 @@ func (p *packer) child(dir *os.File, prefix, name string) error {
 		}
 		p.links[id] = full
 	}
+	written := false
+	err = p.content(dir, name, hdr, member{kind, st.Rdev, inner, &written})
+	if !written && inner && p.vanished(err) {
+		delete(p.links, inode{st.Dev, st.Ino})
+		return nil
+	}
+	return p.failed(full, err)
+}
+
+// member is what child knows of one.
+type member struct {
+	kind    uint32
+	rdev    uint64
+	inner   bool
+	written *bool // set once the header is out
+}
+
+// content writes a member that is no further name of one before.
+func (p *Packer) content(dir *os.File, name string, hdr *tar.Header, m member) (err error) {
 	var opaque bool
 	if hdr.PAXRecords, opaque, err = p.attributes(dir, name); err != nil {
-		return p.failed(full, err)
+		return err
 	}
-	switch kind {
+	switch m.kind {
 	case kernel.TypeDir:
-		return p.failed(full, p.dir(dir, name, full, hdr, opaque))
+		return p.dir(dir, name, hdr, opaque, m)
 	case kernel.TypeRegular:
-		return p.failed(full, p.file(dir, name, hdr))
+		return p.file(dir, name, hdr, m.written)
 	case kernel.TypeSymlink:
 		hdr.Typeflag = tar.TypeSymlink
 		if hdr.Linkname, err = kernel.ReadlinkIn(dir, name); err != nil {
-			return p.failed(full, err)
+			return err
 		}
 	case kernel.TypeFifo:
 		hdr.Typeflag = tar.TypeFifo
 	case kernel.TypeChar, kernel.TypeBlock:
-		hdr.Typeflag = map[uint32]byte{kernel.TypeChar: tar.TypeChar, kernel.TypeBlock: tar.TypeBlock}[kind]
-		major, minor := kernel.DevNumbers(st.Rdev)
+		hdr.Typeflag = map[uint32]byte{kernel.TypeChar: tar.TypeChar, kernel.TypeBlock: tar.TypeBlock}[m.kind]
+		major, minor := kernel.DevNumbers(m.rdev)
 		hdr.Devmajor, hdr.Devminor = int64(major), int64(minor)
 	default:
 		return nil // a socket means nothing without its listener
 	}
-	return p.write(full, hdr)
+	*m.written = true
+	return p.tw.WriteHeader(hdr)
 }
 
 // packError has named its member already.
@@ -173,71 +228,55 @@ type packError struct{ error }
 
 func (e packError) Unwrap() error { return e.error }
 
-func (p *packer) failed(name string, err error) error {
+func (p *Packer) failed(name string, err error) error {
 	if inner := (packError{}); err == nil || errors.As(err, &inner) {
 		return err
 	}
 	return packError{fmt.Errorf("pack %q: %w", name, err)}
 }
 
-func (p *packer) write(name string, hdr *tar.Header) error {
+func (p *Packer) write(name string, hdr *tar.Header) error {
 	return p.failed(name, p.tw.WriteHeader(hdr))
 }
 
-func (p *packer) dir(dir *os.File, name, full string, hdr *tar.Header, opaque bool) error {
-	hdr.Typeflag, hdr.Name = tar.TypeDir, full+"/"
-	if err := p.tw.WriteHeader(hdr); err != nil {
-		return err
-	}
-	if err := p.opaque(full+"/", opaque); err != nil {
-		return err
-	}
+func (p *Packer) dir(dir *os.File, name string, hdr *tar.Header, opaque bool, m member) error {
 	sub, err := kernel.OpenIn(dir, name, kernel.ODirectory|kernel.ONoFollow, 0, 0)
 	if err != nil {
 		return err
 	}
 	defer sub.Close()
-	return p.children(sub, full+"/")
-}
-
-func (p *packer) file(dir *os.File, name string, hdr *tar.Header) error {
-	// Nonblocking: should the name have become a fifo meanwhile, the open doesn't hang.
-	f, err := kernel.OpenIn(dir, name, kernel.ONoFollow|kernel.ONonblock, 0, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	st, err := kernel.Stat(f)
-	if err != nil {
-		return err
-	}
-	if st.Mode&kernel.TypeMask != kernel.TypeRegular {
-		return fault.New(fault.Conflict, "it changed its kind while it was read")
-	}
-	hdr.Typeflag, hdr.Size = tar.TypeReg, st.Size
+	prefix := hdr.Name + "/"
+	hdr.Typeflag, hdr.Name, *m.written = tar.TypeDir, prefix, true
 	if err := p.tw.WriteHeader(hdr); err != nil {
 		return err
 	}
-	buf := buffers.Get().(*[256 << 10]byte)
-	defer buffers.Put(buf)
-	left := st.Size
-	for left > 0 {
-		n, err := f.Read(buf[:min(left, int64(len(buf)))])
-		if n > 0 {
-			if _, err := p.tw.Write(buf[:n]); err != nil {
-				return err
-			}
-			left -= int64(n)
-		}
-		if err == io.EOF && left > 0 {
-			return fault.New(fault.Conflict, "it shrank by %d bytes while it was read", left)
-		}
-		if err != nil {
+	if err := p.opaque(prefix, opaque); err != nil {
+		return err
+	}
+	if m.inner {
+		if hollow, err := p.hollow(sub); err != nil || hollow {
 			return err
 		}
-		if err := p.ctx.Err(); err != nil {
-			return fault.New(fault.Canceled, "%w", err)
+	}
+	return p.children(sub, prefix)
+}
+
+// hollow tells a directory whose content is nobody's files.
+func (p *Packer) hollow(dir *os.File) (bool, error) {
+	if p.o.Live {
+		if made, err := MadeUp(dir); err != nil || made {
+			return made, err
 		}
 	}
-	return nil
+	if p.o.Hollow == nil {
+		return false, nil
+	}
+	st, err := kernel.Stat(dir)
+	return err == nil && p.o.Hollow(st.Dev, st.Ino), err
+}
+
+// MadeUp tells whether f lies on a file system whose content the kernel makes up when it is read.
+func MadeUp(f *os.File) (bool, error) {
+	magic, err := kernel.FSType(f)
+	return kernel.MadeUp(magic), err
 }

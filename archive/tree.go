@@ -1,9 +1,11 @@
 package archive
 
 import (
+	"errors"
 	"os"
 	"path"
 
+	"berth/fault"
 	"berth/kernel"
 )
 
@@ -14,6 +16,7 @@ const maxOpen = 32
 // members lie in the directory of the one before.
 type tree struct {
 	root  *os.File
+	into  string // "": the members' paths are the root's own; else where they begin, and links see root as "/"
 	dirs  map[string]*opened
 	clock int64
 	stale []*os.File // forgotten, but perhaps in use by the current member
@@ -24,12 +27,22 @@ type opened struct {
 	used int64
 }
 
-func newTree(root *os.File) *tree { return &tree{root: root, dirs: map[string]*opened{}} }
+func newTree(root *os.File, into string) *tree {
+	return &tree{root: root, into: into, dirs: map[string]*opened{}}
+}
+
+// find opens the member path p.
+func (t *tree) find(p string, flags int) (*os.File, error) {
+	if t.into == "" {
+		return kernel.OpenIn(t.root, p, flags, 0, kernel.Beneath|kernel.NoMagicLinks)
+	}
+	return kernel.OpenIn(t.root, path.Join(t.into, p), flags, 0, kernel.InRoot|kernel.NoMagicLinks)
+}
 
 // open returns the directory p; it stays the tree's, which closes it in the reap after it was evicted or forgotten.
-// Symbolic links on the way are followed as long as they stay beneath the root.
+// Symbolic links on the way are followed, but never out of the root.
 func (t *tree) open(p string) (*os.File, error) {
-	if p == "." {
+	if p == "." && t.into == "" {
 		return t.root, nil
 	}
 	t.clock++
@@ -37,9 +50,17 @@ func (t *tree) open(p string) (*os.File, error) {
 		o.used = t.clock
 		return o.f, nil
 	}
-	f, err := kernel.OpenIn(t.root, p, kernel.ODirectory, 0, kernel.Beneath|kernel.NoMagicLinks)
+	f, err := t.find(p, kernel.ODirectory)
 	if err != nil {
 		return nil, err
+	}
+	if t.into != "" {
+		if made, err := MadeUp(f); err != nil || made {
+			if made {
+				err = fault.New(fault.Invalid, "cannot copy to %q: the kernel makes up what is there", path.Join("/", t.into, p))
+			}
+			return nil, errors.Join(err, f.Close())
+		}
 	}
 	if len(t.dirs) >= maxOpen {
 		t.evict()

@@ -26,7 +26,25 @@ type UnpackOptions struct {
 	MaxBytes int64
 	// MaxMembers bounds the number of members; 0 is no bound.
 	MaxMembers int
+	// Into is the directory below root that members go into, in a tree that has a life of its own: links, in Into and in the members'
+	// ways, see root as "/"; a directory that is there keeps its owner and mode unless a member names it; the top itself keeps them always.
+	// Nothing is written to file systems that the kernel makes up. "" is root itself, which nobody else touches.
+	Into string
+	// KeepKinds refuses members that would replace a directory by something else, or the reverse.
+	KeepKinds bool
+	// Owner, when not nil, gets every member instead of whom the archive names.
+	Owner *Owner
+	// IDs are those of a container whose tree it is: the archive's owners are as the container sees them.
+	IDs IDMap
+	// Mine makes members belong to the calling process: the archive's owners, setuid bits and what only root may set are left out, and
+	// devices are for the owner alone.
+	Mine bool
+	// Holes leaves blocks of zeros out of files, so that they become holes.
+	Holes bool
 }
+
+// Owner is a user and a group, as numbers.
+type Owner struct{ UID, GID uint32 }
 
 // Unpacked tells what Unpack made.
 type Unpacked struct {
@@ -44,7 +62,7 @@ func Unpack(ctx context.Context, r io.Reader, root *os.File, o UnpackOptions) (U
 	defer read.close()
 	in := &input{ctx: ctx, r: read, max: o.MaxBytes}
 	br := bufio.NewReaderSize(in, 64<<10)
-	u := &unpacker{ctx: ctx, o: o, tree: newTree(root), in: in, tr: tar.NewReader(br), dirs: map[string]dirMeta{}}
+	u := &unpacker{ctx: ctx, o: o, tree: newTree(root, o.Into), in: in, tr: tar.NewReader(br), dirs: map[string]dirMeta{}}
 	defer u.tree.close()
 	if err := u.all(); err != nil {
 		return Unpacked{}, err
@@ -144,8 +162,11 @@ func (u *unpacker) member(hdr *tar.Header) error {
 	if err != nil {
 		return err
 	}
-	if err := owners(hdr); err != nil {
+	if err := u.owners(hdr); err != nil {
 		return err
+	}
+	if p == "." && u.o.Into != "" && hdr.Typeflag == tar.TypeDir {
+		return nil
 	}
 	dir, name := split(p)
 	if u.o.Whiteouts {
@@ -204,11 +225,20 @@ func (u *unpacker) named(hdr *tar.Header, err error) error {
 	return msg
 }
 
-func owners(hdr *tar.Header) error {
+// owners checks the member's owner and replaces it by the one that it gets.
+func (u *unpacker) owners(hdr *tar.Header) error {
 	const none = 1<<32 - 1 // chown(2) takes it as "leave"
 	if hdr.Uid < 0 || hdr.Gid < 0 || int64(hdr.Uid) >= none || int64(hdr.Gid) >= none {
 		return fault.New(fault.Invalid, "the archive's member %q has the impossible owner %d:%d", hdr.Name, hdr.Uid, hdr.Gid)
 	}
+	if u.o.Owner != nil {
+		hdr.Uid, hdr.Gid = int(u.o.Owner.UID), int(u.o.Owner.GID)
+	}
+	uid, gid, err := u.o.IDs.ToHost(uint32(hdr.Uid), uint32(hdr.Gid))
+	if err != nil {
+		return fmt.Errorf("unpack %q: %w", hdr.Name, err)
+	}
+	hdr.Uid, hdr.Gid = int(uid), int(gid)
 	return nil
 }
 
@@ -233,7 +263,11 @@ func (u *unpacker) replace(parent *os.File, name string, mk func() error) error 
 	if err := u.remove(parent, name); err != nil {
 		return err
 	}
-	return mk()
+	// In a tree with a life of its own somebody may be as fast.
+	if err = mk(); u.o.Into != "" && errors.Is(err, os.ErrExist) {
+		return fault.New(fault.Conflict, "something else is made under that name again and again")
+	}
+	return err
 }
 
 // remove takes away what a later member replaces.
@@ -242,8 +276,11 @@ func (u *unpacker) remove(parent *os.File, name string) error {
 	if err != nil {
 		return err
 	}
-	switch st.Mode & kernel.TypeMask {
+	switch kind := st.Mode & kernel.TypeMask; kind {
 	case kernel.TypeDir, kernel.TypeSymlink:
+		if kind == kernel.TypeDir && u.o.KeepKinds {
+			return fault.New(fault.Invalid, "cannot overwrite directory %q with non-directory %q", name, u.into())
+		}
 		u.tree.forget() // open directories may have been reached through it
 	}
 	return kernel.RemoveIn(parent, name)
@@ -254,37 +291,57 @@ func (u *unpacker) finish(hdr *tar.Header, parent *os.File, name string, err err
 	if err != nil {
 		return err
 	}
-	if err := kernel.ChownIn(parent, name, uint32(hdr.Uid), uint32(hdr.Gid)); err != nil {
-		return err
+	if !u.o.Mine {
+		if err := kernel.ChownIn(parent, name, uint32(hdr.Uid), uint32(hdr.Gid)); err != nil {
+			return err
+		}
 	}
-	if err := xattrs(hdr, func(attr, value string) error { return kernel.SetXattrIn(parent, name, attr, value) }); err != nil {
+	if err := u.xattrs(hdr, func(attr, value string) error { return kernel.SetXattrIn(parent, name, attr, value) }); err != nil {
 		return err
 	}
 	if hdr.Typeflag != tar.TypeSymlink {
-		if err := kernel.ChmodIn(parent, name, mode(hdr)); err != nil {
+		if err := kernel.ChmodIn(parent, name, u.mode(hdr)); err != nil {
 			return err
 		}
 	}
 	return kernel.TimesIn(parent, name, hdr.ModTime, hdr.ModTime)
 }
 
-func mode(hdr *tar.Header) uint32 { return uint32(hdr.Mode) & 0o7777 }
+// mode gives the member's permissions. What becomes the caller's lends nobody the caller's rights.
+func (u *unpacker) mode(hdr *tar.Header) uint32 {
+	bits := uint32(hdr.Mode) & 0o7777
+	switch {
+	case u.o.Mine && (hdr.Typeflag == tar.TypeChar || hdr.Typeflag == tar.TypeBlock):
+		return bits & 0o700
+	case u.o.Mine:
+		return bits & 0o1777
+	}
+	return bits
+}
 
 // xattrs sets the member's extended attributes. A file system that can't hold
 // one loses it, as the field does, except a program's capabilities, without which it would be broken silently.
-func xattrs(hdr *tar.Header, set func(attr, value string) error) error {
+func (u *unpacker) xattrs(hdr *tar.Header, set func(attr, value string) error) error {
 	for key, value := range hdr.PAXRecords {
 		attr, ok := strings.CutPrefix(key, "SCHILY.xattr.")
 		if !ok || !carried(attr) {
 			continue
 		}
 		err := set(attr, value)
-		if err == nil || attr != "security.capability" && (errors.Is(err, errors.ErrUnsupported) || errors.Is(err, os.ErrPermission)) {
+		if err == nil || (u.o.Mine || attr != "security.capability") && (errors.Is(err, errors.ErrUnsupported) || errors.Is(err, os.ErrPermission)) {
 			continue
 		}
 		return err
 	}
 	return nil
+}
+
+// into names the top for messages.
+func (u *unpacker) into() string {
+	if u.o.Into == "" {
+		return "/"
+	}
+	return u.o.Into
 }
 
 // link makes a hard link to what an earlier member made.

@@ -30,6 +30,9 @@ func (u *unpacker) file(hdr *tar.Header, parent *os.File, name string) (err erro
 		f, err = kernel.OpenIn(parent, name, os.O_CREATE|os.O_EXCL|os.O_WRONLY|kernel.ONoFollow, 0o600, kernel.Beneath)
 		return err
 	})
+	if u.o.Into != "" && kernel.IsBusy(err) { // a mount, such as a container's hosts file: it takes the new content
+		f, err = u.inPlace(parent, name)
+	}
 	if err != nil {
 		return err
 	}
@@ -39,22 +42,43 @@ func (u *unpacker) file(hdr *tar.Header, parent *os.File, name string) (err erro
 			return err
 		}
 	}
-	if err := kernel.Chown(f, uint32(hdr.Uid), uint32(hdr.Gid)); err != nil {
-		return err
+	if !u.o.Mine {
+		if err := kernel.Chown(f, uint32(hdr.Uid), uint32(hdr.Gid)); err != nil {
+			return err
+		}
 	}
 	// After chown, which takes capabilities and the setuid bit away.
-	if err := xattrs(hdr, func(attr, value string) error { return kernel.SetXattr(f, attr, value) }); err != nil {
+	if err := u.xattrs(hdr, func(attr, value string) error { return kernel.SetXattr(f, attr, value) }); err != nil {
 		return err
 	}
-	if err := kernel.Chmod(f, mode(hdr)); err != nil {
+	if err := kernel.Chmod(f, u.mode(hdr)); err != nil {
 		return err
 	}
 	return kernel.Times(f, hdr.ModTime, hdr.ModTime)
 }
 
+// inPlace opens an existing file to be overwritten.
+func (u *unpacker) inPlace(parent *os.File, name string) (*os.File, error) {
+	f, err := kernel.OpenIn(parent, name, os.O_WRONLY|os.O_TRUNC|kernel.ONoFollow|kernel.ONonblock, 0, kernel.NoSymlinks)
+	if err != nil {
+		return nil, err
+	}
+	st, err := kernel.Stat(f)
+	if err == nil && st.Mode&kernel.TypeMask != kernel.TypeRegular {
+		err = fault.New(fault.Invalid, "it is a mount, and no file")
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// minHoles is the size in bytes from which zeros are looked for.
+const minHoles = 64 << 10
+
 // content copies the member's bytes; a sparse member keeps its holes.
 func (u *unpacker) content(hdr *tar.Header, f *os.File) error {
-	sparse := hdr.Typeflag == tar.TypeGNUSparse
+	sparse := hdr.Typeflag == tar.TypeGNUSparse || u.o.Holes && hdr.Size >= minHoles
 	for key := range hdr.PAXRecords {
 		sparse = sparse || strings.HasPrefix(key, "GNU.sparse.")
 	}
@@ -125,13 +149,15 @@ func (u *unpacker) dir(hdr *tar.Header, p, dir, name string) error {
 			return err
 		}
 	}
-	if err := kernel.Chown(f, uint32(hdr.Uid), uint32(hdr.Gid)); err != nil {
+	if !u.o.Mine {
+		if err := kernel.Chown(f, uint32(hdr.Uid), uint32(hdr.Gid)); err != nil {
+			return err
+		}
+	}
+	if err := u.xattrs(hdr, func(attr, value string) error { return kernel.SetXattr(f, attr, value) }); err != nil {
 		return err
 	}
-	if err := xattrs(hdr, func(attr, value string) error { return kernel.SetXattr(f, attr, value) }); err != nil {
-		return err
-	}
-	return u.later(p, f, dirMeta{mode: mode(hdr), mtime: hdr.ModTime})
+	return u.later(p, f, dirMeta{mode: u.mode(hdr), mtime: hdr.ModTime})
 }
 
 // mkdir makes a directory where none is yet; any other thing there goes. opaque:
@@ -144,6 +170,9 @@ func (u *unpacker) mkdir(parent *os.File, name string) (opaque bool, err error) 
 	st, err := kernel.StatIn(parent, name)
 	if err != nil || st.Mode&kernel.TypeMask == kernel.TypeDir {
 		return false, err
+	}
+	if u.o.KeepKinds {
+		return false, fault.New(fault.Invalid, "cannot overwrite non-directory %q with directory %q", name, u.into())
 	}
 	if err := u.remove(parent, name); err != nil {
 		return false, err
@@ -188,6 +217,16 @@ func (u *unpacker) parent(p string) (*os.File, error) {
 		if err := kernel.SetXattr(f, opaqueXattr, "y"); err != nil {
 			return nil, err
 		}
+	}
+	if uid, gid, err := u.o.IDs.ToHost(0, 0); err != nil {
+		return nil, err
+	} else if uid != 0 || gid != 0 {
+		if err := kernel.Chown(f, uid, gid); err != nil {
+			return nil, err
+		}
+	}
+	if u.o.Into != "" {
+		return f, kernel.Chmod(f, 0o755)
 	}
 	return f, u.later(p, f, dirMeta{mode: 0o755, mtime: time.Unix(0, 0), implied: true})
 }
@@ -234,7 +273,7 @@ func (u *unpacker) marks(hdr *tar.Header, p, dir, name string) (done bool, err e
 // finishDirs gives all directories their modes and times and drops those that were replaced.
 func (u *unpacker) finishDirs() error {
 	for p, m := range u.dirs {
-		f, err := kernel.OpenIn(u.tree.root, p, kernel.ODirectory|kernel.ONoFollow, 0, kernel.Beneath|kernel.NoMagicLinks)
+		f, err := u.tree.find(p, kernel.ODirectory|kernel.ONoFollow)
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.EXDEV) {
 			delete(u.dirs, p)
 			continue

@@ -202,3 +202,19 @@ func PrivateMounts(fn func() error) error {
 		return fn()
 	})
 }
+
+// InMounts runs fn on a thread inside the mount namespace ns (setns(2)); the thread ends afterwards. Nothing of what is mounted there
+// is executed, but fn must not look anything up by a path that it trusts.
+func InMounts(ns *os.File, fn func() error) error {
+	return Thread(func() error {
+		if err := unix.Unshare(unix.CLONE_FS); err != nil { // a thread that shares its root with others can't go
+			return callError("unshare", err)
+		}
+		err := retry(func() error { return unix.Setns(fd(ns), unix.CLONE_NEWNS) })
+		keep(ns)
+		if err != nil {
+			return pathError("setns", ns.Name(), err)
+		}
+		return fn()
+	})
+}
