@@ -144,17 +144,11 @@ func Open(name, dir string) (Driver, error) {
 // View mounts r where no process can reach it by path, calls fn with its directory and unmounts it. The
 // directory is fn's only for the call. r must not be in use: two mounts of one root disagree about it.
 func View(r Root, fn func(dir *os.File) error) (err error) {
-	options := slices.Clone(r.Mount.Options)
-	if r.Mount.Type == "overlay" && r.Upper != "" {
-		// Unmounting would sync the whole file system below; a container's own mount doesn't promise more.
-		options = append(options, "volatile")
-		defer func() { err = errors.Join(err, clearVolatile(r.Work)) }()
-	}
-	// An image's device nodes and programs are nothing to open or run from outside.
-	m, err := kernel.NewMount(r.Mount.Type, r.Mount.Source, options, kernel.NoDev|kernel.NoSUID|kernel.NoExec)
+	m, end, err := r.mount()
 	if err != nil {
-		return fmt.Errorf("mount root %s: %w", r.ID, err)
+		return err
 	}
+	defer func() { err = errors.Join(err, end()) }()
 	defer fault.Close(m, &err)
 	dir, err := kernel.OpenIn(m, ".", kernel.ODirectory, 0, 0)
 	if err != nil {

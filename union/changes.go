@@ -1,0 +1,232 @@
+package union
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path"
+	"slices"
+
+	"berth/fault"
+	"berth/kernel"
+)
+
+// Kind says what happened to a path of a root.
+type Kind uint8
+
+// The kinds, with the API's numbers.
+const (
+	Modified Kind = 0
+	Added    Kind = 1
+	Deleted  Kind = 2
+)
+
+// Change is one path of a root that differs from the layers below.
+type Change struct {
+	Path string // absolute in the root
+	Kind Kind
+}
+
+// Changes lists what r has beyond its layers, sorted by directory. It reads the writable directory, so that it may run
+// while r is in use, and what changes meanwhile is in the list or not. A directory counts as modified when its
+// attributes did change, or when something directly in it was added or deleted, as the field's engines have it; "/" itself is never listed.
+func Changes(ctx context.Context, r Root) (list []Change, err error) {
+	upper, err := os.Open(r.Upper)
+	if err != nil {
+		return nil, err
+	}
+	defer fault.Close(upper, &err)
+	lower, err := merged(r.Lower)
+	if err != nil {
+		return nil, err
+	}
+	defer fault.Close(lower, &err)
+	d := &differ{ctx: ctx}
+	if err := d.dir(upper, lower, "/"); err != nil {
+		return nil, fmt.Errorf("compare root %s with its layers: %w", r.ID, err)
+	}
+	return d.list, nil
+}
+
+// differ compares a writable directory with what lies below.
+type differ struct {
+	ctx  context.Context
+	list []Change
+}
+
+// dir compares the directories up and low, which are called at; low is nil when there is none below.
+func (d *differ) dir(up, low *os.File, at string) error {
+	if err := d.ctx.Err(); err != nil {
+		return fault.Wrap(fault.Canceled, err)
+	}
+	names, err := up.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	here := map[string]bool{}
+	for _, n := range names {
+		here[n] = true
+	}
+	if gone, err := d.hidden(up, low, here); err != nil {
+		return err
+	} else if low != nil {
+		for _, n := range gone {
+			here[n] = false
+		}
+	}
+	place := len(d.list) // of the directory itself, should what is in it make it modified
+	touched := false
+	for _, n := range slices.Sorted(maps.Keys(here)) {
+		kind, err := d.name(up, low, at, n, here[n])
+		if err != nil {
+			return err
+		}
+		touched = touched || kind == Added || kind == Deleted
+	}
+	if listed := place > 0 && d.list[place-1].Path == at; touched && !listed && at != "/" {
+		d.list = slices.Insert(d.list, place, Change{at, Modified})
+	}
+	return nil
+}
+
+// hidden lists what an opaque directory hides without having anything of that name.
+func (d *differ) hidden(up, low *os.File, here map[string]bool) (gone []string, err error) {
+	if low == nil {
+		return nil, nil
+	}
+	value, ok, err := kernel.XattrIn(up, ".", opaqueXattr)
+	if err != nil || !ok || value != "y" {
+		return nil, err
+	}
+	names, err := low.Readdirnames(-1)
+	return slices.DeleteFunc(names, func(n string) bool { return here[n] }), err
+}
+
+// unchanged is a Kind for what is there but no change.
+const unchanged Kind = 255
+
+// name compares one name; there is false when an opaque directory only hides it.
+func (d *differ) name(up, low *os.File, at, name string, there bool) (Kind, error) {
+	full := path.Join(at, name)
+	if !there {
+		d.list = append(d.list, Change{full, Deleted})
+		return Deleted, nil
+	}
+	st, err := kernel.StatIn(up, name)
+	if errors.Is(err, os.ErrNotExist) {
+		return unchanged, nil // gone meanwhile
+	}
+	if err != nil {
+		return 0, err
+	}
+	kind, below := Added, uint32(0)
+	if low != nil {
+		was, err := kernel.StatIn(low, name)
+		switch {
+		case err == nil:
+			kind, below = Modified, was.Mode&kernel.TypeMask
+			if below == kernel.TypeDir && was.Mode == st.Mode && was.Uid == st.Uid && was.Gid == st.Gid && was.Mtim == st.Mtim {
+				kind = unchanged
+			}
+		case !errors.Is(err, os.ErrNotExist):
+			return 0, err
+		}
+	}
+	if st.Mode&kernel.TypeMask == kernel.TypeChar && st.Rdev == 0 {
+		if kind == Added {
+			return unchanged, nil // made and deleted while something of that name lay below a deeper layer
+		}
+		kind = Deleted
+	}
+	if kind != unchanged {
+		d.list = append(d.list, Change{full, kind})
+	}
+	if st.Mode&kernel.TypeMask != kernel.TypeDir {
+		return kind, nil
+	}
+	return kind, d.descend(up, low, name, full, below == kernel.TypeDir)
+}
+
+func (d *differ) descend(up, low *os.File, name, full string, both bool) (err error) {
+	sub, err := kernel.OpenIn(up, name, kernel.ODirectory|kernel.ONoFollow, 0, 0)
+	if none(err) {
+		return nil // gone meanwhile
+	}
+	if err != nil {
+		return err
+	}
+	defer fault.Close(sub, &err)
+	if !both {
+		return d.dir(sub, nil, full)
+	}
+	below, err := kernel.OpenIn(low, name, kernel.ODirectory|kernel.ONoFollow, 0, 0)
+	if err != nil {
+		return err
+	}
+	defer fault.Close(below, &err)
+	return d.dir(sub, below, full)
+}
+
+// Usage sums up the bytes that the files below dir take on disk and the sizes that they show, each file
+// once however many names it has. What vanishes meanwhile does not count.
+func Usage(dir string) (onDisk, shown int64, err error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer fault.Close(f, &err)
+	u := &usage{seen: map[[2]uint64]bool{}}
+	err = u.dir(f)
+	return u.onDisk, u.shown, err
+}
+
+type usage struct {
+	seen          map[[2]uint64]bool
+	onDisk, shown int64
+}
+
+func (u *usage) dir(dir *os.File) error {
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		st, err := kernel.StatIn(dir, n)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if kind := st.Mode & kernel.TypeMask; kind != kernel.TypeDir {
+			if st.Nlink > 1 {
+				id := [2]uint64{st.Dev, st.Ino}
+				if u.seen[id] {
+					continue
+				}
+				u.seen[id] = true
+			}
+			u.onDisk += st.Blocks * 512
+			if kind == kernel.TypeRegular {
+				u.shown += st.Size
+			}
+			continue
+		}
+		u.onDisk += st.Blocks * 512
+		sub, err := kernel.OpenIn(dir, n, kernel.ODirectory|kernel.ONoFollow, 0, 0)
+		if none(err) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		err = u.dir(sub)
+		fault.Close(sub, &err)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,185 @@
+package union
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+
+	"berth/archive"
+	"berth/fault"
+	"berth/kernel"
+)
+
+// Tree is a container's files as it sees them itself, mounts included. What lies in it is foreign: walk it from Root with
+// kernel.InRoot alone, as package archive does, and execute nothing of it.
+type Tree struct {
+	Root *os.File // the top, good for walking only
+	hold *os.File // the mount namespace, which keeps the mounts together after its last process
+	end  func() error
+}
+
+// Close lets go of it.
+func (t *Tree) Close() error {
+	err := t.Root.Close()
+	if t.hold != nil {
+		err = errors.Join(err, t.hold.Close())
+	}
+	if t.end != nil {
+		err = errors.Join(err, t.end())
+	}
+	return err
+}
+
+// RunningTree opens the tree that the process pid sees. The caller makes sure afterwards that the process still is the one
+// that was meant, and closes the tree.
+func RunningTree(pid int) (t *Tree, err error) {
+	proc, err := kernel.OpenIn(nil, "/proc/"+strconv.Itoa(pid), kernel.OPath|kernel.ODirectory, 0, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer fault.Close(proc, &err)
+	hold, err := kernel.OpenIn(proc, "ns/mnt", os.O_RDONLY, 0, 0)
+	if err != nil {
+		return nil, err
+	}
+	root, err := kernel.OpenIn(proc, "root", kernel.OPath|kernel.ODirectory, 0, 0)
+	if err != nil {
+		return nil, errors.Join(err, hold.Close())
+	}
+	return &Tree{Root: root, hold: hold}, nil
+}
+
+// Bare opens a copy of the tree's own file system, without what is mounted in it. The caller closes it.
+func (t *Tree) Bare() (*os.File, error) {
+	var m *os.File
+	err := kernel.InMounts(t.hold, func() (err error) {
+		m, err = kernel.CloneMount(nil, "/", false)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look below the mounts: %w", err)
+	}
+	return m, nil
+}
+
+// Bind is a file or directory of the host that shows in a tree.
+type Bind struct {
+	Source    string
+	Target    string // made when missing
+	ReadOnly  bool
+	Recursive bool // with what is mounted below it
+}
+
+// StoppedTree mounts r with binds, parents first, in a mount namespace that nobody else sees. readOnly is for the
+// root alone. r must not be in use: two mounts of one root disagree about it. A bind whose source is gone is left out. The caller closes the tree, which unmounts it.
+func StoppedTree(r Root, binds []Bind, readOnly bool) (*Tree, error) {
+	m, end, err := r.mount()
+	if err != nil {
+		return nil, err
+	}
+	t := &Tree{end: end}
+	err = kernel.PrivateMounts(func() error { return t.build(m, binds, readOnly) })
+	if err = errors.Join(err, m.Close()); err != nil {
+		if t.Root != nil {
+			err = errors.Join(err, t.Root.Close())
+		}
+		if t.hold != nil {
+			err = errors.Join(err, t.hold.Close())
+		}
+		return nil, errors.Join(fmt.Errorf("mount root %s: %w", r.ID, err), end())
+	}
+	return t, nil
+}
+
+// mounted is where the root goes in its namespace: a directory that is always there.
+const mounted = "/proc/fs"
+
+// build runs in the new namespace.
+func (t *Tree) build(m *os.File, binds []Bind, readOnly bool) (err error) {
+	sources := make([]*os.File, len(binds))
+	defer func() {
+		for _, s := range sources {
+			if s != nil {
+				err = errors.Join(err, s.Close())
+			}
+		}
+	}()
+	for k, b := range binds {
+		sources[k], err = kernel.CloneMount(nil, b.Source, b.Recursive)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	at, err := kernel.OpenIn(nil, mounted, kernel.OPath|kernel.ODirectory, 0, 0)
+	if err != nil {
+		return err
+	}
+	defer fault.Close(at, &err)
+	if err := kernel.AttachMount(m, at); err != nil {
+		return err
+	}
+	if t.Root, err = kernel.OpenIn(nil, mounted, kernel.OPath|kernel.ODirectory, 0, 0); err != nil {
+		return err
+	}
+	if t.hold, err = kernel.OpenIn(nil, "/proc/thread-self/ns/mnt", os.O_RDONLY, 0, 0); err != nil {
+		return err
+	}
+	for k, b := range binds {
+		if sources[k] == nil {
+			continue
+		}
+		if err := t.attach(sources[k], b); err != nil {
+			return fmt.Errorf("%s: %w", b.Target, err)
+		}
+	}
+	if readOnly {
+		return kernel.Attributes(t.Root, false, kernel.ReadOnly, 0)
+	}
+	return nil
+}
+
+// attach puts one bind in its place. Where the image has another kind of thing, as no start would bear, it stays out.
+func (t *Tree) attach(source *os.File, b Bind) (err error) {
+	dir, err := kernel.IsDir(source)
+	if err != nil {
+		return err
+	}
+	target, err := kernel.OpenIn(t.Root, b.Target, kernel.OPath, 0, kernel.InRoot|kernel.NoMagicLinks)
+	if errors.Is(err, os.ErrNotExist) && dir {
+		target, err = archive.MakeDir(t.Root, b.Target)
+	} else if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer fault.Close(target, &err)
+	if there, err := kernel.IsDir(target); err != nil || there != dir {
+		return err
+	}
+	if err := kernel.AttachMount(source, target); err != nil {
+		return err
+	}
+	if b.ReadOnly {
+		return kernel.Attributes(source, b.Recursive && kernel.CanSetMount(), kernel.ReadOnly, 0)
+	}
+	return nil
+}
+
+// mount makes a detached mount of r; end clears up after it was closed.
+func (r Root) mount() (m *os.File, end func() error, err error) {
+	options, end := slices.Clone(r.Mount.Options), func() error { return nil }
+	if r.Mount.Type == "overlay" && r.Upper != "" {
+		// Unmounting would sync the whole file system below; a container's own mount doesn't promise more.
+		options = append(options, "volatile")
+		end = func() error { return clearVolatile(r.Work) }
+	}
+	// An image's device nodes and programs are nothing to open or run from outside.
+	m, err = kernel.NewMount(r.Mount.Type, r.Mount.Source, options, kernel.NoDev|kernel.NoSUID|kernel.NoExec)
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("mount root %s: %w", r.ID, err), end())
+	}
+	return m, end, nil
+}
