@@ -16,8 +16,8 @@ import (
 )
 
 type inspectOptions struct {
-	format, kind, platform string
-	size                   bool
+	format, kind, platform, as string
+	size                       bool
 }
 
 const inspectFormatUsage = "Format output using a custom template: 'json' or a Go template"
@@ -27,6 +27,7 @@ func inspectCommand(s *session) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "inspect [OPTIONS] NAME|ID [NAME|ID...]", Args: atLeast(1),
 		Example: `inspect web
+inspect --as run web
 inspect --format '{{.State.Running}}' web`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch o.kind {
@@ -43,6 +44,7 @@ inspect --format '{{.State.Running}}' web`,
 	fs.StringVarP(&o.format, "format", "f", "", inspectFormatUsage)
 	fs.BoolVarP(&o.size, "size", "s", false, "Display total file sizes if the type is container")
 	fs.StringVar(&o.kind, "type", "", "Only inspect objects of the given type")
+	fs.StringVar(&o.as, "as", "", asUsage)
 	return cmd
 }
 
@@ -54,6 +56,7 @@ func inspectContainerCommand(s *session) *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&o.format, "format", "f", "", inspectFormatUsage)
 	cmd.Flags().BoolVarP(&o.size, "size", "s", false, "Display total file sizes")
+	cmd.Flags().StringVar(&o.as, "as", "", asUsage)
 	return cmd
 }
 
@@ -70,6 +73,9 @@ func inspectImageCommand(s *session) *cobra.Command {
 
 // inspect prints what is found, and then says what isn't.
 func (s *session) inspect(ctx context.Context, o *inspectOptions, args []string) error {
+	if o.as != "" {
+		return inspectAs(ctx, s, o, args)
+	}
 	if o.format != "" && o.format != "json" {
 		if _, err := format.Parse(o.format); err != nil {
 			return &exit{64, err.Error()}

@@ -228,9 +228,12 @@ func (c *Options) securityOptions() error {
 			c.host.MaskedPaths, c.host.ReadonlyPaths = []string{}, []string{}
 			continue
 		case key == "seccomp" && value != "unconfined" && value != "builtin":
-			text, err := os.ReadFile(value)
-			if err != nil {
-				return fmt.Errorf("opening seccomp profile (%s) failed: %w", value, err)
+			text := []byte(value)
+			if !strings.HasPrefix(value, "{") { // the text itself is what inspect --as prints
+				var err error
+				if text, err = os.ReadFile(value); err != nil {
+					return fmt.Errorf("opening seccomp profile (%s) failed: %w", value, err)
+				}
 			}
 			var b bytes.Buffer
 			if err := json.Compact(&b, text); err != nil {
