@@ -383,6 +383,9 @@ func (p *project) processors() {
 func (p *project) disks() {
 	h, all := p.o.Request.HostConfig, &mapping{}
 	all.set("weight", int64(h.BlkioWeight))
+	if n := p.o.Request.Berth.NetClass; n != 0 {
+		p.losing("--net-cls %d", n)
+	}
 	device := func(path, key string, n any) *mapping {
 		d := &mapping{}
 		d.put("path", path)

@@ -111,7 +111,7 @@ var lines = [][]string{
 	{"--pid", "host", "--ipc", "shareable", "--uts", "host", "--userns", "host", "--cgroupns", "host", "busybox"}, {"--pid", "container:x", "--ipc", "container:y", "busybox"},
 	{"--sysctl", "net.ipv4.ip_forward=1", "--sysctl", "kernel.msgmax=8192", "--umask", "027", "busybox"},
 	{"--health-cmd", "curl -f http://localhost || exit 1", "--health-interval", "5s", "--health-timeout", "1500ms", "--health-retries", "2", "--health-start-period", "1m", "--health-start-interval", "2s", "busybox"},
-	{"--no-healthcheck", "busybox"},
+	{"--no-healthcheck", "busybox"}, {"--net-cls", "0x100001", "busybox"},
 }
 
 // TestCommandIsTheInverse: what the options say, and what the options say that are found again, is the same.

@@ -425,6 +425,7 @@ func (o *Origin) resources(c *Command) {
 	}
 	c.add("io-maxbandwidth", sizeText(int64(r.IOMaximumBandwidth)))
 	c.number("io-maxiops", int64(r.IOMaximumIOps))
+	c.number("net-cls", int64(o.Request.Berth.NetClass))
 }
 
 // sizeText writes bytes with the largest unit that leaves a whole number; "" for none.
