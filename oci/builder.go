@@ -21,9 +21,8 @@ import (
 type builder struct {
 	tree
 	stdio    [3]*os.File
-	inNS     bool         // the namespaces are there already: the thread belongs to the re-executed init
-	grouped  func() error // waits for the cgroup
-	preserve int          // how many files after stdio the program inherits
+	inNS     bool // the namespaces are there already: the thread belongs to the re-executed init
+	preserve int  // how many files after stdio the program inherits
 	ask      func() error
 	groups   []*os.File // what a process writes "0" to in order to join the group
 	self     *os.File   // our program, sealed: what Bundle.Init executes
@@ -38,9 +37,10 @@ type tree struct {
 	spec     *specs.Spec
 	ns       namespaces
 	group    *cgroup.Group
-	noPivot  bool     // the caller's root can't be pivoted
-	proc     *os.File // the procfs that the caller sees, verified
-	root     *os.File // the container's root directory
+	grouped  func() error // waits for group, which is made beside all this; nil: it is there
+	noPivot  bool         // the caller's root can't be pivoted
+	proc     *os.File     // the procfs that the caller sees, verified
+	root     *os.File     // the container's root directory
 	late     []lateMount
 	masks    []lateMask
 	console  bool
@@ -65,7 +65,7 @@ func (t *tree) close() {
 // inside the new namespaces and ends with all mounted that doesn't need that process.
 func (b *builder) setup() error {
 	for _, step := range []func() error{
-		b.openProc, b.enterNamespaces, b.privateMounts, b.mountRoot, b.awaitGroup, b.mountAll, b.devices, b.makeConsole, b.maskPaths,
+		b.openProc, b.enterNamespaces, b.privateMounts, b.mountRoot, b.mountAll, b.awaitGroup, b.devices, b.makeConsole, b.maskPaths,
 		b.sysctls, b.names, b.hooks, b.readonlyRoot,
 	} {
 		if err := step(); err != nil {

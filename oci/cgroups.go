@@ -14,6 +14,9 @@ import (
 // mountCgroups shows the container its own groups. v1: a tmpfs with each hierarchy's own group bound in;
 // v2: the unified hierarchy, made by the first process in its cgroup namespace, or its own group bound.
 func (t *tree) mountCgroups(o mountOptions, dest string) error {
+	if err := t.awaitGroup(); err != nil {
+		return err
+	}
 	if t.group == nil {
 		return nil
 	}

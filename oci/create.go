@@ -141,12 +141,12 @@ func (b *builder) makeGroup() func() error {
 	})
 }
 
-// awaitGroup is the step that needs the cgroup; in the re-executed init it is there already.
-func (b *builder) awaitGroup() error {
-	if b.inNS {
+// awaitGroup waits for the cgroup; in the re-executed init it is there already.
+func (t *tree) awaitGroup() error {
+	if t.grouped == nil {
 		return nil
 	}
-	return b.grouped()
+	return t.grouped()
 }
 
 // openStdio takes the files of the program, out of the way of its first descriptors.

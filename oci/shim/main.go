@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"berth/kernel"
+	"berth/kernel/cgroup"
 	"berth/oci"
 )
 
@@ -65,8 +66,9 @@ func settle() {
 	os.WriteFile("/proc/self/comm", []byte("berth-shim"), 0)
 }
 
-// warmUp has the code of the first request in memory before that comes.
+// warmUp has the code of the first request in memory, and what this machine has looked up, before that comes.
 func warmUp() {
 	decode([]byte(`{"op":"start","start":{"bundle":{"spec":{"process":{"args":["x"]}}},"attach":[{}]}}`), new(call))
 	encode(&answer{State: new(State), Exit: new(oci.Exit)})
+	cgroup.Detect()
 }
