@@ -61,6 +61,7 @@ type call struct {
 
 	raise    *[2]unix.CapUserData // capset: first make what is permitted effective
 	announce bool                 // a write to the status pipe
+	again    bool                 // a fork: the child goes on, the caller tells its number and ends
 }
 
 // failed marks a result that is not there.
@@ -123,6 +124,9 @@ func (e *ScriptError) Unwrap() error { return e.Err }
 
 // execAt marks, in the number of a failed call that goes over a status pipe, the execution of the program.
 const execAt = 1 << 31
+
+// forkedAgain stands in place of that number when what follows is a process's.
+const forkedAgain = 1 << 30
 
 func (s *Script) errorAt(at uint32, errno syscall.Errno) error {
 	e := &ScriptError{What: "set the process up", Exec: at&execAt != 0, Err: errno}
@@ -188,6 +192,35 @@ func (c *Child) Ready() error { return c.answer(true) }
 func (c *Child) Started() error {
 	defer c.status.Close()
 	return c.answer(false)
+}
+
+// Again waits until the script came to its ForkAgain, or failed before, and returns the process that goes on, which is
+// the caller's child too. c has ended.
+func (c *Child) Again() (*Child, error) {
+	var answer [8]byte
+	n, err := readFull(c.status, answer[:])
+	mark, pid := binary.NativeEndian.Uint32(answer[:]), int(binary.NativeEndian.Uint32(answer[4:]))
+	switch {
+	case err == nil && n == 0:
+		err = errors.New("the container's first process was killed")
+	case err == nil && mark != forkedAgain:
+		err = c.script.errorAt(mark, syscall.Errno(pid))
+	}
+	if _, rerr := Reap(c.PidFD); err == nil {
+		err = rerr
+	}
+	c.PidFD.Close()
+	if err != nil {
+		c.status.Close()
+		return nil, err
+	}
+	next := &Child{Pid: pid, status: c.status, script: c.script}
+	// Nobody else reaps it, so the number is still its own.
+	if next.PidFD, err = OpenPid(pid); err != nil {
+		c.status.Close()
+		return nil, err
+	}
+	return next, nil
 }
 
 // Follow returns c with what it says from now on read from status, a StatusPipe whose other end it has.
@@ -370,6 +403,13 @@ next:
 				return uint32(i) | execAt, e
 			}
 			return uint32(i), e
+		}
+		if c.again && r != 0 {
+			ready[0], ready[1] = forkedAgain, uint32(r)
+			syscall.RawSyscall6(unix.SYS_WRITE, status, uintptr(unsafe.Pointer(&ready)), 8, 0, 0, 0)
+			for {
+				syscall.RawSyscall6(unix.SYS_EXIT_GROUP, 0, 0, 0, 0, 0, 0)
+			}
 		}
 		if c.exact && r != c.want {
 			return uint32(i), syscall.EPIPE

@@ -37,6 +37,13 @@ func (s *Script) Unshare(flags int) Ref { return s.add(unix.SYS_UNSHARE, N(flags
 // Setns joins a namespace.
 func (s *Script) Setns(f Arg, kind int) Ref { return s.add(unix.SYS_SETNS, f, N(kind)) }
 
+// ForkAgain has the rest of the script carried out by a further process in new namespaces (CLONE_NEWPID, …), which is
+// a child of the caller of Fork; Child.Again gives it. A process can't enter by itself the PID namespace that it makes.
+func (s *Script) ForkAgain(flags int) {
+	r := s.add(unix.SYS_CLONE, N(flags|unix.CLONE_PARENT|int(unix.SIGCHLD)))
+	s.calls[r-1].again = true
+}
+
 // Session starts a session; with a terminal it becomes the controlling one.
 func (s *Script) Session(terminal Arg, console bool) {
 	s.Allow(s.add(unix.SYS_SETSID), unix.EPERM)

@@ -27,6 +27,7 @@ type builder struct {
 	groups   []*os.File // what a process writes "0" to in order to join the group
 	self     *os.File   // our program, sealed: what Bundle.Init executes
 	user     user
+	uids     []specs.LinuxIDMapping // of the user namespace that the thread acts for from outside; nil inside
 	program  string
 	env      []string
 }
@@ -48,6 +49,7 @@ type tree struct {
 	terminal *os.File // the console's other side
 	warnings []string
 	files    []*os.File // closed with the tree
+	given    gifts      // in a user namespace: what was made outside; else nil
 }
 
 // own makes f be closed with the tree.

@@ -32,7 +32,7 @@ func (t *tree) mountCgroups(o mountOptions, dest string) error {
 			return nil
 		}
 		defer target.Close()
-		f, err := kernel.CloneMount(nil, v2, false)
+		f, err := t.cloneGroup(v2)
 		if err != nil {
 			return err
 		}
@@ -54,6 +54,14 @@ func (t *tree) mountCgroups(o mountOptions, dest string) error {
 		}
 	}
 	return kernel.Attributes(top, false, o.set, 0)
+}
+
+// cloneGroup makes a mount of one of the container's groups.
+func (t *tree) cloneGroup(dir string) (*os.File, error) {
+	if t.given != nil {
+		return t.given.take(givenGroup(dir))
+	}
+	return kernel.CloneMount(nil, dir, false)
 }
 
 // v1Groups gives the container's directory in each v1 hierarchy, by the name of
@@ -79,7 +87,7 @@ func (t *tree) bindGroup(top *os.File, name, dir string, o mountOptions) error {
 	if err := kernel.MkdirIn(top, name, 0o755); err != nil {
 		return err
 	}
-	f, err := kernel.CloneMount(nil, dir, false)
+	f, err := t.cloneGroup(dir)
 	if err != nil {
 		return err
 	}

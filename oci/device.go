@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -40,19 +41,17 @@ func (t *tree) devices() error {
 		return err
 	}
 	defer dev.Close()
-	asked := map[string]bool{}
-	for _, d := range t.spec.Linux.Devices {
-		asked[path.Clean(d.Path)] = true
+	nodes, err := t.takeNodes()
+	if err != nil {
+		return err
 	}
-	for _, d := range defaultDevices {
-		if !asked[d.Path] {
-			if err := t.device(d); err != nil {
-				return err
-			}
+	for i, d := range allDevices(t.spec) {
+		if nodes != nil {
+			err = t.bindNode(nodes, i, d)
+		} else {
+			err = t.device(d)
 		}
-	}
-	for _, d := range t.spec.Linux.Devices {
-		if err := t.device(d); err != nil {
+		if err != nil {
 			return err
 		}
 	}
@@ -69,6 +68,16 @@ func (t *tree) devices() error {
 	return replaceLink("pts/ptmx", dev, "ptmx")
 }
 
+// allDevices lists those that the container gets, the caller's last.
+func allDevices(s *specs.Spec) []specs.LinuxDevice {
+	asked := map[string]bool{}
+	for _, d := range s.Linux.Devices {
+		asked[path.Clean(d.Path)] = true
+	}
+	all := slices.DeleteFunc(slices.Clone(defaultDevices), func(d specs.LinuxDevice) bool { return asked[d.Path] })
+	return append(all, s.Linux.Devices...)
+}
+
 // replaceLink makes a symbolic link in place of whatever the image has under that name.
 func replaceLink(target string, dir *os.File, name string) error {
 	err := kernel.SymlinkIn(target, dir, name)
@@ -82,20 +91,11 @@ func replaceLink(target string, dir *os.File, name string) error {
 
 // device makes one node. Where that is not allowed (a user namespace), the host's is bound.
 func (t *tree) device(d specs.LinuxDevice) error {
-	kind, block := uint32(kernel.TypeChar), false
-	switch d.Type {
-	case "c", "u", "":
-	case "b":
-		kind, block = kernel.TypeBlock, true
-	case "p":
-		kind = kernel.TypeFifo
-	default:
-		return fault.New(fault.Invalid, "device %s: type %q is none of c, b, u, p", d.Path, d.Type)
+	kind, mode, err := nodeMode(d)
+	if err != nil {
+		return err
 	}
-	mode := uint32(0o666)
-	if d.FileMode != nil {
-		mode = uint32(*d.FileMode) & 0o7777
-	}
+	block := kind == kernel.TypeBlock
 	clean := path.Clean("/" + d.Path)
 	if clean == "/" {
 		return fault.New(fault.Invalid, "device path %q", d.Path)
@@ -129,6 +129,24 @@ func (t *tree) device(d specs.LinuxDevice) error {
 		return kernel.ChownIn(dir, name, value(d.UID), value(d.GID))
 	}
 	return nil
+}
+
+// nodeMode gives the type bits and the permissions of a device's node.
+func nodeMode(d specs.LinuxDevice) (kind, mode uint32, err error) {
+	kind, mode = kernel.TypeChar, 0o666
+	switch d.Type {
+	case "c", "u", "":
+	case "b":
+		kind = kernel.TypeBlock
+	case "p":
+		kind = kernel.TypeFifo
+	default:
+		return 0, 0, fault.New(fault.Invalid, "device %s: type %q is none of c, b, u, p", d.Path, d.Type)
+	}
+	if d.FileMode != nil {
+		mode = uint32(*d.FileMode) & 0o7777
+	}
+	return kind, mode, nil
 }
 
 func value(n *uint32) uint32 {

@@ -3,6 +3,7 @@ package oci
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
@@ -32,6 +33,23 @@ type entrant struct {
 	first *os.File // the container's first process
 	pid   int
 	spec  ExecSpec
+}
+
+// actAsRoot makes the thread, which stays outside of the container's user namespace, make files as root in there.
+func (x *entrant) actAsRoot() error {
+	if !x.mapped() {
+		return nil
+	}
+	uids, gids, err := namespace.ReadMaps(fmt.Sprintf("/proc/%d", x.pid))
+	if err != nil {
+		return err
+	}
+	x.uids = uids
+	uid, gid, err := mapIDs(uids, gids, 0, 0)
+	if err != nil {
+		return err
+	}
+	return kernel.ActAs(uid, gid)
 }
 
 func enter(ctx context.Context, first *os.File, pid int, bundle *Bundle, e ExecSpec, stdio Stdio) (_ *Process, err error) {
@@ -106,7 +124,7 @@ func (x *entrant) fork(r rights) (child *kernel.Child, err error) {
 		if err := kernel.SetDumpable(false); err != nil {
 			return err
 		}
-		if err := x.openGroup(); err != nil {
+		if err := errors.Join(x.openGroup(), x.actAsRoot()); err != nil {
 			return err
 		}
 		if err := x.join(); err != nil {
@@ -121,6 +139,8 @@ func (x *entrant) fork(r rights) (child *kernel.Child, err error) {
 			s.Write(s.F(f), "0")
 		}
 		if x.mapped() {
+			limit(&s, r.limits) // which root of a user namespace may not raise
+			r.limits = nil
 			s.For("join the container's user namespace") // which only a process of one thread can
 			s.Setns(s.F(x.first), namespace.User)
 		}

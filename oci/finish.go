@@ -180,10 +180,7 @@ func dropAndExec(s *kernel.Script, p *specs.Process, u user, r rights, gate *os.
 		s.AllowDenied(s.Write(kernel.R(f), r.oomScore))
 		s.Close(f)
 	}
-	for _, l := range r.limits {
-		s.For("set " + l.Name)
-		does.Limit(l)
-	}
+	limit(s, r.limits)
 	mask := uint32(0o022)
 	if p.User.Umask != nil {
 		mask = *p.User.Umask
@@ -240,6 +237,13 @@ func dropAndExec(s *kernel.Script, p *specs.Process, u user, r rights, gate *os.
 		s.ExecFile(run.file, run.argv, run.env)
 	} else {
 		s.Exec(run.path, run.argv, run.env)
+	}
+}
+
+func limit(s *kernel.Script, limits []kernel.Limit) {
+	for _, l := range limits {
+		s.For("set " + l.Name)
+		kernel.Rights{Script: s}.Limit(l)
 	}
 }
 

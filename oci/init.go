@@ -101,22 +101,18 @@ func (i *inside) say(a answer, f *os.File) error {
 
 // prepare sets the container up and returns what is left to be done after the gate.
 func (i *inside) prepare() (*kernel.Script, error) {
-	i.lines = bufio.NewReader(i.socket)
-	line, err := i.lines.ReadBytes('\n')
+	o, given, err := receiveOrder(i.socket)
 	if err != nil {
 		return nil, err
 	}
-	var o order
-	if err := json.Unmarshal(line, &o); err != nil {
-		return nil, err
-	}
+	i.lines = bufio.NewReader(i.socket)
 	spec := *o.Bundle.Spec
 	if spec.Linux == nil {
 		spec.Linux = &specs.Linux{}
 	}
 	i.pid = o.Pid
 	i.builder = builder{
-		tree:     tree{bundle: o.Bundle, spec: &spec, console: o.Console, noPivot: o.NoPivot},
+		tree:     tree{bundle: o.Bundle, spec: &spec, console: o.Console, noPivot: o.NoPivot, given: given},
 		preserve: o.Preserve, inNS: true, ask: i.askHooks,
 	}
 	i.ns.fresh = o.Kinds

@@ -22,6 +22,7 @@ type mountOptions struct {
 	propagation     []spread // in the order given
 	data            []string // the file system's own
 	copyUp          bool     // tmpfs starts with what lies beneath
+	idmap, idmapAll bool     // owners are shown through a user namespace, in all mounts below too
 }
 
 type spread struct {
@@ -90,6 +91,10 @@ func (o *mountOptions) other(name string) {
 		o.bind, o.recursive = true, true
 	case "tmpcopyup":
 		o.copyUp = true
+	case "idmap":
+		o.idmap = true
+	case "ridmap":
+		o.idmap, o.idmapAll = true, true
 	case "", "defaults", "remount", "async", "nomand", "nolazytime", "loud", "silent", "iversion", "noiversion", "z", "Z":
 	default:
 		o.data = append(o.data, name)
@@ -113,36 +118,47 @@ func (t *tree) mountRoot() error {
 	if t.spec.Root != nil {
 		at = t.spec.Root.Path
 	}
-	if len(t.bundle.Rootfs) == 0 {
-		if at == "" {
-			return fault.New(fault.Invalid, "the bundle has no root file system")
-		}
-		m, err := kernel.CloneMount(nil, at, true)
-		if err != nil {
-			return fmt.Errorf("root file system %s: %w", at, err)
-		}
-		return t.attachRoot(t.own(m), at)
-	}
-	if at != "" {
+	var m *os.File
+	var err error
+	switch {
+	case t.given != nil:
+		m, err = t.given.take(givenRoot)
+	case len(t.bundle.Rootfs) == 0:
+		place = at
+		m, err = t.cloneRoot()
+	default:
 		if st, err := os.Stat(at); err == nil && st.IsDir() {
 			place = at
 		}
+		first := t.bundle.Rootfs[0]
+		if m, err = t.newMount(first, parseOptions(first.Options), nil); err != nil {
+			err = fmt.Errorf("root file system: %w", err)
+		}
 	}
-	first := t.bundle.Rootfs[0]
-	o := parseOptions(first.Options)
-	m, err := t.newMount(first, o)
 	if err != nil {
-		return fmt.Errorf("root file system: %w", err)
+		return err
 	}
 	if err := t.attachRoot(t.own(m), place); err != nil {
 		return err
 	}
-	for _, more := range t.bundle.Rootfs[1:] {
-		if err := t.mountOne(more); err != nil {
+	for i := 1; i < len(t.bundle.Rootfs); i++ {
+		if err := t.mountOne(t.bundle.Rootfs[i]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// cloneRoot makes the mount of a root that is a ready directory.
+func (t *tree) cloneRoot() (*os.File, error) {
+	if t.spec.Root == nil || t.spec.Root.Path == "" {
+		return nil, fault.New(fault.Invalid, "the bundle has no root file system")
+	}
+	m, err := kernel.CloneMount(nil, t.spec.Root.Path, true)
+	if err != nil {
+		return nil, fmt.Errorf("root file system %s: %w", t.spec.Root.Path, err)
+	}
+	return m, nil
 }
 
 func (t *tree) attachRoot(m *os.File, at string) error {
@@ -159,16 +175,53 @@ func (t *tree) attachRoot(m *os.File, at string) error {
 	return kernel.Spread(m, kernel.PropPrivate, true)
 }
 
-// newMount makes a detached mount, a new file system or a bind.
-func (t *tree) newMount(m specs.Mount, o mountOptions) (*os.File, error) {
+// newMount makes a detached mount, a new file system or a bind. owner is the container's user namespace, when the caller is outside of it.
+func (t *tree) newMount(m specs.Mount, o mountOptions, owner *os.File) (*os.File, error) {
+	ids, err := idmap(t.spec.Linux, m, o, owner)
+	if err != nil {
+		return nil, err
+	}
+	if ids != nil && ids != owner {
+		defer ids.Close()
+	}
 	if !o.bind && m.Type != "bind" {
-		return kernel.NewMount(m.Type, m.Source, o.data, int(o.set))
+		return t.newFileSystem(m, o, ids)
 	}
 	f, err := kernel.CloneMount(nil, m.Source, o.recursive)
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "bind source %s: %w", m.Source, bare(err))
 	}
+	if ids == nil {
+		return f, nil
+	}
+	if err := kernel.MapIDs(f, ids, o.idmapAll); err != nil {
+		f.Close()
+		return nil, fault.New(fault.Unsupported, "bind source %s: its file system can't show owners through a user namespace: leave idmap out: %w", m.Source, bare(err))
+	}
 	return f, nil
+}
+
+// newFileSystem mounts one. An overlay can't be id-mapped itself, but its layers can.
+func (t *tree) newFileSystem(m specs.Mount, o mountOptions, ids *os.File) (*os.File, error) {
+	switch {
+	case ids == nil:
+		return kernel.NewMount(m.Type, m.Source, o.data, int(o.set))
+	case m.Type != "overlay":
+		return nil, fault.New(fault.Unsupported, "id-mapped mounts of type %s are not supported: bind it", m.Type)
+	}
+	uid, gid, err := mapIDs(m.UIDMappings, m.GIDMappings, 0, 0)
+	if err != nil {
+		return nil, err
+	}
+	return kernel.NewMappedOverlay(o.data, int(o.set), ids, uid, gid)
+}
+
+// hostMount is newMount for what shows something of the host's, or a copy of what was made outside for the first process.
+func (t *tree) hostMount(m specs.Mount, o mountOptions) (*os.File, error) {
+	if t.given != nil && (o.bind || m.Type == "bind") {
+		return t.given.take(givenMount(m))
+	}
+	return t.newMount(m, o, nil)
 }
 
 // mountAll makes the spec's mounts, in order.
@@ -200,7 +253,7 @@ func (t *tree) mountOne(m specs.Mount) error {
 	case "tmpfs":
 		return t.mountTmpfs(m, o, dest)
 	}
-	f, err := t.newMount(m, o)
+	f, err := t.hostMount(m, o)
 	if err != nil {
 		return err
 	}
@@ -291,7 +344,7 @@ func (t *tree) mountLate(m specs.Mount, o mountOptions, below string) error {
 	if !o.bind && m.Type != "bind" && m.Type != "tmpfs" {
 		return fault.New(fault.Unsupported, "a file system of type %s below /proc", m.Type)
 	}
-	f, err := t.newMount(m, o)
+	f, err := t.hostMount(m, o)
 	if err != nil {
 		return err
 	}
@@ -299,17 +352,18 @@ func (t *tree) mountLate(m specs.Mount, o mountOptions, below string) error {
 	return nil
 }
 
-// mountSys makes a sysfs, which shows the network namespace of the thread that makes it. Where user
-// namespaces forbid that (the network is shared), the host's is bound instead.
+// mountSys makes a sysfs, which shows the network namespace of the thread that makes it.
 func (t *tree) mountSys(m specs.Mount, o mountOptions, dest string) error {
 	target, err := t.directory(dest)
 	if err != nil {
 		return err
 	}
 	defer target.Close()
-	f, err := kernel.NewMount("sysfs", "sysfs", o.data, int(o.set))
-	if errors.Is(err, os.ErrPermission) {
-		f, err = kernel.CloneMount(nil, "/sys", true)
+	var f *os.File
+	if t.given != nil {
+		f, err = t.given.take(givenSys)
+	} else {
+		f, err = kernel.NewMount("sysfs", "sysfs", o.data, int(o.set))
 	}
 	if err != nil {
 		return err
@@ -376,7 +430,7 @@ func (t *tree) mountTmpfs(m specs.Mount, o mountOptions, dest string) error {
 
 // MountOptions names all options of a mount that are not the file system's own, sorted.
 func MountOptions() []string {
-	names := []string{"bind", "rbind", "defaults", "remount"}
+	names := []string{"bind", "rbind", "defaults", "remount", "idmap", "ridmap"}
 	for name := range attributes {
 		names = append(names, name, "r"+name)
 	}

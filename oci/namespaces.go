@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"errors"
 	"os"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -30,6 +31,39 @@ func (n namespaces) has(kind int) bool {
 		}
 	}
 	return false
+}
+
+// find gives the namespace of that kind that is joined, nil when there is none.
+func (n namespaces) find(kind int) *os.File {
+	for _, j := range n.joined {
+		if j.kind == kind {
+			return j.file
+		}
+	}
+	return nil
+}
+
+// joinOwner makes the container join the user namespace that owns its network, when that one was made for it: a
+// namespace's owner is who made it, for good, and only root of the owner may change the network.
+func (n *namespaces) joinOwner(netns *os.File) error {
+	if netns == nil || n.fresh&namespace.User == 0 {
+		return nil
+	}
+	ours, err := os.Open("/proc/thread-self/ns/user")
+	if err != nil {
+		return err
+	}
+	defer ours.Close()
+	owner, err := namespace.Owner(netns)
+	if err != nil {
+		return fault.New(fault.Invalid, "join network namespace: %w", err)
+	}
+	if same, err := namespace.Same(ours, owner); err != nil || same {
+		return errors.Join(err, owner.Close())
+	}
+	n.fresh &^= namespace.User
+	n.joined = append(n.joined, joined{namespace.User, owner})
+	return nil
 }
 
 func (n namespaces) close() {
@@ -95,5 +129,5 @@ func planNamespaces(list []specs.LinuxNamespace, netns *os.File) (n namespaces, 
 		}
 		n.joined = append(n.joined, joined{namespace.Net, f})
 	}
-	return n, nil
+	return n, n.joinOwner(netns)
 }

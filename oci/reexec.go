@@ -29,6 +29,8 @@ type order struct {
 	Joined   int     `json:"joined"`
 	Pid      int     `json:"pid"` // as the parent sees it
 	NoPivot  bool    `json:"noPivot,omitempty"`
+	// Given names the files that come with the order: what was made outside of a user namespace; nil when there is none.
+	Given []string `json:"given,omitempty"`
 }
 
 // answer is what it says: an error, a request to run the runtime's hooks, or that it stands at its gate.
@@ -143,16 +145,50 @@ func (b *builder) spawn(self, theirs, ours *os.File, st starter, r rights) (chil
 	}
 	defer mapped.Close()
 	defer mapOut.Close()
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	child, again, err := b.fork(self, []*os.File{theirs, st.gateIn, st.statusIn}, mapped, mapOut)
 	if err != nil {
 		return nil, err
 	}
+	err = b.adopt(child.Pid, r)
+	if err == nil {
+		_, err = mapOut.Write([]byte{1})
+	}
+	if err != nil {
+		mapOut.Close() // the child ends by itself
+		kernel.Reap(child.PidFD)
+		child.Close()
+		child.PidFD.Close()
+		return nil, err
+	}
+	if again {
+		if child, err = child.Again(); err != nil {
+			return nil, err
+		}
+	}
+	if err := child.Started(); err != nil {
+		kernel.Reap(child.PidFD)
+		child.PidFD.Close()
+		return nil, err
+	}
+	return child, nil
+}
+
+// fork starts the process in its namespaces, where it waits for mapped, whose other end is mapOut, and then executes
+// self with the files given. again: what is executed is a further process, that the first one forks.
+func (b *builder) fork(self *os.File, files []*os.File, mapped, mapOut *os.File) (child *kernel.Child, again bool, err error) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return nil, false, err
+	}
 	defer null.Close()
-	var userNS *os.File
+	userNS := b.ns.find(namespace.User) // only a process of one thread can join it
+	kinds, later := b.ns.fresh&^namespace.Cgroup, 0
+	if userNS != nil {
+		kinds, later = 0, kinds // the others are to belong to it
+	}
 	err = kernel.Thread(func() error {
 		for _, j := range b.ns.joined {
 			if j.kind == namespace.User {
-				userNS = j.file // only a process of one thread can join it
 				continue
 			}
 			if err := namespace.Enter(j.file, j.kind); err != nil {
@@ -170,6 +206,12 @@ func (b *builder) spawn(self, theirs, ours *os.File, st starter, r rights) (chil
 			kernel.Rights{Script: &s}.Identity(0, 0, nil)
 			kernel.Rights{Script: &s}.KeepCaps(false)
 		}
+		switch {
+		case later&namespace.PID != 0:
+			s.ForkAgain(later)
+		case later != 0:
+			s.Unshare(later)
+		}
 		for i, f := range b.stdio {
 			if f == nil {
 				f = null
@@ -177,34 +219,15 @@ func (b *builder) spawn(self, theirs, ours *os.File, st starter, r rights) (chil
 			s.Dup(s.F(f), i)
 		}
 		first := 3 + b.preserve
-		for i, f := range []*os.File{theirs, st.gateIn, st.statusIn} {
+		for i, f := range files {
 			s.Dup(s.F(f), first+i)
 		}
-		s.CloseOnExec(first + 3)
+		s.CloseOnExec(first + len(files))
 		s.ExecFile(self, []string{setupName, strconv.Itoa(first)}, []string{"GOMAXPROCS=1"})
-		child, err = s.Fork(uintptr(b.ns.fresh &^ namespace.Cgroup))
+		child, err = s.Fork(uintptr(kinds))
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	err = b.adopt(child.Pid, r)
-	if err == nil {
-		_, err = mapOut.Write([]byte{1})
-	}
-	if err != nil {
-		mapOut.Close() // the child ends by itself
-		kernel.Reap(child.PidFD)
-		child.Close()
-		child.PidFD.Close()
-		return nil, err
-	}
-	if err := child.Started(); err != nil {
-		kernel.Reap(child.PidFD)
-		child.PidFD.Close()
-		return nil, err
-	}
-	return child, nil
+	return child, later&namespace.PID != 0, err
 }
 
 // adopt does to the new process what takes rights that it won't have in a user namespace.
@@ -220,11 +243,8 @@ func (b *builder) adopt(pid int, r rights) error {
 		if len(l.UIDMappings) == 0 || len(l.GIDMappings) == 0 {
 			return fault.New(fault.Invalid, "a user namespace needs uidMappings and gidMappings")
 		}
-		if err := writeMap(dir+"gid_map", l.GIDMappings); err != nil {
-			return err
-		}
-		if err := writeMap(dir+"uid_map", l.UIDMappings); err != nil {
-			return err
+		if err := namespace.WriteMaps(dir, l.UIDMappings, l.GIDMappings); err != nil {
+			return fmt.Errorf("map the container's ids: %w", err)
 		}
 	}
 	if r.oomScore != "" {
@@ -240,27 +260,28 @@ func (b *builder) adopt(pid int, r rights) error {
 	return nil
 }
 
-func writeMap(path string, list []specs.LinuxIDMapping) error {
-	var text []byte
-	for _, m := range list {
-		text = fmt.Appendf(text, "%d %d %d\n", m.ContainerID, m.HostID, m.Size)
-	}
-	return os.WriteFile(path, text, 0)
-}
-
 // guide tells the init what to do and serves it until it stands at its gate.
 func (b *builder) guide(p *Process, s *os.File, r rights, o options) error {
 	joined := 0
 	for _, j := range b.ns.joined {
 		joined |= j.kind
 	}
-	data, err := json.Marshal(order{
+	todo := order{
 		Bundle: b.bundle, Console: b.console, Preserve: b.preserve, Kinds: b.ns.fresh, Joined: joined, Pid: p.Pid(), NoPivot: o.noPivot,
-	})
-	if err != nil {
-		return err
 	}
-	if err := kernel.SendFiles(s, append(data, '\n'), nil); err != nil && !kernel.IsBrokenPipe(err) {
+	var files []*os.File
+	if b.ns.has(namespace.User) {
+		out, err := newOutside(&b.tree, p.Pid())
+		if err != nil {
+			return err
+		}
+		defer out.close()
+		if err := out.makeAll(b.stdio[:]); err != nil {
+			return err
+		}
+		todo.Given, files = out.names, out.made
+	}
+	if err := sendOrder(s, todo, files); err != nil && !kernel.IsBrokenPipe(err) {
 		return err
 	}
 	for {
@@ -288,20 +309,61 @@ func (b *builder) guide(p *Process, s *os.File, r rights, o options) error {
 	}
 }
 
+// sendOrder sends one line. Files that don't go with it travel ahead, with a blank each time.
+func sendOrder(s *os.File, o order, files []*os.File) error {
+	data, err := json.Marshal(o)
+	for err == nil && len(files) > kernel.MaxFiles {
+		err = kernel.SendFiles(s, []byte(" "), files[:kernel.MaxFiles])
+		files = files[kernel.MaxFiles:]
+	}
+	if err != nil {
+		return err
+	}
+	return kernel.SendFiles(s, append(data, '\n'), files)
+}
+
+// receiveOrder reads it, with the files by their names.
+func receiveOrder(s *os.File) (o order, given gifts, err error) {
+	line, files, err := receiveLine(s)
+	if err == nil {
+		err = json.Unmarshal(line, &o)
+	}
+	if err == nil && len(files) != len(o.Given) {
+		err = fmt.Errorf("%d files came where %d were sent", len(files), len(o.Given))
+	}
+	if err != nil || len(files) == 0 {
+		kernel.CloseAll(files)
+		return o, nil, err
+	}
+	given = gifts{}
+	for i, name := range o.Given {
+		given[name] = append(given[name], files[i])
+	}
+	return o, given, nil
+}
+
 // receiveAnswer reads one line, and the files that came with it.
 func receiveAnswer(s *os.File) (a answer, files []*os.File, err error) {
-	var line []byte
+	line, files, err := receiveLine(s)
+	if errors.Is(err, io.EOF) {
+		err = errors.New("the container's first process was killed while it set the container up")
+	}
+	if err != nil {
+		return a, files, err
+	}
+	return a, files, json.Unmarshal(line, &a)
+}
+
+// receiveLine reads up to the end of a line, after which the other side waits.
+func receiveLine(s *os.File) (line []byte, files []*os.File, err error) {
 	buf := make([]byte, 4096)
 	for !bytes.HasSuffix(line, []byte("\n")) {
 		n, more, err := kernel.ReceiveFiles(s, buf)
 		files = append(files, more...)
 		line = append(line, buf[:n]...)
-		if errors.Is(err, io.EOF) {
-			return a, files, errors.New("the container's first process was killed while it set the container up")
-		}
 		if err != nil {
-			return a, files, err
+			return nil, files, err
 		}
 	}
-	return a, files, json.Unmarshal(line, &a)
+	return line, files, nil
 }

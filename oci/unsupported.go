@@ -1,8 +1,6 @@
 package oci
 
 import (
-	"slices"
-
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"berth/fault"
@@ -35,11 +33,6 @@ func unsupported(s *specs.Spec) error {
 	for _, n := range l.Namespaces {
 		if n.Type == specs.TimeNamespace {
 			return fault.New(fault.Unsupported, "the bundle asks for a time namespace: not supported")
-		}
-	}
-	for _, m := range s.Mounts {
-		if len(m.UIDMappings)+len(m.GIDMappings) > 0 || slices.Contains(m.Options, "idmap") || slices.Contains(m.Options, "ridmap") {
-			return fault.New(fault.Unsupported, "mount %s: id-mapped mounts are not supported", m.Destination)
 		}
 	}
 	return nil

@@ -115,14 +115,26 @@ func (b *builder) giveStdio() error {
 		if err != nil {
 			return err
 		}
-		if f != b.terminal && !kernel.IsPipe(st.Mode) || st.Uid == b.user.uid {
+		uid, err := b.outsideUID(b.user.uid)
+		if err != nil {
+			return err
+		}
+		if f != b.terminal && !kernel.IsPipe(st.Mode) || st.Uid == uid {
 			continue
 		}
-		if err := kernel.Chown(f, b.user.uid, st.Gid); err != nil && !errors.Is(err, os.ErrPermission) {
+		if err := kernel.Chown(f, uid, st.Gid); err != nil && !errors.Is(err, os.ErrPermission) {
 			return err
 		}
 	}
 	return nil
+}
+
+// outsideUID is what the thread has to call a user of the container.
+func (b *builder) outsideUID(uid uint32) (uint32, error) {
+	if b.uids == nil {
+		return uid, nil
+	}
+	return mapID(b.uids, uid)
 }
 
 // withHome adds HOME to an environment that has none.
