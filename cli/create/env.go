@@ -95,7 +95,10 @@ func parseLines(text []byte, lookup func(string) (string, bool)) ([]string, erro
 		if key == "" {
 			return nil, fmt.Errorf("no variable name on line '%s'", line)
 		}
-		if !ok && lookup != nil {
+		if !ok {
+			if lookup == nil {
+				continue // the field drops a label without a value when it stands in a file
+			}
 			value, known := lookup(key)
 			if !known {
 				continue

@@ -144,11 +144,13 @@ func (s sequential) Run(name string, f func(testscript.T)) {
 }
 func (s sequential) Verbose() bool { return testing.Verbose() }
 
-// condition knows [docker], when the client is not our own, and [debian], when there is a Debian root file system.
+// condition knows [docker], when the client is not our own, [old], when it is years older, and [debian], when there is a Debian root file system.
 func (c client) condition(name string) (bool, error) {
 	switch name {
 	case "docker":
 		return c.path != "", nil
+	case "old":
+		return c.name == "docker.io", nil
 	case "debian":
 		_, err := os.Stat(filepath.Join(testengine.Cache(), "debian.tar"))
 		return err == nil, nil
