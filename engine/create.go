@@ -78,6 +78,9 @@ func (c *maker) draft(ctx context.Context, r CreateRequest) (*container.Record, 
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	if err := request.CheckSettings(r.Settings, config); err != nil {
+		return nil, nil, nil, err
+	}
 	rec := &container.Record{
 		Schema: container.Schema, ID: container.NewID(), Created: time.Now().UTC(),
 		Config: config, HostConfig: host,

@@ -58,6 +58,11 @@ func (c *execs) ExecCreate(_ context.Context, ref string, r api.ExecCreateReques
 	if err != nil {
 		return "", err
 	}
+	return c.prepare(i, live, r).id, nil
+}
+
+// prepare makes a further process known, and tells of it.
+func (c *execs) prepare(i *instance, live *run, r api.ExecCreateRequest) *execution {
 	e := &execution{id: container.NewID(), i: i, live: live, config: r, launched: make(chan struct{}), done: make(chan struct{})}
 	c.mu.Lock()
 	c.byID[e.id] = e
@@ -67,7 +72,17 @@ func (c *execs) ExecCreate(_ context.Context, ref string, r api.ExecCreateReques
 	i.mu.Unlock()
 	c.pruneExecs(i)
 	c.announce(i.record(), events.Action(fmt.Sprintf("%s: %s", events.ActionExecCreate, strings.Join(r.Cmd, " "))), "execID", e.id)
-	return e.id, nil
+	return e
+}
+
+// forgetExec drops one that nobody else knows.
+func (c *execs) forgetExec(e *execution) {
+	c.mu.Lock()
+	delete(c.byID, e.id)
+	c.mu.Unlock()
+	e.i.mu.Lock()
+	defer e.i.mu.Unlock()
+	e.i.execs = slices.DeleteFunc(e.i.execs, func(id string) bool { return id == e.id })
 }
 
 // runnable is the run of a container that can take further processes.

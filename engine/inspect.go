@@ -58,6 +58,7 @@ func stateOf(s container.State) *api.State {
 		Status: api.ContainerState(s.Status), Running: s.Status.Alive() || s.Status == container.Restarting,
 		Paused: s.Status == container.Paused, Restarting: s.Status == container.Restarting, Dead: s.Status == container.Dead,
 		OOMKilled: s.OOMKilled, Pid: s.Pid, ExitCode: s.ExitCode, Error: s.Error,
+		Health:    s.Health,
 		StartedAt: s.StartedAt.Format(time.RFC3339Nano), FinishedAt: s.FinishedAt.Format(time.RFC3339Nano),
 	}
 }

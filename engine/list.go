@@ -53,7 +53,10 @@ func (c *views) summary(r *container.Record, now time.Time, names map[string]str
 		ID: r.ID, Names: []string{"/" + r.Name}, Image: r.ImageName, ImageID: r.Image.String(), Command: commandLine(r), Created: r.Created.Unix(),
 		Ports: portSummary(r.Config, ep), Labels: r.Config.Labels, State: api.ContainerState(r.State.Status), Status: statusText(r.State, now),
 		NetworkSettings: &api.NetworkSettingsSummary{Networks: map[string]*wire.EndpointSettings{}}, Mounts: mountPoints(c.volumes, r),
-		Health: &api.HealthSummary{Status: api.NoHealthcheck},
+		Health: &api.HealthSummary{Status: healthOf(r)},
+	}
+	if r.State.Health != nil {
+		s.Health.FailingStreak = r.State.Health.FailingStreak
 	}
 	if s.Labels == nil {
 		s.Labels = map[string]string{}
@@ -88,7 +91,7 @@ func statusText(s container.State, now time.Time) string {
 	since := func(t time.Time) string { return units.HumanDuration(now.Sub(t)) }
 	switch s.Status {
 	case container.Running:
-		return "Up " + since(s.StartedAt)
+		return "Up " + since(s.StartedAt) + healthText(s.Health)
 	case container.Paused:
 		return "Up " + since(s.StartedAt) + " (Paused)"
 	case container.Restarting:
@@ -178,7 +181,7 @@ func (c *views) selectState(s *selection, key string, values []string) error {
 				return invalid("invalid filter 'health=%s'", v)
 			}
 		}
-		s.any(values, func(_ *container.Record, v string) bool { return v == string(api.NoHealthcheck) })
+		s.any(values, func(r *container.Record, v string) bool { return v == string(healthOf(r)) })
 	default: // before, since
 		for _, ref := range values {
 			i, err := c.index.Get(ref)

@@ -93,7 +93,7 @@ func plan(o observed, now time.Time) repair {
 func endUnseen(o observed, now time.Time) container.State {
 	policy, s := o.record.HostConfig.RestartPolicy, o.record.State
 	ended := s
-	ended.Status, ended.Pid, ended.Endpoints = container.Exited, 0, nil
+	ended.Status, ended.Pid, ended.Endpoints, ended.Health = container.Exited, 0, nil, container.HealthAtEnd(s.Health)
 	switch {
 	case o.exit != nil:
 		ended.ExitCode, ended.OOMKilled, ended.FinishedAt = o.exit.Code, o.exit.OOMKilled, o.exit.At.UTC()
@@ -255,6 +255,9 @@ func (c *Containers) adopt(i *instance, sh *shim.Shim) error {
 	i.mu.Unlock()
 	c.watchers.Add(1)
 	go c.watch(i, live)
+	if probes, checked := container.ProbesOf(r.Config); checked && r.State.Health != nil {
+		c.watchers.Go(func() { c.monitor(i, live, probes) })
+	}
 	return nil
 }
 

@@ -43,6 +43,7 @@ type starting int
 const (
 	byUser   starting = iota // forgets what the restart policy counted
 	byPolicy                 // a start that fails is tried again
+	byHealth                 // counts as a restart, too
 )
 
 // start begins a run. The caller holds op.
@@ -66,8 +67,15 @@ func (c *Containers) start(ctx context.Context, i *instance, by starting) error 
 		return err
 	}
 	next.State = container.State{Status: status, StartedAt: time.Now().UTC(), FinishedAt: r.State.FinishedAt}
-	if by == byPolicy {
+	switch by {
+	case byHealth:
+		next.State.RestartCount = r.State.RestartCount + 1
+	case byPolicy:
 		next.State.RestartCount, next.State.RestartDelay = r.State.RestartCount, r.State.RestartDelay
+	}
+	probes, checked := container.ProbesOf(next.Config)
+	if checked {
+		next.State.Health = container.HealthAtStart(r.State.Health)
 	}
 	var u undo
 	sh, ep, err := c.launch(ctx, i, next, &u)
@@ -93,6 +101,9 @@ func (c *Containers) start(ctx context.Context, i *instance, by starting) error 
 	c.announce(next, events.ActionStart)
 	c.watchers.Add(1)
 	go c.watch(i, live)
+	if checked {
+		c.watchers.Go(func() { c.monitor(i, live, probes) })
+	}
 	return nil
 }
 

@@ -131,6 +131,13 @@ func (c *Containers) Restart(ctx context.Context, ref string, o StopOptions) err
 	if err != nil {
 		return err
 	}
+	if err := c.restart(ctx, i, o, byUser); err != nil {
+		return fmt.Errorf("cannot restart container: %s: %w", ref, err)
+	}
+	return nil
+}
+
+func (c *Containers) restart(ctx context.Context, i *instance, o StopOptions, by starting) error {
 	if live, err := i.current(); err == nil {
 		i.mu.Lock()
 		i.keep = i.run == live
@@ -139,14 +146,14 @@ func (c *Containers) Restart(ctx context.Context, ref string, o StopOptions) err
 			i.mu.Lock()
 			i.keep = false
 			i.mu.Unlock()
-			return fmt.Errorf("cannot restart container: %s: %w", ref, err)
+			return err
 		}
 		c.announce(i.record(), events.ActionStop)
 	}
 	i.op.Lock()
 	defer i.op.Unlock()
-	if err := c.start(context.WithoutCancel(ctx), i, byUser); err != nil && !errors.Is(err, fault.NotModified) {
-		return fmt.Errorf("cannot restart container: %s: %w", ref, err)
+	if err := c.start(context.WithoutCancel(ctx), i, by); err != nil && !errors.Is(err, fault.NotModified) {
+		return err
 	}
 	c.announce(i.record(), events.ActionRestart)
 	return nil

@@ -48,7 +48,7 @@ func (c *Containers) ended(i *instance, live *run, exit oci.Exit) {
 		return
 	}
 	duration := exit.At.Sub(r.State.StartedAt)
-	r.State.Pid = 0
+	r.State.Pid, r.State.Health = 0, container.HealthAtEnd(r.State.Health)
 	r.State.ExitCode, r.State.OOMKilled, r.State.FinishedAt = exit.Code, exit.OOMKilled, exit.At.UTC()
 	if exit.Error != "" {
 		r.State.Error = exit.Error

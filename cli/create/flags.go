@@ -224,6 +224,8 @@ func (c *Options) healthFlags(fs *pflag.FlagSet) {
 	fs.DurationVar(&h.timeout, "health-timeout", 0, "Maximum time to allow one check to run (ms|s|m|h)")
 	fs.DurationVar(&h.startPeriod, "health-start-period", 0, "Start period for the container to initialize before starting health-retries countdown (ms|s|m|h)")
 	fs.DurationVar(&h.startInterval, "health-start-interval", 0, "Time between running the check during the start period (ms|s|m|h)")
+	fs.StringVar(&c.settings.HealthOnFailure, "health-on-failure", "", "What to do when the container becomes unhealthy (none|kill|restart|stop)")
+	fs.Var(flag.List(&c.settings.DependsOn), "depends-on", "Start after another container, when it is started or healthy (NAME[:started|healthy])")
 }
 
 // oldFlags are accepted, warned about, and have no effect.

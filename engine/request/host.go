@@ -45,7 +45,7 @@ func Complete(given *api.HostConfig, c *api.Config, m Machine) (h *api.HostConfi
 		return nil, nil, err
 	}
 	for _, check := range []func(*api.HostConfig, *api.Config, Machine) error{
-		checkConfig, checkModes, checkNetwork, checkSizes, checkSecurity, checkLog, checkPolicy, checkMissing,
+		checkConfig, checkModes, checkNetwork, checkSizes, checkSecurity, checkLog, checkPolicy, checkHealth, checkMissing,
 	} {
 		if err := check(h, c, m); err != nil {
 			return nil, nil, err
