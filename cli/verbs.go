@@ -71,6 +71,7 @@ var verbs = []verb{
 	{paths: []string{"image tag", "tag"}, short: "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE", command: tagCommand},
 	{paths: []string{"container top", "top"}, short: "Display the running processes of a container", command: topCommand},
 	{paths: []string{"container unpause", "unpause"}, short: "Unpause all processes within one or more containers", command: unpauseCommand},
+	{paths: []string{"container update", "update"}, short: "Update configuration of one or more containers", command: updateCommand},
 	{paths: []string{"container wait", "wait"}, short: "Block until one or more containers stop, then print their exit codes", command: waitCommand},
 }
 

@@ -20,6 +20,7 @@ func (s containers) routes() []route {
 		{"GET", "/containers/{id}/json", s.inspect},
 		{"GET", "/containers/{id}/top", s.top},
 		{"GET", "/containers/{id}/stats", s.stats},
+		{"POST", "/containers/{id}/update", s.update},
 		{"GET", "/containers/{id}/logs", s.logs},
 		{"POST", "/containers/{id}/start", s.start},
 		{"POST", "/containers/{id}/stop", s.stop},

@@ -20,3 +20,39 @@ func (s containers) stats(w http.ResponseWriter, r *http.Request) error {
 	return s.engine.Stats(r.Context(), r.PathValue("id"), o, func() error { return begin(w, "application/json") },
 		func(sample *container.StatsResponse) error { return out.write(sample) })
 }
+
+// updateBody is the API's update request with our own changes beside the limits.
+type updateBody struct {
+	container.UpdateConfig
+	Berth engine.Changes
+}
+
+// updateAnswer is the API's, and how the change reached the container.
+type updateAnswer struct {
+	Warnings []string
+	Berth    updateWay `json:",omitzero"`
+}
+
+type updateWay struct {
+	Way engine.Way `json:",omitempty"`
+}
+
+func (s containers) update(w http.ResponseWriter, r *http.Request) error {
+	var body updateBody
+	if err := readJSON(r, &body, false); err != nil {
+		return err
+	}
+	if versionOf(r) < 40 {
+		body.PidsLimit = nil // clients that can't know of it send zero
+	}
+	result, err := s.engine.Update(r.Context(), r.PathValue("id"), engine.UpdateRequest{
+		Resources: body.Resources, RestartPolicy: body.RestartPolicy, Changes: body.Berth,
+	})
+	if err != nil {
+		return err
+	}
+	if result.Warnings == nil {
+		result.Warnings = []string{}
+	}
+	return writeJSON(w, http.StatusOK, updateAnswer{result.Warnings, updateWay{result.Way}})
+}

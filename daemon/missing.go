@@ -12,7 +12,6 @@ import (
 func missing() []route {
 	var routes []route
 	for what, patterns := range map[string][]string{
-		"update of a container":       {"POST /containers/{id}/update"},
 		"diff":                        {"GET /containers/{id}/changes"},
 		"export":                      {"GET /containers/{id}/export"},
 		"copy to and from containers": {"GET /containers/{id}/archive", "PUT /containers/{id}/archive"},

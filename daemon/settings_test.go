@@ -10,6 +10,7 @@ import (
 
 	"berth/client"
 	record "berth/container"
+	"berth/engine"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -25,6 +26,9 @@ func TestSettingsHaveOneForm(t *testing.T) {
 	}
 	if diff := cmp.Diff(fields(record.Settings{}), fields(client.Settings{})); diff != "" {
 		t.Errorf("container.Settings and client.Settings differ:\n%s", diff)
+	}
+	if diff := cmp.Diff(fields(engine.Changes{}), fields(client.Changes{})); diff != "" {
+		t.Errorf("engine.Changes and client.Changes differ:\n%s", diff)
 	}
 }
 

@@ -22,6 +22,8 @@ type instance struct {
 	id string
 	op sync.Mutex
 
+	updating sync.Mutex // held from the first to the last step of an update, in which op is let go
+
 	snap atomic.Pointer[container.Record] // never nil, never changed once published
 
 	again chan struct{} // closed to give up the restart that is waited for; nil when none is. Under op

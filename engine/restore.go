@@ -142,6 +142,9 @@ func (c *Containers) restore(ctx context.Context) error {
 			return fmt.Errorf("restore container %s: %w", container.ShortID(id), err)
 		}
 	}
+	if err := (updater{c}).settleUpdates(ctx); err != nil {
+		return err
+	}
 	for _, i := range c.index.All() {
 		i.op.Lock()
 		if i.record().State.Status == container.Restarting {

@@ -44,6 +44,7 @@ const (
 	byUser   starting = iota // forgets what the restart policy counted
 	byPolicy                 // a start that fails is tried again
 	byHealth                 // counts as a restart, too
+	byUpdate                 // a start that fails is put right by whoever asked for it
 )
 
 // start begins a run. The caller holds op.
@@ -318,7 +319,7 @@ func (c *Containers) startFailed(i *instance, before *container.Record, cause er
 		c.logged("record a failed start", saveErr)
 	}
 	c.logged("forget run state", c.shims.Forget(i.id))
-	if r.HostConfig.AutoRemove {
+	if r.HostConfig.AutoRemove && by != byUpdate {
 		c.logged("remove after a failed start", c.erase(i, true))
 	} else {
 		i.tell(false)

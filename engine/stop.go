@@ -263,7 +263,7 @@ func (c *Containers) setPaused(ctx context.Context, i *instance, paused bool) er
 }
 
 // Rename gives it another name.
-func (c *Containers) Rename(_ context.Context, ref, name string) error {
+func (c *maker) Rename(_ context.Context, ref, name string) error {
 	if name == "" {
 		return invalid("Neither old nor new names may be empty")
 	}
@@ -300,7 +300,7 @@ func (c *Containers) Rename(_ context.Context, ref, name string) error {
 }
 
 // Resize sets its terminal's size in characters.
-func (c *Containers) Resize(ctx context.Context, ref string, height, width uint) error {
+func (c *streams) Resize(ctx context.Context, ref string, height, width uint) error {
 	i, err := c.index.Get(ref)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"os"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -186,6 +187,30 @@ func Unmount(path string, lazy bool) error {
 		flags |= unix.MNT_DETACH
 	}
 	return pathError("umount", path, retry(func() error { return unix.Unmount(path, flags) }))
+}
+
+// IsReadOnlyError tells whether err says that a file system can't be written to.
+func IsReadOnlyError(err error) bool { return errors.Is(err, unix.EROFS) }
+
+// IsMountRoot tells whether f is the top of a mount (statx(2), Linux ≥ 5.8).
+func IsMountRoot(f *os.File) (bool, error) {
+	var st unix.Statx_t
+	err := retry(func() error {
+		return unix.Statx(fd(f), "", unix.AT_EMPTY_PATH|unix.AT_NO_AUTOMOUNT, unix.STATX_TYPE, &st)
+	})
+	keep(f)
+	return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, pathError("statx", f.Name(), err)
+}
+
+// UnmountFile detaches the mount that f is the top of, lazily, from a thread that may see another /proc than its own: proc is
+// a procfs that shows the thread. It changes the working directory of the thread, which must have one of its own (UnshareFS).
+func UnmountFile(proc, f *os.File) error {
+	err := retry(func() error { return unix.Fchdir(fd(proc)) })
+	if err == nil {
+		err = retry(func() error { return unix.Unmount("thread-self/fd/"+strconv.Itoa(fd(f)), unix.MNT_DETACH) })
+	}
+	keep(proc, f)
+	return pathError("umount", f.Name(), err)
 }
 
 // PrivateMounts runs fn on a thread with a mount namespace of its own, in

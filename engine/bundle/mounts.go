@@ -92,27 +92,7 @@ func without(options []string, drop string) []string {
 func userMounts(f *Facts) ([]specs.Mount, error) {
 	var all []specs.Mount
 	for _, m := range f.Mounts {
-		if m.Type == mount.TypeTmpfs {
-			all = append(all, specs.Mount{Destination: m.Destination, Type: "tmpfs", Source: "tmpfs", Options: tmpfsOptions(m.Options, m.ReadOnly)})
-			continue
-		}
-		options := []string{"rbind"}
-		if !m.Recursive && m.Type == mount.TypeBind {
-			options[0] = "bind"
-		}
-		switch {
-		case m.ReadOnly && m.Recursive && !m.ReadOnlyTop:
-			options = append(options, "rro") // runtime-spec 1.1: with all that is mounted below
-		case m.ReadOnly:
-			options = append(options, "ro")
-		default:
-			options = append(options, "rw")
-		}
-		propagation := m.Propagation
-		if propagation == "" {
-			propagation = mount.PropagationRPrivate
-		}
-		all = append(all, specs.Mount{Destination: m.Destination, Type: "bind", Source: m.Path, Options: append(options, string(propagation))})
+		all = append(all, UserMount(m))
 	}
 	for _, dst := range slices.Sorted(maps.Keys(f.host().Tmpfs)) {
 		var given []string
@@ -122,6 +102,30 @@ func userMounts(f *Facts) ([]specs.Mount, error) {
 		all = append(all, specs.Mount{Destination: path.Clean(dst), Type: "tmpfs", Source: "tmpfs", Options: tmpfsOptions(given, false)})
 	}
 	return all, nil
+}
+
+// UserMount is one volume, bind or tmpfs as the container format has it.
+func UserMount(m Mount) specs.Mount {
+	if m.Type == mount.TypeTmpfs {
+		return specs.Mount{Destination: m.Destination, Type: "tmpfs", Source: "tmpfs", Options: tmpfsOptions(m.Options, m.ReadOnly)}
+	}
+	options := []string{"rbind"}
+	if !m.Recursive && m.Type == mount.TypeBind {
+		options[0] = "bind"
+	}
+	switch {
+	case m.ReadOnly && m.Recursive && !m.ReadOnlyTop:
+		options = append(options, "rro") // runtime-spec 1.1: with all that is mounted below
+	case m.ReadOnly:
+		options = append(options, "ro")
+	default:
+		options = append(options, "rw")
+	}
+	propagation := m.Propagation
+	if propagation == "" {
+		propagation = mount.PropagationRPrivate
+	}
+	return specs.Mount{Destination: m.Destination, Type: "bind", Source: m.Path, Options: append(options, string(propagation))}
 }
 
 // tmpfsOptions puts the user's options over noexec, nosuid and nodev, which their opposites lift.

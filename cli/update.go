@@ -1,0 +1,52 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"berth/cli/create"
+
+	"github.com/spf13/cobra"
+)
+
+func updateCommand(s *session) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "update [OPTIONS] CONTAINER [CONTAINER...]", Args: atLeast(1),
+		Example: "update -m 512m --restart unless-stopped web\nupdate --publish-add 8443:443 --label-add stage=live web\nupdate --env-add LOG=debug web",
+	}
+	options := create.NewUpdate(cmd.Flags(), s.Getenv)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return s.update(cmd, options, args) }
+	return cmd
+}
+
+// update changes containers, one after the other. How a change of ours reached a container goes to stderr: the names on
+// stdout are what scripts read.
+func (s *session) update(cmd *cobra.Command, options *create.Update, args []string) error {
+	request, err := options.Request()
+	if err != nil {
+		return err
+	}
+	api, err := s.api()
+	if err != nil {
+		return err
+	}
+	var warnings []string
+	err = s.each(args, func(id string) error {
+		answer, err := api.Containers.Update(cmd.Context(), id, request)
+		if err != nil {
+			return err
+		}
+		warnings = append(warnings, answer.Warnings...)
+		fmt.Fprintln(s.Out, id)
+		if way := answer.Berth.Way; way == "recreated" {
+			fmt.Fprintf(s.Err, "%s: recreated: it was ended and started again, with its writable layer and volumes\n", id)
+		} else if way != "" && request.Berth.Any() {
+			fmt.Fprintf(s.Err, "%s: %s\n", id, way)
+		}
+		return nil
+	})
+	if len(warnings) > 0 {
+		fmt.Fprintln(s.Out, strings.Join(warnings, "\n"))
+	}
+	return err
+}
