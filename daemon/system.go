@@ -3,10 +3,7 @@ package daemon
 import (
 	"net/http"
 
-	"berth/engine"
 	"berth/fault"
-	"github.com/moby/moby/api/types"
-	"github.com/moby/moby/api/types/events"
 )
 
 func (s *Server) systemRoutes() []route {
@@ -55,76 +52,6 @@ func (s *Server) info(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, oldInfo(versionOf(r), &info))
-}
-
-// events streams what happens. Below API 1.52 an event carries the fields of the first releases too.
-func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
-	q := r.URL.Query()
-	filters, err := parseFilters(q.Get("filters"))
-	if err != nil {
-		return err
-	}
-	since, err := parseTime("since", q.Get("since"))
-	if err != nil {
-		return err
-	}
-	until, err := parseTime("until", q.Get("until"))
-	if err != nil {
-		return err
-	}
-	past, sub, err := s.engine.Events.Subscribe(engine.EventsRequest{Since: since, Until: until, Filters: filters})
-	if err != nil {
-		return err
-	}
-	defer sub.Close()
-	if err := begin(w, eventType(r)); err != nil {
-		return err
-	}
-	out := newLines(w)
-	out.begun = true
-	send := func(m events.Message) error {
-		if versionOf(r) < 52 {
-			return out.write(oldEvent{m, string(m.Action), m.Actor.ID, m.Actor.Attributes["image"]})
-		}
-		return out.write(m)
-	}
-	for _, m := range past {
-		if err := send(m); err != nil {
-			return err
-		}
-	}
-	for {
-		select {
-		case m, ok := <-sub.C:
-			if !ok {
-				return nil
-			}
-			if err := send(m); err != nil {
-				return err
-			}
-		case <-r.Context().Done():
-			return nil
-		}
-	}
-}
-
-// oldEvent is an event as clients below API 1.52 read it.
-type oldEvent struct {
-	events.Message
-	Status string `json:"status,omitempty"`
-	ID     string `json:"id,omitempty"`
-	From   string `json:"from,omitempty"`
-}
-
-// eventType is the media type that the client prefers among those the stream fits.
-func eventType(r *http.Request) string {
-	for _, accepted := range r.Header.Values("Accept") {
-		switch accepted {
-		case types.MediaTypeNDJSON, types.MediaTypeJSONLines:
-			return accepted
-		}
-	}
-	return types.MediaTypeJSON
 }
 
 // noPlugins answers the clean-up code of test frameworks, which lists plugins after each test.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	record "berth/container"
+	"berth/engine/journal"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
@@ -13,7 +14,7 @@ import (
 )
 
 // Filters is the field's filter syntax, parsed: key to wanted values.
-type Filters map[string][]string
+type Filters = journal.Filters
 
 // CreateRequest is what a container is made from. The engine owns the pointers from then on.
 type CreateRequest struct {
@@ -103,7 +104,4 @@ type ImageListRequest struct {
 }
 
 // EventsRequest selects events.
-type EventsRequest struct {
-	Since, Until time.Time // zero: only new ones; no end
-	Filters      Filters
-}
+type EventsRequest = journal.Request

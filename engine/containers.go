@@ -10,6 +10,7 @@ import (
 
 	"berth/container"
 	"berth/engine/bundle"
+	"berth/engine/journal"
 	"berth/engine/request"
 	"berth/network"
 	"berth/oci"
@@ -54,7 +55,7 @@ type shared struct {
 	bridge       *network.Bridge
 	shims        *shim.Launcher
 	volumes      *volume.Store
-	events       *Events
+	events       *journal.Journal
 	jobs         *queue
 	seccomp      *bundle.FilterCache
 	defaults     request.Defaults
@@ -97,13 +98,13 @@ func (c *shared) announce(r *container.Record, action events.Action, more ...str
 	for k := 0; k+1 < len(more); k += 2 {
 		attributes[more[k]] = more[k+1]
 	}
-	c.events.publish(events.ContainerEventType, action, r.ID, attributes)
+	c.events.Publish(events.ContainerEventType, action, r.ID, attributes)
 }
 
 // announceNetwork tells that a container joined or left the bridge.
 func (c *shared) announceNetwork(r *container.Record, action events.Action, ep *network.Endpoint) {
 	if ep != nil {
-		c.events.publish(events.NetworkEventType, action, ep.NetworkID, map[string]string{"container": r.ID, "name": bridgeNetwork, "type": "bridge"})
+		c.events.Publish(events.NetworkEventType, action, ep.NetworkID, map[string]string{"container": r.ID, "name": bridgeNetwork, "type": "bridge"})
 	}
 }
 

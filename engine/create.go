@@ -229,7 +229,7 @@ func (c *maker) makeVolumes(ctx context.Context, rec *container.Record, root uni
 		}
 		if created {
 			u.push(func() { c.logged("remove volume", c.volumes.Remove(v.Name)) })
-			c.events.publish(events.VolumeEventType, events.ActionCreate, v.Name, map[string]string{"driver": "local"})
+			c.events.Publish(events.VolumeEventType, events.ActionCreate, v.Name, map[string]string{"driver": "local"})
 		}
 		if !m.NoCopy && m.Subpath == "" {
 			fill = append(fill, m)

@@ -18,6 +18,7 @@ import (
 	"berth/blob"
 	"berth/container"
 	"berth/engine/bundle"
+	"berth/engine/journal"
 	"berth/engine/request"
 	"berth/fault"
 	"berth/image"
@@ -55,7 +56,7 @@ type Engine struct {
 	Networks   *Networks
 	Volumes    *Volumes
 	System     *System
-	Events     *Events
+	Events     *journal.Journal
 
 	end   context.CancelFunc
 	close []func() error // in the order of opening
@@ -81,7 +82,7 @@ func Open(ctx context.Context, c Config) (*Engine, error) {
 			return nil, fmt.Errorf("open engine: %w", err)
 		}
 	}
-	e := &Engine{Events: newEvents()}
+	e := &Engine{}
 	if err := e.bringUp(ctx, c); err != nil {
 		return nil, errors.Join(fmt.Errorf("open engine: %w", err), e.Close())
 	}
@@ -127,6 +128,12 @@ func (e *Engine) onClose(f func() error) { e.close = append(e.close, f) }
 
 // openBytes opens what images are kept in.
 func (e *Engine) openBytes(c Config) error {
+	events, err := journal.Open(filepath.Join(c.DataRoot, "events"), func(err error) { c.Log.Warn(err.Error()) })
+	if err != nil {
+		return err
+	}
+	e.Events = events
+	e.onClose(events.Close)
 	layers, err := union.Open(c.StorageDriver, filepath.Join(c.DataRoot, "layers"))
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"berth/engine/journal"
 	"berth/fault"
 	"berth/image"
 	"berth/registry"
@@ -26,7 +27,7 @@ import (
 type Images struct {
 	store    *image.Store
 	registry *registry.Client
-	events   *Events
+	events   *journal.Journal
 	jobs     *queue // what containers leave may still stand on layers
 	driver   string
 	usedBy   func(image string) (running, stopped []string)
@@ -83,7 +84,7 @@ func (i *Images) names() map[string]string {
 }
 
 func (i *Images) announce(action events.Action, id digest.Digest, name string) {
-	i.events.publish(events.ImageEventType, action, id.String(), map[string]string{"name": name})
+	i.events.Publish(events.ImageEventType, action, id.String(), map[string]string{"name": name})
 }
 
 // Tag gives an image a further name.

@@ -79,8 +79,8 @@ func hostname(t *testing.T) string {
 
 func TestMemoryLimitKills(t *testing.T) {
 	w := newWorld(t)
-	sub, s, err := w.Events.Subscribe(EventsRequest{Filters: Filters{"event": {"oom"}}})
-	if err != nil || len(sub) != 0 {
+	_, s, err := w.Events.Subscribe(EventsRequest{Filters: Filters{"event": {"oom"}}})
+	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"berth/container"
+	"berth/engine/journal"
 	"berth/fault"
 
 	"github.com/docker/go-units"
@@ -222,7 +223,7 @@ func (c *views) selectName(s *selection, key string, values []string) error {
 			if key == "annotation" {
 				have = r.HostConfig.Annotations
 			}
-			return !slices.ContainsFunc(values, func(v string) bool { return !labelMatches(have, v) })
+			return !slices.ContainsFunc(values, func(v string) bool { return !journal.HasLabel(have, v) })
 		})
 	case "ancestor":
 		ids := map[string]bool{}

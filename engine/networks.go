@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"berth/engine/journal"
 	"berth/fault"
 	"berth/network"
 
@@ -106,7 +107,7 @@ func networkFits(d wire.Inspect, f Filters) bool {
 			case "type":
 				ok = ok || v == "builtin"
 			case "label":
-				ok = ok || labelMatches(d.Labels, v)
+				ok = ok || journal.HasLabel(d.Labels, v)
 			case "dangling":
 				ok = ok || v == "false" || v == "0" // these three are always in use
 			}

@@ -91,7 +91,7 @@ func (c *Containers) erase(i *instance, volumes bool) error {
 		err := c.volumes.Remove(name)
 		switch {
 		case err == nil:
-			c.events.publish(events.VolumeEventType, events.ActionDestroy, name, map[string]string{"driver": "local"})
+			c.events.Publish(events.VolumeEventType, events.ActionDestroy, name, map[string]string{"driver": "local"})
 		case !errors.Is(err, fault.NotFound):
 			return c.eraseFailed(i, r, err)
 		}

@@ -82,7 +82,7 @@ func (w *world) actions(id string) (all []string) {
 		w.t.Fatal(err)
 	}
 	s.Close()
-	for _, m := range past {
+	for m := range past {
 		all = append(all, string(m.Action))
 	}
 	return all

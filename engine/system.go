@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"berth/container"
+	"berth/engine/journal"
 	"berth/engine/request"
 	"berth/fault"
 	"berth/internal/record"
@@ -31,7 +32,7 @@ type System struct {
 	layers     union.Driver
 	containers *Containers
 	images     *Images
-	events     *Events
+	events     *journal.Journal
 }
 
 // engineID is kept with the data, so that it means this collection of images and containers.
@@ -87,7 +88,7 @@ func (s *System) Info() (system.Info, error) {
 		DriverStatus:   append(s.layers.Status(), [2]string{"driver-type", "io.containerd.snapshotter.v1"}),
 		Plugins:        system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Log: []string{"json-file", "none"}},
 		IPv4Forwarding: true, Debug: s.config.Debug, NFd: len(fds), NGoroutines: runtime.NumGoroutine(), SystemTime: time.Now().Format(time.RFC3339Nano),
-		LoggingDriver: "json-file", CgroupDriver: "cgroupfs", CgroupVersion: version, NEventsListener: s.events.listeners(),
+		LoggingDriver: "json-file", CgroupDriver: "cgroupfs", CgroupVersion: version, NEventsListener: s.events.Listeners(),
 		KernelVersion: kernelVersion(), OperatingSystem: distribution["PRETTY_NAME"], OSVersion: distribution["VERSION_ID"], OSType: runtime.GOOS,
 		Architecture: machineName(), IndexServerAddress: "https://index.docker.io/v1/", NCPU: runtime.NumCPU(), MemTotal: totalMemory(),
 		RegistryConfig: &registry.ServiceConfig{

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"berth/container"
+	"berth/engine/journal"
 	"berth/fault"
 	"berth/volume"
 
@@ -67,7 +68,7 @@ func (v *Volumes) fits(one *volume.Volume, f Filters) bool {
 			case "name":
 				ok = ok || strings.Contains(one.Name, want)
 			case "label":
-				ok = ok || labelMatches(one.Labels, want)
+				ok = ok || journal.HasLabel(one.Labels, want)
 			case "dangling":
 				ok = ok || (want == "true" || want == "1") == (len(v.users(one.Name)) == 0)
 			}
@@ -105,7 +106,7 @@ func (v *Volumes) Create(r wire.CreateRequest) (wire.Volume, error) {
 		return wire.Volume{}, err
 	}
 	if created {
-		v.events.publish(events.VolumeEventType, events.ActionCreate, made.Name, map[string]string{"driver": "local"})
+		v.events.Publish(events.VolumeEventType, events.ActionCreate, made.Name, map[string]string{"driver": "local"})
 	}
 	return describeVolume(made), nil
 }
@@ -124,6 +125,6 @@ func (v *Volumes) Remove(name string, force bool) error {
 	if err := v.volumes.Remove(name); err != nil {
 		return err
 	}
-	v.events.publish(events.VolumeEventType, events.ActionDestroy, name, map[string]string{"driver": "local"})
+	v.events.Publish(events.VolumeEventType, events.ActionDestroy, name, map[string]string{"driver": "local"})
 	return nil
 }
