@@ -166,7 +166,7 @@ func (c updater) readyMounts(ctx context.Context, pid int, r *container.Record, 
 			continue
 		}
 		u.push(func() { c.logged("remove volume", c.volumes.Remove(v.Name)) })
-		c.events.publish(events.VolumeEventType, events.ActionCreate, v.Name, map[string]string{"driver": "local"})
+		c.events.Publish(events.VolumeEventType, events.ActionCreate, v.Name, map[string]string{"driver": "local"})
 		if m.NoCopy || m.Subpath != "" {
 			continue
 		}
