@@ -43,6 +43,7 @@ type Record struct {
 	Chain     digest.Digest // the layers below the writable one
 	Driver    string        // storage driver
 	Mounts    []Mount       // volumes and binds, decided at creation
+	IDs       IDs           `json:",omitzero"` // on the host, decided at creation
 	LogPath   string
 
 	State State `json:"-"` // kept in a file of its own, which no user configured
@@ -77,6 +78,7 @@ type Mount struct {
 	Explicit    bool              `json:",omitempty"` // asked for by --mount: a missing source is an error, not made
 	Options     []string          `json:",omitempty"` // of a tmpfs
 	Subpath     string            `json:",omitempty"`
+	IDMap       bool              `json:",omitempty"` // show owners through the container's user namespace
 }
 
 // State is how a container stands. It is written by rename, without a sync: a reboot voids it.

@@ -59,6 +59,7 @@ type shared struct {
 	jobs         *queue
 	seccomp      *bundle.FilterCache
 	defaults     request.Defaults
+	ids          *idRanges
 	limits       *oci.Limits // what this machine can hold
 	gone         gone
 	log          *slog.Logger

@@ -46,6 +46,7 @@ type Config struct {
 	BuildTime     string
 	Debug         bool
 	Defaults      request.Defaults // of containers that say nothing else
+	UsernsRemap   string           // whose ids containers have by default: "default", "user[:group]", "uid[:gid]"; "": the host's
 	Log           *slog.Logger     // nil: slog.Default
 }
 
@@ -152,7 +153,12 @@ func (e *Engine) openBytes(c Config) error {
 	jobs := &queue{}
 	e.onClose(func() error { jobs.drain(); return nil })
 	e.Images = &Images{store: images, registry: client, events: e.Events, jobs: jobs, driver: layers.Name()}
+	ids, err := openIDs(c.UsernsRemap)
+	if err != nil {
+		return err
+	}
 	e.Containers = newContainers(&shared{
+		ids:          ids,
 		cgroupParent: c.CgroupParent, index: container.NewIndex[*instance](), images: e.Images, layers: layers, events: e.Events,
 		jobs: jobs, seccomp: &bundle.FilterCache{}, defaults: c.Defaults, limits: new(oci.SupportedLimits()), log: c.Log,
 	})

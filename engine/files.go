@@ -29,8 +29,14 @@ func (c *starter) writeFiles(dir string, r *container.Record, ep *network.Endpoi
 		}
 	}
 	for name, text := range map[string]string{"hosts": hosts, "hostname": network.Hostname(r.Config.Hostname), "resolv.conf": conf} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+		at := filepath.Join(dir, name)
+		if err := os.WriteFile(at, []byte(text), 0o644); err != nil {
 			return err
+		}
+		if uid, gid := r.IDs.Root(); uid != 0 || gid != 0 {
+			if err := os.Chown(at, int(uid), int(gid)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -183,7 +183,7 @@ func (c *starter) openNetwork(r *container.Record, ep *network.Endpoint) (netns 
 	mode := r.HostConfig.NetworkMode
 	switch {
 	case ep != nil:
-		netns, connect, err = c.bridge.Take(ep)
+		netns, connect, err = c.bridge.Take(ep, network.Owner(r.IDs))
 		if err != nil {
 			return nil, nil, fmt.Errorf("failed to set up container networking: %w", err)
 		}
@@ -198,7 +198,7 @@ func (c *starter) openNetwork(r *container.Record, ep *network.Endpoint) (netns 
 		netns, err = os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
 		return netns, nil, err
 	default:
-		netns, err = c.bridge.Loopback()
+		netns, err = c.bridge.Loopback(network.Owner(r.IDs))
 		return netns, nil, err
 	}
 }
@@ -276,6 +276,9 @@ func (c *starter) makeBundle(r *container.Record, ep *network.Endpoint) (b *oci.
 			return nil, err
 		}
 		f.Join[specs.PIDNamespace] = fmt.Sprintf("/proc/%d/ns/pid", pid)
+	}
+	if err := c.joinUserns(r, f.Join); err != nil {
+		return nil, err
 	}
 	if f.Root, err = c.layers.Open(r.ID); err != nil {
 		return nil, err

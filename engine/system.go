@@ -101,6 +101,9 @@ func (s *System) Info() (system.Info, error) {
 		SecurityOptions: []string{"name=seccomp,profile=builtin", "name=cgroupns"},
 		FirewallBackend: &system.FirewallInfo{Driver: "nftables"}, CDISpecDirs: []string{}, Warnings: []string{},
 	}
+	if !s.containers.ids.remap.IsZero() {
+		d.SecurityOptions = append(d.SecurityOptions, "name=userns")
+	}
 	s.count(&d)
 	describeLimits(&d, s.containers.limits)
 	return d, nil

@@ -79,6 +79,6 @@ func BenchmarkLoopback(b *testing.B) {
 	newHost(b)
 	br := restored(b, Config{})
 	for b.Loop() {
-		must(br.Loopback())(b).Close()
+		must(br.Loopback(Owner{}))(b).Close()
 	}
 }

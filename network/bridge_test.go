@@ -398,7 +398,7 @@ func TestNoBridge(t *testing.T) {
 	if _, err := b.Reserve("x", nil); !errors.Is(err, fault.Invalid) {
 		t.Errorf("reserve without a bridge: %v", err)
 	}
-	ns := must(b.Loopback())(t)
+	ns := must(b.Loopback(Owner{}))(t)
 	defer ns.Close()
 	serve(t, ns, "tcp", "127.0.0.1:80")
 	reaches(t, "the namespace itself", ns, "tcp", "127.0.0.1:80", "127.0.0.1")

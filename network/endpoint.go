@@ -70,7 +70,7 @@ func (b *Bridge) Reserve(containerID string, ports []PortRequest) (*Endpoint, er
 // publishes its ports. It sets ep.Link. The caller closes the file; the link dies
 // with the namespace. A bridge that has its 1,023 ports: fault.Unavailable.
 func (b *Bridge) Attach(ctx context.Context, ep *Endpoint) (netns *os.File, err error) {
-	netns, connect, err := b.Take(ep)
+	netns, connect, err := b.Take(ep, Owner{})
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +83,7 @@ func (b *Bridge) Attach(ctx context.Context, ep *Endpoint) (netns *os.File, err 
 // Take is Attach in two parts, so that what takes long can be done while something else is made in the namespace:
 // it is handed out at once, and connect, which has to be called once, does the rest. Whatever connect
 // returns, the caller closes the file.
-func (b *Bridge) Take(ep *Endpoint) (netns *os.File, connect func(context.Context) error, err error) {
+func (b *Bridge) Take(ep *Endpoint, owner Owner) (netns *os.File, connect func(context.Context) error, err error) {
 	failed := func(err error) error {
 		return fmt.Errorf("attach container %s to bridge %s: %w", short(ep.ContainerID), b.cfg.Bridge, err)
 	}
@@ -98,7 +98,7 @@ func (b *Bridge) Take(ep *Endpoint) (netns *os.File, connect func(context.Contex
 	if err := b.begin(ep, len(maps) > 0); err != nil {
 		return nil, nil, failed(err)
 	}
-	w, err := b.pool.takeWired()
+	w, err := b.pool.takeWired(owner)
 	if err != nil {
 		b.pool.more()
 		return nil, nil, failed(errors.Join(err, b.abandon(ep)))
@@ -326,7 +326,7 @@ func (b *Bridge) freeAddress(a netip.Addr) {
 }
 
 // Loopback hands out a network namespace with only lo, which is up; for --network none. The caller closes it.
-func (b *Bridge) Loopback() (*os.File, error) { return b.pool.takePlain() }
+func (b *Bridge) Loopback(owner Owner) (*os.File, error) { return b.pool.takePlain(owner) }
 
 // Restore makes exactly eps exist: their addresses and ports are taken, their
 // elements stand in the table, and every other link of ours is removed in the background.

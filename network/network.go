@@ -10,6 +10,8 @@ package network
 
 import (
 	"net/netip"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // Config says where and how the default bridge is made.
@@ -21,6 +23,14 @@ type Config struct {
 
 	Warn func(string) // told what works but not as well as it should; nil = silent. Called from any goroutine
 }
+
+// Owner is the user namespace that a container's network belongs to, by its maps: one is made with the network, for the
+// container to join, so that root in there may change it. The zero value is the host's.
+type Owner struct {
+	UIDs, GIDs []specs.LinuxIDMapping
+}
+
+func (o Owner) host() bool { return len(o.UIDs) == 0 }
 
 // PortRequest asks for a container's port to be published on the host.
 type PortRequest struct {

@@ -110,13 +110,13 @@ func (p *pool) fill(ctx context.Context) {
 // fillOne adds what is missing most. It alone sends to the channels, so that it never blocks.
 func (p *pool) fillOne() error {
 	if len(p.wires) < cap(p.wires) {
-		w, err := p.makeWired()
+		w, err := p.makeWired(Owner{})
 		if err == nil {
 			p.wires <- w
 		}
 		return err
 	}
-	ns, err := makePlain()
+	ns, err := makePlain(Owner{})
 	if err == nil {
 		p.plain <- ns
 	}
@@ -125,23 +125,29 @@ func (p *pool) fillOne() error {
 
 // takeWired gives a namespace from the pool, or makes one. The caller says more when it is done: making links
 // takes the lock that its own changes need.
-func (p *pool) takeWired() (*wired, error) {
+func (p *pool) takeWired(owner Owner) (*wired, error) {
+	if !owner.host() {
+		return p.makeWired(owner)
+	}
 	select {
 	case w := <-p.wires:
 		return w, nil
 	default:
-		return p.makeWired()
+		return p.makeWired(owner)
 	}
 }
 
-func (p *pool) takePlain() (*os.File, error) {
+func (p *pool) takePlain(owner Owner) (*os.File, error) {
+	if !owner.host() {
+		return makePlain(owner)
+	}
 	select {
 	case ns := <-p.plain:
 		p.more()
 		return ns, nil
 	default:
 		p.more()
-		return makePlain()
+		return makePlain(owner)
 	}
 }
 
@@ -177,8 +183,16 @@ func unprivileged() error {
 	)
 }
 
-func makePlain() (*os.File, error) {
-	ns, err := namespace.NewNet()
+// newNet makes a network namespace for the owner.
+func newNet(owner Owner) (*os.File, error) {
+	if owner.host() {
+		return namespace.NewNet()
+	}
+	return namespace.NewOwnedNet(owner.UIDs, owner.GIDs)
+}
+
+func makePlain(owner Owner) (*os.File, error) {
+	ns, err := newNet(owner)
 	if err != nil {
 		return nil, fmt.Errorf("make network namespace: %w", err)
 	}
@@ -198,9 +212,9 @@ func makePlain() (*os.File, error) {
 }
 
 // makeWired makes a namespace with a veth. What a kill leaves of it dies with the process's files.
-func (p *pool) makeWired() (w *wired, err error) {
+func (p *pool) makeWired(owner Owner) (w *wired, err error) {
 	w = &wired{link: linkPrefix + randomHex(4)}
-	if w.ns, err = namespace.NewNet(); err != nil {
+	if w.ns, err = newNet(owner); err != nil {
 		return nil, fmt.Errorf("make network namespace: %w", err)
 	}
 	if err = namespace.Do(w.ns, func() error { return p.wire(w) }); err == nil {

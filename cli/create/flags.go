@@ -204,7 +204,7 @@ func (c *Options) isolationFlags(fs *pflag.FlagSet) {
 	fs.StringVar((*string)(&h.PidMode), "pid", "", "PID namespace to use")
 	fs.StringVar((*string)(&h.IpcMode), "ipc", "", "IPC mode to use")
 	fs.StringVar((*string)(&h.UTSMode), "uts", "", "UTS namespace to use")
-	fs.StringVar((*string)(&h.UsernsMode), "userns", "", "User namespace to use")
+	fs.StringVar((*string)(&h.UsernsMode), "userns", "", "User namespace to use: host, auto[:size=N] for ids of its own")
 	fs.StringVar((*string)(&h.CgroupnsMode), "cgroupns", "", "Cgroup namespace to use (host|private)")
 	fs.StringVar((*string)(&h.Isolation), "isolation", "", "Container isolation technology")
 	fs.Var(flag.Pairs(&h.Sysctls, validSysctl), "sysctl", "Sysctl options")

@@ -82,7 +82,7 @@ func (c *Options) modes() (err error) {
 		return errors.New("--pid: invalid PID mode")
 	case !h.UTSMode.Valid():
 		return errors.New("--uts: invalid UTS mode")
-	case !h.UsernsMode.Valid():
+	case !h.UsernsMode.Valid() && h.UsernsMode != "auto" && !strings.HasPrefix(string(h.UsernsMode), "auto:"):
 		return errors.New("--userns: invalid USER mode")
 	case !h.CgroupnsMode.Valid():
 		return errors.New("--cgroupns: invalid CGROUP mode")

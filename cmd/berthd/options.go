@@ -24,6 +24,7 @@ type options struct {
 	bridge       string
 	bip          netip.Prefix
 	cgroupParent string
+	usernsRemap  string
 	debug        bool
 	level        slog.Level
 	cleanup      bool
@@ -46,6 +47,7 @@ func parse(args []string) (*options, error) {
 	f.StringVarP(&o.bridge, "bridge", "b", "berth0", "bridge of the default network; none disables it")
 	f.StringVar(&bip, "bip", "", "address of the bridge with its prefix, such as 172.17.0.1/16")
 	f.StringVar(&o.cgroupParent, "cgroup-parent", "/berth", "control group above all containers")
+	f.StringVar(&o.usernsRemap, "userns-remap", "", "run containers as the ids that /etc/subuid and /etc/subgid set aside for: default, user[:group] or uid[:gid]")
 	f.BoolVarP(&o.debug, "debug", "D", false, "log requests and decisions; same as --log-level debug")
 	f.StringVarP(&level, "log-level", "l", "info", "debug, info, warn or error")
 	f.BoolVar(&o.cleanup, "cleanup", false, "remove the bridge, firewall table and control groups that an engine made here, and end")

@@ -64,7 +64,11 @@ func New(f *Facts) (*oci.Bundle, error) {
 // rootRule says how the root is mounted, and where in the cgroup tree the container lies.
 func rootRule(f *Facts, b *oci.Bundle) error {
 	m := f.Root.Mount
-	b.Rootfs = []specs.Mount{{Destination: "/", Type: m.Type, Source: m.Source, Options: slices.Clone(m.Options)}}
+	root := specs.Mount{Destination: "/", Type: m.Type, Source: m.Source, Options: slices.Clone(m.Options)}
+	if f.Root.IDs.Empty() { // else the layers were copied for these ids
+		root.UIDMappings, root.GIDMappings = f.Record.IDs.UIDs, f.Record.IDs.GIDs
+	}
+	b.Rootfs = []specs.Mount{root}
 	b.Spec.Root = &specs.Root{Path: f.Root.Merged, Readonly: f.host().ReadonlyRootfs}
 	b.Spec.Linux.CgroupsPath = CgroupsPath(f.CgroupParent, f.Record)
 	b.Spec.Annotations = maps.Clone(f.host().Annotations)
@@ -94,6 +98,10 @@ func namespaceRule(f *Facts, b *oci.Bundle) error {
 	add(specs.IPCNamespace, h.IpcMode.IsHost())
 	add(specs.UTSNamespace, h.UTSMode.IsHost())
 	add(specs.NetworkNamespace, h.NetworkMode.IsHost())
+	if ids := f.Record.IDs; !ids.IsZero() {
+		add(specs.UserNamespace, false)
+		b.Spec.Linux.UIDMappings, b.Spec.Linux.GIDMappings = ids.UIDs, ids.GIDs
+	}
 	add(specs.CgroupNamespace, h.CgroupnsMode.IsHost() || h.CgroupnsMode.IsEmpty() && h.Privileged)
 	return nil
 }

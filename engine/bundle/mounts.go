@@ -61,6 +61,10 @@ func mountRule(f *Facts, b *oci.Bundle) error {
 			if h.Privileged || s.WritableCgroups {
 				m.Options = without(m.Options, "ro")
 			}
+		case "/dev/mqueue":
+			if h.IpcMode.IsHost() && !f.Record.IDs.IsZero() { // that of another user namespace's IPC can't be mounted
+				m = specs.Mount{Destination: m.Destination, Type: "bind", Source: m.Destination, Options: []string{"rbind", "rprivate", "nosuid", "noexec", "nodev"}}
+			}
 		case "/dev/shm":
 			if h.IpcMode.IsNone() {
 				continue
@@ -92,7 +96,11 @@ func without(options []string, drop string) []string {
 func userMounts(f *Facts) ([]specs.Mount, error) {
 	var all []specs.Mount
 	for _, m := range f.Mounts {
-		all = append(all, UserMount(m))
+		one := UserMount(m)
+		if !f.Record.IDs.IsZero() && (m.IDMap || m.Type == mount.TypeVolume && f.Root.IDs.Empty()) {
+			one.Options = append(one.Options, "idmap") // so that root's files in a volume are root's on disk, whoever has it next
+		}
+		all = append(all, one)
 	}
 	for _, dst := range slices.Sorted(maps.Keys(f.host().Tmpfs)) {
 		var given []string

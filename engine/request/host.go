@@ -87,7 +87,10 @@ func checkConfig(h *api.HostConfig, c *api.Config, _ Machine) error {
 	return nil
 }
 
-func checkModes(h *api.HostConfig, c *api.Config, _ Machine) error {
+func checkModes(h *api.HostConfig, c *api.Config, m Machine) error {
+	if err := checkUserns(h, m); err != nil {
+		return err
+	}
 	switch {
 	case !h.IpcMode.Valid():
 		return invalid("invalid IPC mode: %s", h.IpcMode)
@@ -97,8 +100,6 @@ func checkModes(h *api.HostConfig, c *api.Config, _ Machine) error {
 		return invalid("invalid PID mode: %s", h.PidMode)
 	case !h.UTSMode.Valid():
 		return invalid("invalid UTS mode: %s", h.UTSMode)
-	case !h.UsernsMode.Valid():
-		return invalid("invalid userns mode: %s", h.UsernsMode)
 	case !h.CgroupnsMode.Valid():
 		return invalid("invalid cgroup namespace mode: %s", h.CgroupnsMode)
 	case !h.Isolation.IsValid():

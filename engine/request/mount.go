@@ -155,6 +155,8 @@ func parseMode(m *container.Mount) error {
 			kind = "label" // of SELinux, which takes no part
 		case word == "nocopy" && m.Type == mount.TypeVolume:
 			m.NoCopy = true
+		case word == "idmap" && m.Type == mount.TypeBind:
+			m.IDMap = true
 		case slices.Contains(mount.Propagations, p) && m.Type == mount.TypeBind:
 			kind, m.Propagation = "propagation", p
 		case (word == "cached" || word == "delegated" || word == "consistent") && m.Type == mount.TypeBind:
