@@ -20,6 +20,21 @@ func (i IDs) IsZero() bool { return len(i.UIDs) == 0 && len(i.GIDs) == 0 }
 // Equal tells whether two containers have the same ids.
 func (i IDs) Equal(o IDs) bool { return slices.Equal(i.UIDs, o.UIDs) && slices.Equal(i.GIDs, o.GIDs) }
 
+// Joins lists the containers, by name or ID, whose namespaces the container joins.
+func (r *Record) Joins() (refs []string) {
+	h := r.HostConfig
+	if h.NetworkMode.IsContainer() {
+		refs = append(refs, h.NetworkMode.ConnectedContainer())
+	}
+	if h.IpcMode.IsContainer() {
+		refs = append(refs, h.IpcMode.Container())
+	}
+	if h.PidMode.IsContainer() {
+		refs = append(refs, h.PidMode.Container())
+	}
+	return refs
+}
+
 // Root gives the host's ids of the container's root; 0, 0 in the host's user namespace.
 func (i IDs) Root() (uid, gid uint32) { return rootOf(i.UIDs), rootOf(i.GIDs) }
 

@@ -12,6 +12,7 @@ import (
 	"berth/engine/bundle"
 	"berth/engine/journal"
 	"berth/engine/request"
+	"berth/engine/userns"
 	"berth/network"
 	"berth/oci"
 	"berth/oci/shim"
@@ -59,7 +60,7 @@ type shared struct {
 	jobs         *queue
 	seccomp      *bundle.FilterCache
 	defaults     request.Defaults
-	ids          *idRanges
+	ids          *userns.Ranges
 	limits       *oci.Limits // what this machine can hold
 	gone         gone
 	log          *slog.Logger

@@ -49,7 +49,7 @@ func (c *maker) Create(ctx context.Context, name string, r CreateRequest) (id st
 	if err := c.claimIDs(rec); err != nil {
 		return "", nil, err
 	}
-	defer c.ids.settle(rec.ID)
+	defer c.ids.Settle(rec.ID)
 	if err := c.build(ctx, rec, &u); err != nil {
 		return "", nil, err
 	}
@@ -128,7 +128,7 @@ func (c *maker) draft(ctx context.Context, r CreateRequest) (*container.Record, 
 
 // machine is what requests are judged by.
 func (c *maker) machine() request.Machine {
-	return request.Machine{CPUs: runtime.NumCPU(), Network: c.defaultNetwork(), Defaults: c.defaults, Remap: !c.ids.remap.IsZero(), Limits: c.limits}
+	return request.Machine{CPUs: runtime.NumCPU(), Network: c.defaultNetwork(), Defaults: c.defaults, Remap: !c.ids.Remap.IsZero(), Limits: c.limits}
 }
 
 // defaultNetwork is what a container gets that asks for none by name.

@@ -20,6 +20,7 @@ import (
 	"berth/engine/bundle"
 	"berth/engine/journal"
 	"berth/engine/request"
+	"berth/engine/userns"
 	"berth/fault"
 	"berth/image"
 	"berth/network"
@@ -153,7 +154,7 @@ func (e *Engine) openBytes(c Config) error {
 	jobs := &queue{}
 	e.onClose(func() error { jobs.drain(); return nil })
 	e.Images = &Images{store: images, registry: client, events: e.Events, jobs: jobs, driver: layers.Name()}
-	ids, err := openIDs(c.UsernsRemap)
+	ids, err := userns.Open(c.UsernsRemap, "/etc")
 	if err != nil {
 		return err
 	}

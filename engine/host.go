@@ -15,7 +15,6 @@ import (
 	"berth/volume"
 
 	"github.com/moby/moby/api/types/mount"
-	"github.com/moby/sys/mountinfo"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -151,7 +150,7 @@ func (c *starter) findMounts(r *container.Record) ([]bundle.Mount, error) {
 					return nil, invalid("error while creating mount source path '%s': %w", m.Source, err)
 				}
 			}
-			if err := checkPropagation(m); err != nil {
+			if err := volume.CheckPropagation(m.Source, m.Propagation); err != nil {
 				return nil, err
 			}
 			b.Path = m.Source
@@ -168,36 +167,6 @@ func (c *starter) findMounts(r *container.Record) ([]bundle.Mount, error) {
 		all = append(all, b)
 	}
 	return all, nil
-}
-
-// checkPropagation refuses a bind that is to share mounts with a place that does not.
-func checkPropagation(m container.Mount) error {
-	shared := m.Propagation == mount.PropagationShared || m.Propagation == mount.PropagationRShared
-	slave := m.Propagation == mount.PropagationSlave || m.Propagation == mount.PropagationRSlave
-	if !shared && !slave {
-		return nil
-	}
-	real, err := filepath.EvalSymlinks(m.Source)
-	if err != nil {
-		return err
-	}
-	mounts, err := mountinfo.GetMounts(mountinfo.ParentsFilter(real))
-	if err != nil {
-		return err
-	}
-	var on mountinfo.Info
-	for _, info := range mounts {
-		if len(info.Mountpoint) >= len(on.Mountpoint) { // the later one of a place lies on top
-			on = *info
-		}
-	}
-	switch fields := on.Optional; {
-	case strings.Contains(fields, "shared:"), slave && strings.Contains(fields, "master:"):
-		return nil
-	case shared:
-		return invalid("path %s is mounted on %s but it is not a shared mount", m.Source, on.Mountpoint)
-	}
-	return invalid("path %s is mounted on %s but it is not a shared or slave mount", m.Source, on.Mountpoint)
 }
 
 // below is the path of sub in dir, which it may not leave.

@@ -101,7 +101,7 @@ func (s *System) Info() (system.Info, error) {
 		SecurityOptions: []string{"name=seccomp,profile=builtin", "name=cgroupns"},
 		FirewallBackend: &system.FirewallInfo{Driver: "nftables"}, CDISpecDirs: []string{}, Warnings: []string{},
 	}
-	if !s.containers.ids.remap.IsZero() {
+	if !s.containers.ids.Remap.IsZero() {
 		d.SecurityOptions = append(d.SecurityOptions, "name=userns")
 	}
 	s.count(&d)
