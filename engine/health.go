@@ -17,8 +17,8 @@ import (
 )
 
 // monitor asks a running container how it is, again and again. It ends with the run or with the engine, whose successor
-// goes on.
-func (c *Containers) monitor(i *instance, live *run, p container.Probes) {
+// goes on, or when changed is closed.
+func (c *Containers) monitor(i *instance, live *run, p container.Probes, changed <-chan struct{}) {
 	r := i.record()
 	timer := time.NewTimer(p.Resume(r.State.Health, r.State.StartedAt, time.Now()))
 	defer timer.Stop()
@@ -26,6 +26,8 @@ func (c *Containers) monitor(i *instance, live *run, p container.Probes) {
 		select {
 		case <-timer.C:
 		case <-live.ended:
+			return
+		case <-changed:
 			return
 		case <-c.life.Done():
 			return
@@ -36,7 +38,7 @@ func (c *Containers) monitor(i *instance, live *run, p container.Probes) {
 			if c.life.Err() != nil {
 				return
 			}
-			if became, ok := c.examine(i, live, p, result); !ok {
+			if became, ok := c.examine(i, live, p, result, changed); !ok {
 				return
 			} else if became == api.Unhealthy {
 				c.treat(i, live)
@@ -118,11 +120,16 @@ func readProbe(f *os.File) string {
 }
 
 // examine records a probe's result. became is the new status when it changed; ok is false when the run is over.
-func (c *Containers) examine(i *instance, live *run, p container.Probes, result *api.HealthcheckResult) (became api.HealthStatus, ok bool) {
+func (c *Containers) examine(i *instance, live *run, p container.Probes, result *api.HealthcheckResult, changed <-chan struct{}) (became api.HealthStatus, ok bool) {
 	i.op.Lock()
 	defer i.op.Unlock()
 	if now, err := i.current(); err != nil || now != live {
 		return "", false
+	}
+	select {
+	case <-changed:
+		return "", false
+	default:
 	}
 	r := i.record().Clone()
 	if r.State.Status != container.Running {

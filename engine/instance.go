@@ -43,6 +43,7 @@ type run struct {
 	shim     *shim.Shim
 	endpoint *network.Endpoint // nil without a network of its own
 	ended    chan struct{}     // closed when the exit is recorded and the log complete
+	recheck  chan struct{}     // closed when the health check is another one from now on. Under op
 }
 
 func newInstance(r *container.Record) *instance {

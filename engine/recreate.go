@@ -154,6 +154,9 @@ func (c updater) settleUpdate(ctx context.Context, i *instance, u *container.Upd
 			_, err = c.changeLive(ctx, i, from, back, &undo{})
 		}
 		i.snap.Store(back)
+		if live, liveErr := i.current(); liveErr == nil && newHealth(u.After, back) {
+			c.watchHealth(i, live)
+		}
 		c.logged("take an unfinished update back", err)
 	case u.Ran && !alive && u.Boot == bootID():
 		if done {

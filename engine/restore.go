@@ -252,14 +252,14 @@ func (c *Containers) apply(ctx context.Context, id string, o *observed, p repair
 func (c *Containers) adopt(i *instance, sh *shim.Shim) error {
 	r := i.record()
 	r.State.Pid, r.State.StartedAt = sh.Pid(), sh.StartedAt()
-	live := &run{shim: sh, endpoint: endpointOf(r), ended: make(chan struct{})}
+	live := &run{shim: sh, endpoint: endpointOf(r), ended: make(chan struct{}), recheck: make(chan struct{})}
 	i.mu.Lock()
 	i.run, i.settled = live, make(chan struct{})
 	i.mu.Unlock()
 	c.watchers.Add(1)
 	go c.watch(i, live)
 	if probes, checked := container.ProbesOf(r.Config); checked && r.State.Health != nil {
-		c.watchers.Go(func() { c.monitor(i, live, probes) })
+		c.watchers.Go(func() { c.monitor(i, live, probes, live.recheck) })
 	}
 	return nil
 }

@@ -85,7 +85,7 @@ func (c *Containers) start(ctx context.Context, i *instance, by starting) error 
 		return c.startFailed(i, r, err, by)
 	}
 	next.State.Pid, next.State.StartedAt = sh.Pid(), sh.StartedAt()
-	live := &run{shim: sh, endpoint: ep, ended: make(chan struct{})}
+	live := &run{shim: sh, endpoint: ep, ended: make(chan struct{}), recheck: make(chan struct{})}
 	i.mu.Lock()
 	i.run, i.settled = live, make(chan struct{})
 	late := i.pending // clients that came while the supervisor was at work
@@ -103,7 +103,7 @@ func (c *Containers) start(ctx context.Context, i *instance, by starting) error 
 	c.watchers.Add(1)
 	go c.watch(i, live)
 	if checked {
-		c.watchers.Go(func() { c.monitor(i, live, probes) })
+		c.watchers.Go(func() { c.monitor(i, live, probes, live.recheck) })
 	}
 	return nil
 }

@@ -109,7 +109,15 @@ func (c updater) updateInPlace(ctx context.Context, i *instance, r UpdateRequest
 		return result, err
 	}
 	i.snap.Store(next)
+	if live, err := i.current(); err == nil && newHealth(old, next) {
+		c.watchHealth(i, live)
+	}
 	return result, c.updated(i, old)
+}
+
+// newHealth tells whether the two differ in their health checks.
+func newHealth(a, b *container.Record) bool {
+	return !reflect.DeepEqual(a.Config.Healthcheck, b.Config.Healthcheck)
 }
 
 // updated does what follows a change that is recorded. The caller holds op.
@@ -156,7 +164,7 @@ func (c updater) draftUpdate(old *container.Record, r UpdateRequest) (next *cont
 
 // needsStart tells whether the change is of what a program is given only at its start.
 func needsStart(old, next *container.Record) bool {
-	return !slices.Equal(old.Config.Env, next.Config.Env) || !reflect.DeepEqual(old.Config.Healthcheck, next.Config.Healthcheck)
+	return !slices.Equal(old.Config.Env, next.Config.Env)
 }
 
 // sameRecord compares two records as they stand on disk.

@@ -40,7 +40,40 @@ func (c updater) changeLive(ctx context.Context, i *instance, from, to *containe
 	if err := c.changePorts(i, live, from, to, u); err != nil {
 		return warnings, err
 	}
-	return warnings, c.changeMounts(ctx, live, from, to, u)
+	if err := c.changeMounts(ctx, live, from, to, u); err != nil {
+		return warnings, err
+	}
+	return warnings, c.changeHealth(i, live, from, to, u)
+}
+
+// changeHealth ends the health checks when they are others, and puts the new ones into to; watchHealth begins them when that is published.
+func (c updater) changeHealth(i *instance, live *run, from, to *container.Record, u *undo) error {
+	if !newHealth(from, to) {
+		return nil
+	}
+	u.push(func() {
+		c.logged("put the health check back", c.store.SaveState(from))
+		c.watchHealth(i, live)
+	})
+	close(live.recheck)
+	live.recheck = make(chan struct{})
+	if to.State.Health = nil; hasCheck(to) {
+		to.State.Health = container.HealthAtStart(nil)
+	}
+	return c.store.SaveState(to)
+}
+
+func hasCheck(r *container.Record) bool {
+	_, ok := container.ProbesOf(r.Config)
+	return ok
+}
+
+// watchHealth begins the checks that the published record wants.
+func (c updater) watchHealth(i *instance, live *run) {
+	if probes, ok := container.ProbesOf(i.record().Config); ok {
+		changed := live.recheck
+		c.watchers.Go(func() { c.monitor(i, live, probes, changed) })
+	}
 }
 
 // changeLimits sets what differs between two records in the container's cgroup.
