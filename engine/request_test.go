@@ -10,7 +10,6 @@ import (
 	"berth/fault"
 	"berth/network"
 
-	"github.com/google/go-cmp/cmp"
 	api "github.com/moby/moby/api/types/container"
 	wire "github.com/moby/moby/api/types/network"
 )
@@ -55,18 +54,6 @@ func TestStatusText(t *testing.T) {
 		if got := statusText(s, now); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
-	}
-}
-
-func TestParsePS(t *testing.T) {
-	out := "UID   PID  PPID CMD\nroot    7     1 sh -c sleep 5\nroot   77     1 other\nroot    8     7 sleep 5\nshort\n"
-	got, err := parsePS([]byte(out), []int{7, 8, 9})
-	want := api.TopResponse{Titles: []string{"UID", "PID", "PPID", "CMD"}, Processes: [][]string{{"root", "7", "1", "sh -c sleep 5"}, {"root", "8", "7", "sleep 5"}}}
-	if diff := cmp.Diff(want, got); err != nil || diff != "" {
-		t.Errorf("%v\n%s", err, diff)
-	}
-	if _, err := parsePS([]byte("USER CMD\n"), nil); !errors.Is(err, fault.Invalid) {
-		t.Errorf("no PID: %v", err)
 	}
 }
 
