@@ -214,7 +214,7 @@ func (c *execs) prepareExec(id string, r ExecStartRequest) (*execution, shim.Exe
 	if err != nil {
 		return nil, shim.ExecRequest{}, err
 	}
-	spec, err := execSpec(e.i.record(), e.config)
+	spec, err := execSpec(e.i.record(), e.config, c.defaults.Defaults)
 	if err != nil {
 		return nil, shim.ExecRequest{}, err
 	}
@@ -252,7 +252,7 @@ func (c *execs) prepareExec(id string, r ExecStartRequest) (*execution, shim.Exe
 }
 
 // execSpec is the process of an exec: as the container's first one, but for what the user says.
-func execSpec(r *container.Record, x api.ExecCreateRequest) (oci.ExecSpec, error) {
+func execSpec(r *container.Record, x api.ExecCreateRequest, d bundle.Defaults) (oci.ExecSpec, error) {
 	caps, err := bundle.Capabilities(r.HostConfig.CapAdd, r.HostConfig.CapDrop, r.HostConfig.Privileged || x.Privileged)
 	if err != nil {
 		return oci.ExecSpec{}, err
@@ -273,7 +273,7 @@ func execSpec(r *container.Record, x api.ExecCreateRequest) (oci.ExecSpec, error
 	}
 	env := bundle.Environment(r.Config.Env, r.Config.Hostname, x.Tty)
 	p := specs.Process{
-		Terminal: x.Tty, Args: x.Cmd, Cwd: cwd, Env: bundle.OverlayEnv(env, x.Env), NoNewPrivileges: security.NoNewPrivileges,
+		Terminal: x.Tty, Args: x.Cmd, Cwd: cwd, Env: bundle.OverlayEnv(env, x.Env), NoNewPrivileges: security.NoNewPrivs(d),
 		Capabilities: &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps},
 		Rlimits:      bundle.Rlimits(r.HostConfig),
 	}

@@ -264,7 +264,7 @@ func (c *starter) request(r *container.Record, ep *network.Endpoint) (shim.Reque
 
 // makeBundle looks up the facts and makes the bundle.
 func (c *starter) makeBundle(r *container.Record, ep *network.Endpoint) (b *oci.Bundle, err error) {
-	f := &bundle.Facts{Record: r, CgroupParent: c.cgroupParent, Files: c.store.Dir(r.ID), Seccomp: c.seccomp, Join: map[specs.LinuxNamespaceType]string{}}
+	f := &bundle.Facts{Record: r, CgroupParent: c.cgroupParent, Files: c.store.Dir(r.ID), Seccomp: c.seccomp, Defaults: c.defaults.Defaults, Join: map[specs.LinuxNamespaceType]string{}}
 	if mode := r.HostConfig.NetworkMode; mode.IsContainer() {
 		f.Files = c.store.Dir(mode.ConnectedContainer())
 	} else if err := c.writeFiles(f.Files, r, ep); err != nil {
@@ -278,6 +278,9 @@ func (c *starter) makeBundle(r *container.Record, ep *network.Endpoint) (b *oci.
 		f.Join[specs.PIDNamespace] = fmt.Sprintf("/proc/%d/ns/pid", pid)
 	}
 	if err := c.joinUserns(r, f.Join); err != nil {
+		return nil, err
+	}
+	if f.Foreign, err = c.foreign(r.HostConfig.Runtime); err != nil {
 		return nil, err
 	}
 	if f.Root, err = c.layers.Open(r.ID); err != nil {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -88,7 +89,7 @@ func (s *System) Info() (system.Info, error) {
 		DriverStatus:   append(s.layers.Status(), [2]string{"driver-type", "io.containerd.snapshotter.v1"}),
 		Plugins:        system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Log: []string{"json-file", "none"}},
 		IPv4Forwarding: true, Debug: s.config.Debug, NFd: len(fds), NGoroutines: runtime.NumGoroutine(), SystemTime: time.Now().Format(time.RFC3339Nano),
-		LoggingDriver: "json-file", CgroupDriver: "cgroupfs", CgroupVersion: version, NEventsListener: s.events.Listeners(),
+		LoggingDriver: cmp.Or(s.config.Defaults.LogDriver, "json-file"), CgroupDriver: "cgroupfs", CgroupVersion: version, NEventsListener: s.events.Listeners(),
 		KernelVersion: kernelVersion(), OperatingSystem: distribution["PRETTY_NAME"], OSVersion: distribution["VERSION_ID"], OSType: runtime.GOOS,
 		Architecture: machineName(), IndexServerAddress: "https://index.docker.io/v1/", NCPU: runtime.NumCPU(), MemTotal: totalMemory(),
 		RegistryConfig: &registry.ServiceConfig{
@@ -96,10 +97,9 @@ func (s *System) Info() (system.Info, error) {
 		},
 		HTTPProxy: os.Getenv("HTTP_PROXY"), HTTPSProxy: os.Getenv("HTTPS_PROXY"), NoProxy: os.Getenv("NO_PROXY"),
 		Name: hostname, Labels: []string{}, ServerVersion: s.config.Version, LiveRestoreEnabled: true,
-		Runtimes:       map[string]system.RuntimeWithStatus{request.DefaultRuntime: {Runtime: system.Runtime{Path: s.config.OCIPath}}},
-		DefaultRuntime: request.DefaultRuntime, Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive}, InitBinary: "berth-oci",
-		SecurityOptions: []string{"name=seccomp,profile=builtin", "name=cgroupns"},
-		FirewallBackend: &system.FirewallInfo{Driver: "nftables"}, CDISpecDirs: []string{}, Warnings: []string{},
+		Runtimes: s.runtimes(), DefaultRuntime: cmp.Or(s.config.Defaults.Runtime, request.DefaultRuntime), Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive}, InitBinary: "berth-oci",
+		SecurityOptions: s.securityOptions(),
+		FirewallBackend: &system.FirewallInfo{Driver: "nftables"}, CDISpecDirs: append([]string{}, s.config.Defaults.CDISpecDirs...), Warnings: []string{},
 	}
 	if !s.containers.ids.Remap.IsZero() {
 		d.SecurityOptions = append(d.SecurityOptions, "name=userns")

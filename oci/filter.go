@@ -42,11 +42,25 @@ func CompileFilter(s *specs.LinuxSeccomp) (*Filter, error) {
 
 // DefaultFilter is the field's default profile for this kernel and a container whose bounding set is caps.
 func DefaultFilter(caps []string) (*Filter, error) {
+	s, err := DefaultProfile(caps)
+	if err != nil {
+		return nil, err
+	}
+	return CompileFilter(s)
+}
+
+// DefaultProfile is DefaultFilter uncompiled, for another runtime.
+func DefaultProfile(caps []string) (*specs.LinuxSeccomp, error) {
 	s, err := seccomp.Default(caps)
 	if err != nil {
 		return nil, fmt.Errorf("default seccomp profile: %w", err)
 	}
-	return CompileFilter(s)
+	return s, nil
+}
+
+// ParseProfile is ParseFilter uncompiled. Errors are fault.Invalid.
+func ParseProfile(profile []byte, caps []string) (*specs.LinuxSeccomp, error) {
+	return seccomp.Parse(profile, caps)
 }
 
 // ParseFilter compiles a profile in Docker's file format. Errors are fault.Invalid.

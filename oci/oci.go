@@ -25,6 +25,7 @@ type Bundle struct {
 	MakeCwd      bool          `json:"makeCwd,omitempty"`      // create Spec.Process.Cwd when it is missing
 	Filter       *Filter       `json:"filter,omitempty"`       // instead of Spec.Linux.Seccomp, compiled already
 	Init         bool          `json:"init,omitempty"`         // put our own tiny init in front as process 1
+	Foreign      *Foreign      `json:"foreign,omitempty"`      // another runtime that is to make it, by package oci/foreign
 }
 
 // Exit is how a process ended.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"berth/kernel"
 )
@@ -19,7 +20,16 @@ func reaperMain(args []string) int {
 	}
 	// Else ps shows the sealed file that this program was executed from. Without /proc it does.
 	_ = os.WriteFile("/proc/self/comm", []byte("berth-init"), 0)
-	code, err := kernel.Supervise(args[0], args[1:])
+	path := args[0]
+	if !strings.Contains(path, "/") { // another runtime's container, where nobody looked it up
+		found, err := findProgram(args[:1], os.Environ())
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "[FATAL berth-init] %v\n", err)
+			return startCode(err)
+		}
+		path = found
+	}
+	code, err := kernel.Supervise(path, args[1:])
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "[FATAL berth-init] exec %s failed: %v\n", args[0], bare(err))
 		if errors.Is(err, os.ErrNotExist) {
@@ -28,4 +38,12 @@ func reaperMain(args []string) int {
 		return 126
 	}
 	return code
+}
+
+// startCode is a StartError's code, else 126.
+func startCode(err error) int {
+	if s := (*StartError)(nil); errors.As(err, &s) {
+		return s.Code
+	}
+	return 126
 }

@@ -29,9 +29,13 @@ type user struct {
 // maxTable bounds how much of a container's /etc/passwd is read, in bytes.
 const maxTable = 8 << 20
 
-// table reads a file such as /etc/passwd of the thread's root, as far as it is a regular file; none is empty.
-func table(path string) ([]byte, error) {
-	f, err := kernel.OpenIn(nil, path, os.O_RDONLY|kernel.ONonblock|kernel.ONoCTTY, 0, kernel.NoMagicLinks)
+// table reads a file such as /etc/passwd of root, nil being the thread's, as far as it is a regular file; none is empty.
+func table(root *os.File, path string) ([]byte, error) {
+	how := uint64(kernel.NoMagicLinks)
+	if root != nil {
+		how |= kernel.InRoot
+	}
+	f, err := kernel.OpenIn(root, path, os.O_RDONLY|kernel.ONonblock|kernel.ONoCTTY, 0, how)
 	if errors.Is(err, os.ErrNotExist) || kernel.IsNotDir(err) {
 		return nil, nil
 	}
@@ -51,11 +55,16 @@ func table(path string) ([]byte, error) {
 
 // findUser resolves who runs, by the tables of the thread's root.
 func findUser(name string, given *specs.User, add []string) (user, error) {
-	users, err := table("/etc/passwd")
+	return findUserIn(nil, name, given, add)
+}
+
+// findUserIn is findUser by the tables of root, nil being the thread's.
+func findUserIn(root *os.File, name string, given *specs.User, add []string) (user, error) {
+	users, err := table(root, "/etc/passwd")
 	if err != nil {
 		return user{}, err
 	}
-	groups, err := table("/etc/group")
+	groups, err := table(root, "/etc/group")
 	if err != nil {
 		return user{}, err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -28,12 +29,14 @@ type options struct {
 	debug        bool
 	level        slog.Level
 	cleanup      bool
+	defaults     defaults
+	validate     bool
 	done         bool // help or version was printed
 }
 
 func parse(args []string) (*options, error) {
 	o := &options{}
-	var bip, level string
+	var bip, level, file string
 	var printVersion bool
 	f := pflag.NewFlagSet("berthd", pflag.ContinueOnError)
 	f.SortFlags = false
@@ -45,9 +48,12 @@ func parse(args []string) (*options, error) {
 	f.StringVarP(&o.group, "group", "G", "docker", "group that may use the unix sockets")
 	f.StringVarP(&o.driver, "storage-driver", "s", "", "storage driver (default overlay2)")
 	f.StringVarP(&o.bridge, "bridge", "b", "berth0", "bridge of the default network; none disables it")
+	f.StringVar(&file, "config-file", defaultFile, "JSON file with settings; what stands there can't be a flag as well")
+	f.BoolVar(&o.validate, "validate", false, "check the flags and the file, and end")
 	f.StringVar(&bip, "bip", "", "address of the bridge with its prefix, such as 172.17.0.1/16")
 	f.StringVar(&o.cgroupParent, "cgroup-parent", "/berth", "control group above all containers")
 	f.StringVar(&o.usernsRemap, "userns-remap", "", "run containers as the ids that /etc/subuid and /etc/subgid set aside for: default, user[:group] or uid[:gid]")
+	o.defaults.declare(f)
 	f.BoolVarP(&o.debug, "debug", "D", false, "log requests and decisions; same as --log-level debug")
 	f.StringVarP(&level, "log-level", "l", "info", "debug, info, warn or error")
 	f.BoolVar(&o.cleanup, "cleanup", false, "remove the bridge, firewall table and control groups that an engine made here, and end")
@@ -70,8 +76,18 @@ func parse(args []string) (*options, error) {
 		o.done = true
 		return o, nil
 	}
+	if err := o.defaults.readFile(f, file, f.Changed("config-file")); err != nil {
+		return nil, err
+	}
 	o.groupGiven = f.Changed("group")
-	return o, o.finish(bip, level)
+	if err := errors.Join(o.defaults.finish(), o.finish(bip, level)); err != nil {
+		return nil, err
+	}
+	if o.validate {
+		fmt.Println("configuration OK")
+		o.done = true
+	}
+	return o, nil
 }
 
 // finish fills in what depends on other options.
@@ -104,7 +120,7 @@ func (o *options) finish(bip, level string) (err error) {
 	if !strings.HasPrefix(o.cgroupParent, "/") {
 		o.cgroupParent = "/" + o.cgroupParent
 	}
-	if os.Geteuid() != 0 {
+	if os.Geteuid() != 0 && !o.validate {
 		return fmt.Errorf("berthd needs root: it makes namespaces, mounts and network links. Try: sudo berthd")
 	}
 	return nil

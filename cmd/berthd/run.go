@@ -33,6 +33,9 @@ func run(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
+	for _, w := range o.defaults.warnings {
+		log.Warn(w)
+	}
 	if o.cleanup {
 		return cleanUp(ctx, o, config)
 	}
@@ -146,7 +149,7 @@ func engineConfig(o *options, log *slog.Logger) (engine.Config, error) {
 	return engine.Config{
 		DataRoot: o.dataRoot, ExecRoot: o.execRoot, CgroupParent: o.cgroupParent,
 		UsernsRemap: o.usernsRemap, StorageDriver: o.driver, Bridge: o.bridge, BIP: o.bip, OCIPath: oci,
-		Spares: 3, Pool: 4,
+		Spares: 3, Pool: 4, Defaults: o.defaults.set,
 		Version: version, GitCommit: commit, BuildTime: buildTime, Debug: o.debug, Log: log,
 	}, nil
 }

@@ -30,6 +30,16 @@ type Facts struct {
 	Devices      []Device                            // --device, found
 	BlockDevices map[string]specs.LinuxBlockIODevice // by path, for blkio rules
 	Seccomp      Filters
+	Defaults     Defaults
+	Foreign      *oci.Foreign // another runtime that makes it; nil for ours
+}
+
+// Defaults are the daemon's settings for a container that says nothing else.
+type Defaults struct {
+	Init            bool
+	NoNewPrivileges bool
+	Seccomp         string // "": the built-in profile; "unconfined"; or a profile as JSON
+	SeccompPath     string // where that profile came from, for people
 }
 
 func (f *Facts) config() *api.Config   { return f.Record.Config }
@@ -48,7 +58,7 @@ func rules() []rule {
 
 // New makes the bundle that the facts describe.
 func New(f *Facts) (*oci.Bundle, error) {
-	b := &oci.Bundle{ID: f.Record.ID, Spec: &specs.Spec{
+	b := &oci.Bundle{ID: f.Record.ID, Foreign: f.Foreign, Spec: &specs.Spec{
 		Version: specs.Version,
 		Process: &specs.Process{},
 		Linux:   &specs.Linux{Resources: &specs.LinuxResources{}},

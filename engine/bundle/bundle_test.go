@@ -169,22 +169,30 @@ func TestCapabilities(t *testing.T) {
 
 func TestSecurityOptions(t *testing.T) {
 	for opt, want := range map[string]SecurityOptions{
-		"no-new-privileges":       {NoNewPrivileges: true},
-		"no-new-privileges=true":  {NoNewPrivileges: true},
-		"no-new-privileges:false": {},
+		"no-new-privileges":       {NoNewPrivileges: new(true)},
+		"no-new-privileges=true":  {NoNewPrivileges: new(true)},
+		"no-new-privileges:false": {NoNewPrivileges: new(false)},
 		"seccomp=unconfined":      {Seccomp: "unconfined"},
 		"seccomp:unconfined":      {Seccomp: "unconfined"},
-		"seccomp=builtin":         {},
+		"seccomp=builtin":         {Seccomp: "builtin"},
 		`seccomp={"a":"b"}`:       {Seccomp: `{"a":"b"}`},
-		"label=type:x":            {},
-		"apparmor=unconfined":     {},
+		"label=type:x":            {Labels: []string{"type:x"}},
+		"apparmor=unconfined":     {AppArmor: "unconfined"},
+		"systempaths=unconfined":  {SystemPaths: true},
 		"writable-cgroups=true":   {WritableCgroups: true},
 	} {
-		if got, err := ParseSecurity([]string{opt}); err != nil || got != want {
-			t.Errorf("%s: %+v, %v", opt, got, err)
+		got, err := ParseSecurity([]string{opt})
+		if diff := cmp.Diff(want, got); err != nil || diff != "" {
+			t.Errorf("%s: %v\n%s", opt, err, diff)
 		}
 	}
-	for _, opt := range []string{"x", "x=y", "no-new-privileges=perhaps"} {
+	for opts, want := range map[string]bool{"": true, "no-new-privileges": true, "no-new-privileges=false": false} {
+		s, err := ParseSecurity(strings.Fields(opts))
+		if got := s.NoNewPrivs(Defaults{NoNewPrivileges: true}); err != nil || got != want {
+			t.Errorf("%q over the daemon's: %v, %v", opts, got, err)
+		}
+	}
+	for _, opt := range []string{"x", "x=y", "no-new-privileges=perhaps", "systempaths=confined"} {
 		if _, err := ParseSecurity([]string{opt}); !errors.Is(err, fault.Invalid) {
 			t.Errorf("%s: %v", opt, err)
 		}

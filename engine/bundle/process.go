@@ -33,7 +33,10 @@ func processRule(f *Facts, b *oci.Bundle) error {
 	b.User = c.User
 	b.GroupAdd = f.host().GroupAdd
 	b.MakeCwd = true
-	b.Init = f.host().Init != nil && *f.host().Init
+	b.Init = f.Defaults.Init
+	if f.host().Init != nil {
+		b.Init = *f.host().Init
+	}
 	return nil
 }
 

@@ -91,9 +91,20 @@ func capabilityRule(f *Facts, b *oci.Bundle) error {
 
 // SecurityOptions is --security-opt, read.
 type SecurityOptions struct {
-	NoNewPrivileges bool
-	Seccomp         string // "": the default, "unconfined", or a profile as JSON
+	NoNewPrivileges *bool
+	Seccomp         string // "": the daemon's default, "builtin", "unconfined", or a profile as JSON
 	WritableCgroups bool
+	SystemPaths     bool   // nothing of /proc and /sys is hidden or read-only
+	AppArmor        string // a profile's name
+	Labels          []string
+}
+
+// NoNewPrivs tells whether the container's processes may gain no rights.
+func (s SecurityOptions) NoNewPrivs(d Defaults) bool {
+	if s.NoNewPrivileges != nil {
+		return *s.NoNewPrivileges
+	}
+	return d.NoNewPrivileges
 }
 
 // ParseSecurity reads --security-opt. Labels of modules that this kernel does not load are taken and do nothing.
@@ -101,7 +112,7 @@ func ParseSecurity(opts []string) (SecurityOptions, error) {
 	var s SecurityOptions
 	for _, o := range opts {
 		if o == "no-new-privileges" {
-			s.NoNewPrivileges = true
+			s.NoNewPrivileges = new(true)
 			continue
 		}
 		key, value, ok := strings.Cut(o, "=")
@@ -112,13 +123,20 @@ func ParseSecurity(opts []string) (SecurityOptions, error) {
 		}
 		var err error
 		switch key {
-		case "label", "apparmor":
-		case "seccomp":
-			if s.Seccomp = value; value == "builtin" {
-				s.Seccomp = ""
+		case "label":
+			s.Labels = append(s.Labels, value)
+		case "apparmor":
+			s.AppArmor = value
+		case "systempaths":
+			if s.SystemPaths = value == "unconfined"; !s.SystemPaths {
+				err = fmt.Errorf("unknown value")
 			}
+		case "seccomp":
+			s.Seccomp = value
 		case "no-new-privileges":
-			s.NoNewPrivileges, err = strconv.ParseBool(value)
+			var on bool
+			on, err = strconv.ParseBool(value)
+			s.NoNewPrivileges = &on
 		case "writable-cgroups":
 			s.WritableCgroups, err = strconv.ParseBool(value)
 		default:
@@ -137,8 +155,8 @@ func securityRule(f *Facts, b *oci.Bundle) error {
 	if err != nil {
 		return err
 	}
-	b.Spec.Process.NoNewPrivileges = s.NoNewPrivileges
-	if !f.host().Privileged {
+	b.Spec.Process.NoNewPrivileges = s.NoNewPrivs(f.Defaults)
+	if !f.host().Privileged && !s.SystemPaths {
 		b.Spec.Linux.MaskedPaths = f.host().MaskedPaths
 		b.Spec.Linux.ReadonlyPaths = f.host().ReadonlyPaths
 	}
@@ -192,23 +210,35 @@ func (p *FilterCache) ForCapabilities(caps []string) (*oci.Filter, error) {
 	return f, nil
 }
 
-// seccompRule filters system calls; a privileged container is not filtered.
+// seccompRule filters system calls; a privileged container is not filtered. Another runtime gets the profile, ours the compiled filter.
 func seccompRule(f *Facts, b *oci.Bundle) error {
 	s, err := ParseSecurity(f.host().SecurityOpt)
-	if err != nil || f.host().Privileged || s.Seccomp == "unconfined" {
+	if err != nil {
 		return err
+	}
+	profile := s.Seccomp
+	if profile == "" {
+		profile = f.Defaults.Seccomp
 	}
 	caps := b.Spec.Process.Capabilities.Bounding
-	if s.Seccomp == "" {
+	switch {
+	case f.host().Privileged && s.Seccomp == "" || profile == "unconfined":
+		return nil
+	case (profile == "" || profile == "builtin") && b.Foreign != nil:
+		b.Spec.Linux.Seccomp, err = oci.DefaultProfile(caps)
+		return err
+	case profile == "" || profile == "builtin":
 		b.Filter, err = f.Seccomp.ForCapabilities(caps)
 		return err
+	case !json.Valid([]byte(profile)):
+		return fault.New(fault.Invalid, "Decoding seccomp profile failed: the profile is not JSON (the client sends the file's content)")
+	case b.Foreign != nil:
+		b.Spec.Linux.Seccomp, err = oci.ParseProfile([]byte(profile), caps)
+	default:
+		b.Filter, err = oci.ParseFilter([]byte(profile), caps)
 	}
-	if !json.Valid([]byte(s.Seccomp)) {
-		return fault.New(fault.Invalid, "--security-opt seccomp: the profile is not JSON (the client sends the file's content)")
-	}
-	b.Filter, err = oci.ParseFilter([]byte(s.Seccomp), caps)
 	if err != nil {
-		return fault.New(fault.Invalid, "--security-opt seccomp: %w", err)
+		return fault.New(fault.Invalid, "Decoding seccomp profile failed: %w", err)
 	}
 	return nil
 }

@@ -15,18 +15,16 @@ import (
 
 // Defaults are the daemon's settings for containers that say nothing else. The zero value is the product's own defaults.
 type Defaults struct {
+	bundle.Defaults
 	Runtime           string // "": our own
 	Runtimes          Runtimes
 	CgroupnsMode      api.CgroupnsMode // "": private
 	IpcMode           api.IpcMode      // "": private
 	ShmSize           int64            // bytes; 0: 64 MiB
 	Ulimits           map[string]*units.Ulimit
-	Init              bool
 	LogDriver         string // "": json-file
 	LogOpts           map[string]string
-	NoNewPrivileges   bool
-	Seccomp           string // "": the built-in profile; "unconfined"; or a profile as JSON
-	StopTimeout       int    // seconds; 0: 10
+	StopTimeout       int // seconds; 0: 10
 	CDISpecDirs       []string
 	CPURealtimePeriod int64 // microseconds, for the cgroup above all containers; 0: the kernel's
 	CPURealtime       int64 // microseconds of real time scheduling in each period
@@ -126,14 +124,15 @@ func (d Defaults) fill(h *api.HostConfig) {
 	if h.ShmSize == 0 && !h.IpcMode.IsHost() {
 		h.ShmSize = cmp.Or(d.ShmSize, bundle.DefaultShmSize)
 	}
+	// The daemon's options are its driver's: they go with that, whoever named it.
+	driver := cmp.Or(d.LogDriver, "json-file")
 	if h.LogConfig.Type == "" {
-		h.LogConfig.Type = cmp.Or(d.LogDriver, "json-file")
-		if h.LogConfig.Config == nil {
-			h.LogConfig.Config = maps.Clone(d.LogOpts)
-		}
+		h.LogConfig.Type = driver
 	}
-	if h.LogConfig.Config == nil {
-		h.LogConfig.Config = map[string]string{}
+	if h.LogConfig.Type == driver {
+		h.LogConfig.Config = mergeMap(h.LogConfig.Config, d.LogOpts)
+	} else {
+		h.LogConfig.Config = mergeMap(h.LogConfig.Config, nil)
 	}
 	for _, name := range slices.Sorted(maps.Keys(d.Ulimits)) {
 		if !slices.ContainsFunc(h.Ulimits, func(u *api.Ulimit) bool { return u.Name == name }) {

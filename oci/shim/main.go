@@ -12,6 +12,7 @@ import (
 	"berth/kernel"
 	"berth/kernel/cgroup"
 	"berth/oci"
+	"berth/oci/foreign"
 )
 
 // requestFD is where a spare finds its socket.
@@ -19,13 +20,25 @@ const requestFD = 3
 
 // Main is the supervisor's own program. A main function calls it with what follows its "shim" argument,
 // after oci.InitMain, and ends with the code that it returns. The argument is the directory of all run directories.
-func Main(args []string) int { return mainWith(args, builder{create, exec, adopt}) }
+func Main(args []string) int {
+	m := maker{others: new(foreign.Keeper)}
+	return mainWith(args, builder{m.create, m.exec, adopt})
+}
 
-func create(ctx context.Context, b *oci.Bundle, io oci.Stdio, netns *os.File) (container, error) {
+// maker makes processes, ours or another runtime's.
+type maker struct{ others *foreign.Keeper }
+
+func (m maker) create(ctx context.Context, b *oci.Bundle, io oci.Stdio, netns *os.File) (container, error) {
+	if b.Foreign != nil {
+		return m.others.Create(ctx, b, io, netns)
+	}
 	return oci.Create(ctx, b, io, netns)
 }
 
-func exec(ctx context.Context, pid int, b *oci.Bundle, e oci.ExecSpec, io oci.Stdio) (container, error) {
+func (m maker) exec(ctx context.Context, pid int, b *oci.Bundle, e oci.ExecSpec, io oci.Stdio) (container, error) {
+	if b.Foreign != nil {
+		return m.others.Exec(ctx, pid, b, e, io)
+	}
 	return oci.Exec(ctx, pid, b, e, io)
 }
 

@@ -34,6 +34,9 @@ func (sup *supervisor) bundle() (*oci.Bundle, error) {
 	if err := decode(body, &m); err != nil {
 		return nil, err
 	}
+	if m.Start.Bundle.Foreign != nil {
+		m.Start.Bundle.Dir = sup.dir
+	}
 	return &m.Start.Bundle, nil
 }
 
@@ -96,7 +99,7 @@ type heirExit struct {
 // notices nothing: its connections stay, with what it wrote meanwhile. It is done
 // only when nothing is going on; when it can't be done now renew returns.
 func (sup *supervisor) renew() {
-	if !sup.gate.TryLock() {
+	if sup.settled || !sup.gate.TryLock() {
 		return
 	}
 	defer sup.gate.Unlock()

@@ -45,16 +45,17 @@ type builder struct {
 // supervisor is the program's one object: a container and those who talk about it.
 type supervisor struct {
 	builder
-	dir    string   // the run directory
-	lock   *os.File // the directory, locked
-	listen *os.File
-	boot   string
-	self   identity
-	source source // the bundle
-	init   container
-	stdio  *stdio
-	memory memory
-	chunks sync.Pool
+	dir     string   // the run directory
+	lock    *os.File // the directory, locked
+	listen  *os.File
+	boot    string
+	self    identity
+	source  source // the bundle
+	init    container
+	stdio   *stdio
+	memory  memory
+	settled bool // is not renewed: what is known of another runtime's processes is not passed on
+	chunks  sync.Pool
 
 	// gate is held for reading by whoever does something, as opposed to waiting for something to do. Who gets
 	// it for writing, which is only ever tried, finds nobody in the middle of anything.
@@ -188,6 +189,9 @@ func (sup *supervisor) start(r *Request) (err error) {
 	}
 	if r.Terminal && r.Bundle.Spec != nil && r.Bundle.Spec.Process != nil {
 		r.Bundle.Spec.Process.ConsoleSize = r.Size.box()
+	}
+	if r.Bundle.Foreign != nil {
+		r.Bundle.Dir, sup.settled = sup.dir, true
 	}
 	if sup.init, err = sup.create(context.Background(), &r.Bundle, given, r.NetNS); err != nil {
 		sup.init = nil

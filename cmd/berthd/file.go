@@ -1,0 +1,191 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"berth/engine/request"
+
+	"github.com/docker/go-units"
+	"github.com/spf13/pflag"
+)
+
+// defaultFile is read when it is there; one that the user names must be.
+const defaultFile = "/etc/berth/daemon.json"
+
+// flagOf are the flags whose key in the file is spelled otherwise.
+func flagOf(key string) string {
+	switch key {
+	case "hosts":
+		return "host"
+	case "runtimes":
+		return "add-runtime"
+	case "default-ulimits":
+		return "default-ulimit"
+	case "log-opts":
+		return "log-opt"
+	case "exec-opts":
+		return "exec-opt"
+	case "cdi-spec-dirs":
+		return "cdi-spec-dir"
+	case "default-init":
+		return "init"
+	case "graph":
+		return "data-root"
+	}
+	return key
+}
+
+// withoutEffect are keys of the field's engine that this one takes and does nothing for.
+func withoutEffect() []string {
+	return strings.Fields(`tls tlscacert tlscert tlskey tlsverify authorization-plugins min-api-version log-format raw-logs metrics-addr
+		network-diagnostic-port nri-opts live-restore shutdown-timeout storage-opts builder bip6 fixed-cidr fixed-cidr-v6 default-gateway
+		default-gateway-v6 default-address-pools default-network-opts icc ip ip-forward ip-forward-no-drop ip-masq iptables ip6tables
+		firewall-backend allow-direct-routing bridge-accept-fwmark ipv6 mtu dns dns-opts dns-search host-gateway-ip host-gateway-ips
+		userland-proxy userland-proxy-path network-control-plane-mtu registry-mirrors insecure-registries max-concurrent-downloads
+		max-concurrent-uploads max-download-attempts proxies swarm-default-advertise-addr swarm-raft-heartbeat-tick
+		swarm-raft-election-tick node-generic-resources labels experimental features containerd containerd-namespace
+		containerd-plugin-namespace cri-containerd rootless resolv-conf`)
+}
+
+// readFile applies a configuration file to the flags. What stands in both is refused, as is what is not known.
+func (d *defaults) readFile(f *pflag.FlagSet, path string, mustExist bool) error {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) && !mustExist {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("unable to configure the daemon with file %s: %w", path, err)
+	}
+	if err := d.apply(f, text); err != nil {
+		return fmt.Errorf("unable to configure the daemon with file %s: %w", path, err)
+	}
+	return nil
+}
+
+func (d *defaults) apply(f *pflag.FlagSet, text []byte) error {
+	var keys map[string]json.RawMessage
+	text = bytes.TrimSpace(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")))
+	if len(text) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(text, &keys); err != nil {
+		return err
+	}
+	var unknown, both []string
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		flag := f.Lookup(flagOf(key))
+		switch {
+		case flag == nil && slices.Contains(withoutEffect(), key):
+			d.warnings = append(d.warnings, fmt.Sprintf("the configuration file's %q has no effect in this version", key))
+			delete(keys, key)
+		case flag == nil:
+			unknown = append(unknown, key)
+		// Hosts add up nowhere else either; runtimes are a list with parts here and there.
+		case flag.Changed && key != "runtimes":
+			both = append(both, fmt.Sprintf("%s: (from flag: %s, from file: %s)", key, flag.Value, bytes.TrimSpace(keys[key])))
+		}
+	}
+	if len(unknown) > 0 {
+		return fmt.Errorf("the following directives don't match any configuration option: %s", strings.Join(unknown, ", "))
+	}
+	if len(both) > 0 {
+		return fmt.Errorf("the following directives are specified both as a flag and in the configuration file: %s", strings.Join(both, ", "))
+	}
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		if err := d.applyKey(f, key, keys[key]); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+	}
+	return nil
+}
+
+func (d *defaults) applyKey(f *pflag.FlagSet, key string, raw json.RawMessage) error {
+	switch key {
+	case "runtimes":
+		return d.applyRuntimes(raw)
+	case "default-ulimits":
+		var list map[string]*units.Ulimit
+		if err := json.Unmarshal(raw, &list); err != nil {
+			return err
+		}
+		for name, u := range list {
+			if u == nil {
+				return fmt.Errorf("the limit %s has no value", name)
+			}
+			u.Name = name
+			if _, err := u.GetRlimit(); err != nil {
+				return err
+			}
+			d.addUlimit(u)
+		}
+		return nil
+	case "log-opts":
+		return json.Unmarshal(raw, &d.set.LogOpts)
+	}
+	values, err := flagValues(raw)
+	if err != nil {
+		return err
+	}
+	for _, v := range values {
+		if err := f.Set(flagOf(key), v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flagValues are what a key's value would be on the command line.
+func flagValues(raw json.RawMessage) ([]string, error) {
+	var v any
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.UseNumber()
+	if err := decoder.Decode(&v); err != nil {
+		return nil, err
+	}
+	switch v := v.(type) {
+	case nil:
+		return nil, nil
+	case []any:
+		var all []string
+		for _, one := range v {
+			s, ok := one.(string)
+			if !ok {
+				return nil, fmt.Errorf("a list of texts is wanted")
+			}
+			all = append(all, s)
+		}
+		return all, nil
+	case map[string]any:
+		return nil, fmt.Errorf("an object is not wanted here")
+	default:
+		return []string{fmt.Sprint(v)}, nil
+	}
+}
+
+func (d *defaults) applyRuntimes(raw json.RawMessage) error {
+	var list map[string]struct {
+		Path        string   `json:"path"`
+		RuntimeArgs []string `json:"runtimeArgs"`
+		RuntimeType string   `json:"runtimeType"`
+	}
+	if err := json.Unmarshal(raw, &list); err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(list)) {
+		r := list[name]
+		if r.RuntimeType != "" && r.RuntimeType != "io.containerd.runc.v2" {
+			return fmt.Errorf("%s: runtimeType %s is not supported: give the path of an OCI runtime", name, r.RuntimeType)
+		}
+		if err := d.addRuntime(name, request.Runtime{Path: r.Path, Args: r.RuntimeArgs}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
