@@ -10,6 +10,7 @@ import (
 
 	"berth/container"
 	"berth/engine/bundle"
+	"berth/engine/device"
 	"berth/engine/request"
 	"berth/fault"
 	"berth/network"
@@ -289,14 +290,14 @@ func (c *starter) makeBundle(r *container.Record, ep *network.Endpoint) (b *oci.
 	if f.Mounts, err = c.findMounts(r); err != nil {
 		return nil, err
 	}
-	if f.Devices, err = findDevices(r); err != nil {
+	if f.Devices, err = device.Find(r); err != nil {
 		return nil, err
 	}
-	if f.BlockDevices, err = findBlockDevices(r); err != nil {
+	if f.BlockDevices, err = device.Block(r); err != nil {
 		return nil, err
 	}
 	if r.HostConfig.Privileged {
-		f.HostDevices = hostDevices()
+		f.HostDevices = device.Host()
 	}
 	return bundle.New(f)
 }

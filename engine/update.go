@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"berth/container"
+	"berth/engine/device"
 	"berth/engine/request"
 	"berth/fault"
 	"berth/volume"
@@ -158,7 +159,7 @@ func (c updater) draftUpdate(old *container.Record, r UpdateRequest) (next *cont
 			return nil, warnings, err
 		}
 	}
-	_, err = findBlockDevices(next)
+	_, err = device.Block(next)
 	return next, warnings, err
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"berth/container"
 	"berth/engine/bundle"
+	"berth/engine/device"
 	"berth/engine/request"
 	"berth/fault"
 	"berth/network"
@@ -81,11 +82,11 @@ func (c updater) changeLimits(from, to *container.Record) (warnings []string, er
 	if reflect.DeepEqual(from.HostConfig.Resources, to.HostConfig.Resources) {
 		return nil, nil
 	}
-	devices, err := findBlockDevices(from)
+	devices, err := device.Block(from)
 	if err != nil {
 		return nil, err
 	}
-	more, err := findBlockDevices(to)
+	more, err := device.Block(to)
 	if err != nil {
 		return nil, err
 	}
