@@ -19,6 +19,9 @@ type IDMap struct {
 // Overflow is what the kernel shows for an id that a map does not have (overflowuid in proc_sys_kernel(5)).
 const Overflow = 65534
 
+// AllIDs is the size of the range that a process outside of all user namespaces has (user_namespaces(7)).
+const AllIDs = 1<<32 - 1
+
 // Empty tells whether the map is the identity.
 func (m IDMap) Empty() bool { return len(m.UIDs) == 0 && len(m.GIDs) == 0 }
 

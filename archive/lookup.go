@@ -2,6 +2,7 @@ package archive
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path"
 	"slices"
@@ -197,4 +198,40 @@ func MakeDir(root *os.File, p string) (*os.File, error) {
 		return nil, err
 	}
 	return kernel.OpenIn(root, p, kernel.OPath, 0, inside)
+}
+
+// MakeFile makes an empty file, with the directories above it, where nothing is.
+func MakeFile(root *os.File, p string) error {
+	if _, _, err := Stat(root, p); err == nil {
+		return nil
+	}
+	return makeIn(root, p, func(dir *os.File, name string) error { return kernel.MknodIn(dir, name, kernel.TypeRegular|0o755, 0) })
+}
+
+// MakeLink makes the symbolic link p to target, with the directories above it; os.ErrExist when something is there.
+func MakeLink(root *os.File, p, target string) error {
+	return makeIn(root, p, func(dir *os.File, name string) error { return kernel.SymlinkIn(target, dir, name) })
+}
+
+func makeIn(root *os.File, p string, mk func(dir *os.File, name string) error) error {
+	p = path.Clean("/" + p)
+	dir, err := MakeDir(root, path.Dir(p))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return mk(dir, path.Base(p))
+}
+
+// ReadFile reads at most limit bytes of the regular file that p names below root.
+func ReadFile(root *os.File, p string, limit int64) ([]byte, error) {
+	f, err := kernel.OpenIn(root, Clean(p), kernel.ONonblock|kernel.ONoCTTY, 0, inside)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(err, &os.PathError{Op: "read", Path: p, Err: syscall.EINVAL})
+	}
+	return io.ReadAll(io.LimitReader(f, limit))
 }

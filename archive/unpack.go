@@ -283,7 +283,37 @@ func (u *unpacker) remove(parent *os.File, name string) error {
 		}
 		u.tree.forget() // open directories may have been reached through it
 	}
+	if u.o.Into != "" {
+		return removeUnmounted(parent, name)
+	}
 	return kernel.RemoveIn(parent, name)
+}
+
+// removeUnmounted removes name with all below it and stops with EBUSY before anything that is mounted. The kernel itself refuses only
+// what is mounted in the caller's namespace, and would take a container's mounts away.
+func removeUnmounted(dir *os.File, name string) error {
+	if mounted, err := kernel.IsMount(dir, name); err != nil || mounted {
+		if mounted {
+			err = &os.PathError{Op: "remove", Path: name, Err: syscall.EBUSY}
+		}
+		return err
+	}
+	sub, err := kernel.OpenIn(dir, name, kernel.ODirectory|kernel.ONoFollow, 0, 0)
+	if errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENXIO) {
+		return kernel.UnlinkIn(dir, name)
+	}
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
+	names, err := sub.Readdirnames(-1)
+	for _, n := range names {
+		err = errors.Join(err, removeUnmounted(sub, n))
+	}
+	if err != nil {
+		return err
+	}
+	return kernel.RmdirIn(dir, name)
 }
 
 // finish gives owner, attributes, mode and time to what is neither file nor directory.

@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -109,6 +110,19 @@ func (r *Record) Clone() *Record {
 	c.State.Endpoints = maps.Clone(r.State.Endpoints)
 	c.Mounts = slices.Clone(r.Mounts)
 	return &c
+}
+
+// CommandLine prints path and arguments; those with spaces in quotes.
+func (r *Record) CommandLine() string {
+	words := make([]string, 0, 1+len(r.Args))
+	words = append(words, r.Path)
+	for _, a := range r.Args {
+		if strings.Contains(a, " ") {
+			a = "'" + a + "'"
+		}
+		words = append(words, a)
+	}
+	return strings.Join(words, " ")
 }
 
 // NewID returns a random container ID.

@@ -33,6 +33,13 @@ func (s containers) routes() []route {
 		{"POST", "/containers/{id}/attach", s.attach},
 		{"POST", "/containers/{id}/wait", s.wait},
 		{"DELETE", "/containers/{id}", s.remove},
+		{"HEAD", "/containers/{id}/archive", s.statPath},
+		{"GET", "/containers/{id}/archive", s.archive},
+		{"PUT", "/containers/{id}/archive", s.extract},
+		{"GET", "/containers/{id}/export", s.export},
+		{"GET", "/containers/{id}/changes", s.changes},
+		{"POST", "/containers/prune", s.prune},
+		{"POST", "/commit", s.commit},
 	}
 }
 

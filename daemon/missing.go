@@ -12,19 +12,15 @@ import (
 func missing() []route {
 	var routes []route
 	for what, patterns := range map[string][]string{
-		"diff":                        {"GET /containers/{id}/changes"},
-		"export":                      {"GET /containers/{id}/export"},
-		"copy to and from containers": {"GET /containers/{id}/archive", "PUT /containers/{id}/archive"},
-		"attach by websocket":         {"GET /containers/{id}/attach/ws"},
-		"checkpoints":                 {"GET /containers/{id}/checkpoints", "POST /containers/{id}/checkpoints"},
-		"commit":                      {"POST /commit"},
-		"prune":                       {"POST /containers/prune", "POST /images/prune", "POST /volumes/prune", "POST /networks/prune"},
-		"push":                        {"POST /images/-/push/{name...}"},
-		"search":                      {"GET /images/search"},
-		"login":                       {"POST /auth"},
-		"asking a registry":           {"GET /distribution/{name...}"},
-		"disk usage":                  {"GET /system/df"},
-		"the builder":                 {"POST /build", "POST /build/prune", "POST /build/cancel", "POST /session", "POST /grpc"},
+		"attach by websocket": {"GET /containers/{id}/attach/ws"},
+		"checkpoints":         {"GET /containers/{id}/checkpoints", "POST /containers/{id}/checkpoints"},
+		"prune":               {"POST /images/prune", "POST /volumes/prune", "POST /networks/prune"},
+		"push":                {"POST /images/-/push/{name...}"},
+		"search":              {"GET /images/search"},
+		"login":               {"POST /auth"},
+		"asking a registry":   {"GET /distribution/{name...}"},
+		"disk usage":          {"GET /system/df"},
+		"the builder":         {"POST /build", "POST /build/prune", "POST /build/cancel", "POST /session", "POST /grpc"},
 		"making, changing or removing of networks": {"POST /networks/create", "DELETE /networks/{id}", "POST /networks/{id}/connect", "POST /networks/{id}/disconnect"},
 		"plugins": {"GET /plugins/{rest...}", "POST /plugins/{rest...}", "DELETE /plugins/{rest...}"},
 	} {

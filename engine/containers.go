@@ -31,6 +31,7 @@ type Containers struct {
 	streams
 	execs
 	views
+	insides
 }
 
 // The parts: making a container, making it ready to start, its streams, further processes, and descriptions.
@@ -70,10 +71,12 @@ type shared struct {
 }
 
 func newContainers(s *shared) *Containers {
-	return &Containers{
+	c := &Containers{
 		shared: s, maker: maker{s}, starter: starter{s}, streams: streams{s}, views: views{s},
 		execs: execs{shared: s, byID: map[string]*execution{}},
 	}
+	c.insides = insides{shared: s, pause: c.setPaused, remove: c.Remove}
+	return c
 }
 
 // saveState puts the run state on disk and then shows r to everyone.

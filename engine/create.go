@@ -5,9 +5,12 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"syscall"
 	"time"
 
+	"berth/archive"
 	"berth/container"
+	"berth/engine/files"
 	"berth/engine/request"
 	"berth/fault"
 	"berth/image"
@@ -206,7 +209,7 @@ func (c *maker) build(ctx context.Context, rec *container.Record, u *undo) error
 		return err
 	}
 	u.push(func() { c.logged("remove directory", c.store.Delete(rec.ID)) })
-	root, err := c.layers.Create(rec.ID, rec.Chain, initLayer)
+	root, err := c.layers.Create(rec.ID, rec.Chain, files.Prepare)
 	if errors.Is(err, fault.NotFound) {
 		return fault.New(fault.NotFound, "No such image: %s", rec.ImageName) // removed meanwhile
 	}
@@ -253,13 +256,11 @@ func (c *maker) makeVolumes(ctx context.Context, rec *container.Record, root uni
 }
 
 func (c *maker) fillVolume(ctx context.Context, top *os.File, m container.Mount) (err error) {
-	r, err := openTree(top)
-	if err != nil {
-		return err
+	tree, err := archive.OpenDir(top, m.Destination)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return nil // the image has nothing for it
 	}
-	defer fault.Close(r, &err)
-	tree, err := r.directory(m.Destination)
-	if err != nil || tree == nil {
+	if err != nil {
 		return err
 	}
 	defer fault.Close(tree, &err)

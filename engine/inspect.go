@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"fmt"
-	"io/fs"
 	"net"
 	"path/filepath"
 	"slices"
@@ -11,6 +10,7 @@ import (
 
 	"berth/container"
 	"berth/network"
+	"berth/union"
 	"berth/volume"
 
 	api "github.com/moby/moby/api/types/container"
@@ -126,15 +126,9 @@ func (c *views) sizes(r *container.Record) (rw, all int64) {
 	if err != nil {
 		return 0, 0
 	}
-	filepath.WalkDir(root.Upper, func(_ string, e fs.DirEntry, err error) error {
-		if err != nil {
-			return nil // it changes under our eyes
-		}
-		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
-			rw += info.Size()
-		}
-		return nil
-	})
+	if _, rw, err = union.Usage(root.Upper); err != nil {
+		return 0, 0 // it goes just now
+	}
 	if img, err := c.images.store.Get(r.Image.String()); err == nil {
 		all = img.Unpacked
 	}

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"berth/container"
+	"berth/engine/files"
 	"berth/fault"
 	"berth/network"
 	"berth/oci/shim"
@@ -27,6 +28,8 @@ type instance struct {
 	snap atomic.Pointer[container.Record] // never nil, never changed once published
 
 	again chan struct{} // closed to give up the restart that is waited for; nil when none is. Under op
+
+	mounted files.Mounted
 
 	mu      sync.Mutex
 	run     *run // of the running processes; nil when there are none

@@ -51,7 +51,7 @@ func (c *views) List(_ context.Context, r ListRequest) ([]api.Summary, error) {
 func (c *views) summary(r *container.Record, now time.Time, names map[string]string) api.Summary {
 	ep := endpointOf(r)
 	s := api.Summary{
-		ID: r.ID, Names: []string{"/" + r.Name}, Image: r.ImageName, ImageID: r.Image.String(), Command: commandLine(r), Created: r.Created.Unix(),
+		ID: r.ID, Names: []string{"/" + r.Name}, Image: r.ImageName, ImageID: r.Image.String(), Command: r.CommandLine(), Created: r.Created.Unix(),
 		Ports: portSummary(r.Config, ep), Labels: r.Config.Labels, State: api.ContainerState(r.State.Status), Status: statusText(r.State, now),
 		NetworkSettings: &api.NetworkSettingsSummary{Networks: map[string]*wire.EndpointSettings{}}, Mounts: mountPoints(c.volumes, r),
 		Health: &api.HealthSummary{Status: healthOf(r)},
@@ -72,19 +72,6 @@ func (c *views) summary(r *container.Record, now time.Time, names map[string]str
 		s.NetworkSettings.Networks[string(m)] = c.endpointSettings(string(m), ep)
 	}
 	return s
-}
-
-// commandLine prints path and arguments; those with spaces in quotes.
-func commandLine(r *container.Record) string {
-	words := make([]string, 0, 1+len(r.Args))
-	words = append(words, r.Path)
-	for _, a := range r.Args {
-		if strings.Contains(a, " ") {
-			a = "'" + a + "'"
-		}
-		words = append(words, a)
-	}
-	return strings.Join(words, " ")
 }
 
 // statusText is the phrase of ps, such as "Up 5 minutes" or "Exited (0) 2 hours ago".

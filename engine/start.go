@@ -62,6 +62,9 @@ func (c *Containers) start(ctx context.Context, i *instance, by starting) error 
 	if err := i.awaitSettled(ctx); err != nil {
 		return err
 	}
+	if err := i.mounted.Await(ctx); err != nil {
+		return err
+	}
 	i.forgetRestart()
 	next := r.Clone()
 	status, err := container.Next(r.State.Status, container.Start)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/distribution/reference"
@@ -60,7 +61,7 @@ func (s *Store) Import(ctx context.Context, r io.Reader, o ImportOptions) (*Imag
 	return s.Get(string(target.Digest))
 }
 
-// importLayer stores and unpacks the stream in one pass.
+// importLayer stores a foreign stream and unpacks it as a layer on nothing.
 func (c *graphCopy) importLayer(ctx context.Context, r io.Reader) (desc ocispec.Descriptor, diffID digest.Digest, err error) {
 	in := bufio.NewReaderSize(r, 4096)
 	head, err := in.Peek(6)
@@ -79,6 +80,11 @@ func (c *graphCopy) importLayer(ctx context.Context, r io.Reader) (desc ocispec.
 		defer fault.Close(plain, &err)
 		stream = plain
 	}
+	return c.keepLayer(ctx, stream, nil, false)
+}
+
+// keepLayer stores and unpacks a stream in one pass, as a layer over those of below. An empty one that may be left out has no digest.
+func (c *graphCopy) keepLayer(ctx context.Context, stream io.Reader, below []digest.Digest, leaveOut bool) (desc ocispec.Descriptor, diffID digest.Digest, err error) {
 	w, err := c.s.blobs.Create()
 	if err != nil {
 		return desc, "", err
@@ -96,8 +102,16 @@ func (c *graphCopy) importLayer(ctx context.Context, r io.Reader) (desc ocispec.
 	if st.diffID == "" {
 		st.diffID = w.Digest()
 	}
-	c.lease.hold(st.diffID, w.Digest())
-	if err := st.stage.Commit(st.diffID, "", st.unpacked); err != nil {
+	if leaveOut && w.Size() == emptyTar {
+		return desc, "", nil
+	}
+	all := chains(append(slices.Clone(below), st.diffID))
+	chain, parent := all[len(all)-1], digest.Digest("")
+	if len(below) > 0 {
+		parent = all[len(below)-1]
+	}
+	c.lease.hold(chain, w.Digest())
+	if err := st.stage.Commit(chain, parent, st.unpacked); err != nil {
 		return desc, "", err
 	}
 	desc = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Size: w.Size()}

@@ -260,3 +260,11 @@ func ScatterDirs(dir *os.File) error {
 	}
 	return pathError("set attributes of", dir.Name(), err)
 }
+
+// IsMount tells whether name in dir, not followed, is where something is mounted (statx(2), STATX_ATTR_MOUNT_ROOT, Linux ≥ 5.8).
+func IsMount(dir *os.File, name string) (bool, error) {
+	var st unix.Statx_t
+	err := retry(func() error { return unix.Statx(fd(dir), name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, 0, &st) })
+	keep(dir)
+	return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, pathError("statx", name, err)
+}

@@ -3,9 +3,11 @@ package union
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 
 	"berth/archive"
 	"berth/fault"
@@ -16,6 +18,7 @@ import (
 // kernel.InRoot alone, as package archive does, and execute nothing of it.
 type Tree struct {
 	Root *os.File // the top, good for walking only
+	IDs  archive.IDMap
 	hold *os.File // the mount namespace, which keeps the mounts together after its last process
 	end  func() error
 }
@@ -32,36 +35,136 @@ func (t *Tree) Close() error {
 	return err
 }
 
-// RunningTree opens the tree that the process pid sees. The caller makes sure afterwards that the process still is the one
-// that was meant, and closes the tree.
-func RunningTree(pid int) (t *Tree, err error) {
+// RunningTree opens the tree that the process pid sees. is tells, asked when the tree is open, whether the process of that number is
+// the one that was meant: a number may go to another process. The caller closes the tree.
+func RunningTree(pid int, is func() error) (t *Tree, err error) {
 	proc, err := kernel.OpenIn(nil, "/proc/"+strconv.Itoa(pid), kernel.OPath|kernel.ODirectory, 0, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer fault.Close(proc, &err)
-	hold, err := kernel.OpenIn(proc, "ns/mnt", os.O_RDONLY, 0, 0)
+	t = &Tree{}
+	if t.hold, err = kernel.OpenIn(proc, "ns/mnt", os.O_RDONLY, 0, 0); err != nil {
+		return nil, err
+	}
+	if t.Root, err = kernel.OpenIn(proc, "root", kernel.OPath|kernel.ODirectory, 0, 0); err != nil {
+		return nil, errors.Join(err, t.hold.Close())
+	}
+	if t.IDs, err = idsOf(proc); err == nil {
+		err = is()
+	}
+	if err == nil { // proc is of one process, whatever its number meant later: alive now, it is the one that was meant
+		_, err = idsOf(proc)
+	}
+	if err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
+	return t, nil
+}
+
+// idsOf reads how a process's user namespace shifts ids (user_namespaces(7)).
+func idsOf(proc *os.File) (m archive.IDMap, err error) {
+	if m.UIDs, err = idRanges(proc, "uid_map"); err == nil {
+		m.GIDs, err = idRanges(proc, "gid_map")
+	}
+	return m, err
+}
+
+func idRanges(proc *os.File, name string) (ranges []archive.IDRange, err error) {
+	f, err := kernel.OpenIn(proc, name, os.O_RDONLY, 0, 0)
 	if err != nil {
 		return nil, err
 	}
-	root, err := kernel.OpenIn(proc, "root", kernel.OPath|kernel.ODirectory, 0, 0)
+	defer fault.Close(f, &err)
+	text, err := io.ReadAll(f)
 	if err != nil {
-		return nil, errors.Join(err, hold.Close())
+		return nil, err
 	}
-	return &Tree{Root: root, hold: hold}, nil
+	for line := range strings.Lines(string(text)) {
+		var r archive.IDRange
+		if _, err := fmt.Sscan(line, &r.Container, &r.Host, &r.Size); err != nil {
+			return nil, fmt.Errorf("read %s: %w", name, err)
+		}
+		ranges = append(ranges, r)
+	}
+	if len(ranges) == 1 && ranges[0] == (archive.IDRange{Size: archive.AllIDs}) {
+		return nil, nil
+	}
+	return ranges, nil
 }
 
 // Bare opens a copy of the tree's own file system, without what is mounted in it. The caller closes it.
 func (t *Tree) Bare() (*os.File, error) {
 	var m *os.File
 	err := kernel.InMounts(t.hold, func() (err error) {
-		m, err = kernel.CloneMount(nil, "/", false)
+		m, err = kernel.CloneMount(t.Root, "", false)
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("look below the mounts: %w", err)
 	}
 	return m, nil
+}
+
+// MadeUp tells whether the kernel makes up what p names in the tree.
+func (t *Tree) MadeUp(p string) (is bool, err error) {
+	f, err := kernel.OpenIn(t.Root, archive.Clean(p), kernel.OPath|kernel.ONoFollow, 0, kernel.InRoot|kernel.NoMagicLinks)
+	if err != nil {
+		return false, err
+	}
+	defer fault.Close(f, &err)
+	return archive.MadeUp(f)
+}
+
+// Elsewhere tells whether f lies on another file system than the tree's own.
+func (t *Tree) Elsewhere(f *os.File) (bool, error) {
+	own, err := kernel.Stat(t.Root)
+	if err != nil {
+		return false, err
+	}
+	st, err := kernel.Stat(f)
+	return st.Dev != own.Dev, err
+}
+
+// Devices gives a test, by device and inode, for the /dev that a running container has of its own, which is nobody's files.
+func (t *Tree) Devices() (is func(dev, ino uint64) bool, err error) {
+	dev, err := kernel.OpenIn(t.Root, "/dev", kernel.OPath, 0, kernel.InRoot|kernel.NoMagicLinks|kernel.NoSymlinks)
+	if err != nil {
+		return nil, nil // none, or a link
+	}
+	defer fault.Close(dev, &err)
+	if other, err := t.Elsewhere(dev); err != nil || !other {
+		return nil, err
+	}
+	st, err := kernel.Stat(dev)
+	return func(dev, ino uint64) bool { return dev == st.Dev && ino == st.Ino }, err
+}
+
+// Untouchable tells whether dir, opened by the path p, is of those that are made anew for each run: /proc, /sys and /dev, unless
+// something else is mounted there, and all that the kernel makes up.
+func (t *Tree) Untouchable(p string, dir *os.File) (is bool, err error) {
+	if made, err := archive.MadeUp(dir); err != nil || made {
+		return made, err
+	}
+	real, err := archive.Resolve(t.Root, p)
+	if err != nil {
+		return false, err
+	}
+	top, _, _ := strings.Cut(strings.TrimPrefix(real, "/"), "/")
+	if top != "proc" && top != "sys" && top != "dev" {
+		return false, nil
+	}
+	f, err := kernel.OpenIn(t.Root, top, kernel.OPath, 0, kernel.InRoot|kernel.NoMagicLinks)
+	if err != nil {
+		return false, err
+	}
+	defer fault.Close(f, &err)
+	above, err := kernel.Stat(f)
+	if err != nil {
+		return false, err
+	}
+	st, err := kernel.Stat(dir)
+	return st.Dev == above.Dev, err
 }
 
 // Bind is a file or directory of the host that shows in a tree.
@@ -79,7 +182,7 @@ func StoppedTree(r Root, binds []Bind, readOnly bool) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Tree{end: end}
+	t := &Tree{IDs: r.IDs, end: end}
 	err = kernel.PrivateMounts(func() error { return t.build(m, binds, readOnly) })
 	if err = errors.Join(err, m.Close()); err != nil {
 		if t.Root != nil {

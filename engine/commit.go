@@ -1,0 +1,100 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"berth/container"
+	"berth/engine/files"
+	"berth/engine/request"
+	"berth/fault"
+	"berth/image"
+
+	"github.com/distribution/reference"
+	api "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+)
+
+// CommitRequest says what image is made of a container.
+type CommitRequest struct {
+	Ref     string // repository[:tag]; "": untagged
+	Author  string
+	Message string
+	Changes []string    // Dockerfile lines
+	Config  *api.Config // what differs from the container's; nil: nothing
+	Pause   bool        // freeze its processes meanwhile
+}
+
+// Commit makes an image of what a container was made from and what it wrote since, and returns the image's ID. Volumes
+// are no part of it.
+func (c *insides) Commit(ctx context.Context, ref string, q CommitRequest) (id string, err error) {
+	i, err := c.index.Get(ref)
+	if err != nil {
+		return "", err
+	}
+	r := i.record()
+	o := image.CommitOptions{Author: q.Author, Message: q.Message, CreatedBy: strings.Join(r.Config.Cmd, " ")}
+	if q.Ref != "" {
+		if o.Ref, err = targetName(q.Ref, ""); err != nil {
+			return "", err
+		}
+	}
+	if o.Config, err = request.ImageConfig(r.Config, q.Config); err != nil {
+		return "", err
+	}
+	if err := image.Change(&o.Config, q.Changes); err != nil {
+		return "", err
+	}
+	if r.Image != "" {
+		o.Parent, err = c.images.store.Get(r.Image.String())
+		if errors.Is(err, fault.NotFound) {
+			return "", fault.New(fault.NotFound, "commit container %s: its image %s was removed: pull or load it again first", r.Name, r.ImageName)
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	root, err := c.layers.Open(i.id)
+	if err != nil {
+		return "", err
+	}
+	if q.Pause {
+		thaw, err := c.freeze(ctx, i)
+		if err != nil {
+			return "", err
+		}
+		defer thaw()
+	}
+	img, err := c.images.store.Commit(ctx, func(ctx context.Context, w io.Writer) error { return files.PackUpper(ctx, w, root) }, o)
+	if err != nil {
+		return "", fmt.Errorf("commit container %s: %w", r.Name, err)
+	}
+	name := ""
+	if o.Ref != nil {
+		name = reference.FamiliarString(o.Ref)
+		c.images.announce(events.ActionTag, img.ID, name)
+	}
+	c.announce(r, events.ActionCommit, "comment", q.Message, "imageID", img.ID.String(), "imageRef", name)
+	return img.ID.String(), nil
+}
+
+// freeze pauses a container that runs; thaw lets it run on. One that does not run, or is paused already, stays as it is.
+func (c *insides) freeze(ctx context.Context, i *instance) (thaw func(), err error) {
+	if i.record().State.Status != container.Running {
+		return func() {}, nil
+	}
+	if err := c.pause(ctx, i, true); err != nil {
+		if _, runs := i.current(); runs != nil || errors.Is(err, fault.Conflict) {
+			return func() {}, nil // it has just ended, or was paused by somebody else
+		}
+		return nil, err
+	}
+	return func() {
+		if err := c.pause(context.WithoutCancel(ctx), i, false); err != nil && !errors.Is(err, fault.Conflict) {
+			c.logged("resume container "+i.record().Name+" after a commit", err)
+		}
+	}, nil
+}

@@ -1,0 +1,48 @@
+package files
+
+import (
+	"context"
+	"io"
+	"os"
+	"strings"
+
+	"berth/archive"
+	"berth/fault"
+	"berth/union"
+
+	api "github.com/moby/moby/api/types/container"
+)
+
+// PackUpper writes what was written to a root as a layer.
+func PackUpper(ctx context.Context, w io.Writer, root union.Root) (err error) {
+	upper, err := os.Open(root.Upper)
+	if err != nil {
+		return err
+	}
+	defer fault.Close(upper, &err)
+	return archive.Pack(ctx, w, upper, archive.PackOptions{Whiteouts: true, Live: true, IDs: root.IDs})
+}
+
+// Changes lists what was written to a root; nil when nothing.
+func Changes(ctx context.Context, root union.Root) ([]api.FilesystemChange, error) {
+	list, err := union.Changes(ctx, root)
+	if err != nil {
+		return nil, err
+	}
+	var all []api.FilesystemChange
+	for _, c := range list {
+		// JSON has no other bytes than text.
+		all = append(all, api.FilesystemChange{Kind: api.ChangeType(c.Kind), Path: strings.ToValidUTF8(c.Path, "\uFFFD")})
+	}
+	return all, nil
+}
+
+// Usage is how many bytes on disk the removal of directories frees. One that goes just now counts for nothing.
+func Usage(dirs ...string) (sum int64) {
+	for _, dir := range dirs {
+		if onDisk, _, err := union.Usage(dir); err == nil {
+			sum += onDisk
+		}
+	}
+	return sum
+}
