@@ -9,6 +9,7 @@ type Settings struct {
 	DependsOn       []string `json:",omitempty"` // "NAME", "NAME:started" or "NAME:healthy"
 	HealthOnFailure string   `json:",omitempty"` // "none", "kill", "restart" or "stop"
 	NetClass        uint32   `json:",omitempty"` // class of the container's packets (cgroup v1's net_cls.classid)
+	IDs             string   `json:",omitempty"` // what inspect tells of the container's user namespace, as /proc/PID/uid_map has it
 }
 
 // CreateRequest is the API's create request with our own settings beside it.

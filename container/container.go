@@ -61,6 +61,8 @@ type Settings struct {
 	HealthOnFailure string `json:",omitempty"`
 	// NetClass marks the container's packets for tc(8) and the packet filter: v1's net_cls.classid. 0: no mark.
 	NetClass uint32 `json:",omitempty"`
+	// IDs are those of the container in the host's words, as /proc/PID/uid_map has them. Told, not taken.
+	IDs string `json:",omitempty"`
 }
 
 // Mount is a volume, bind or tmpfs that the user asked for.

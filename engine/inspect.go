@@ -49,7 +49,9 @@ func (c *views) Inspect(_ context.Context, ref string, size bool) (Inspection, e
 		rw, all := c.sizes(r)
 		d.SizeRw, d.SizeRootFs = &rw, &all
 	}
-	return Inspection{d, r.Settings}, nil
+	ours := r.Settings
+	ours.IDs = r.IDs.String()
+	return Inspection{d, ours}, nil
 }
 
 // stateOf derives Docker's booleans from the one enum.

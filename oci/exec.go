@@ -33,6 +33,7 @@ type entrant struct {
 	first *os.File // the container's first process
 	pid   int
 	spec  ExecSpec
+	gids  []specs.LinuxIDMapping // beside builder.uids
 }
 
 // actAsRoot makes the thread, which stays outside of the container's user namespace, make files as root in there.
@@ -44,7 +45,7 @@ func (x *entrant) actAsRoot() error {
 	if err != nil {
 		return err
 	}
-	x.uids = uids
+	x.uids, x.gids = uids, gids
 	uid, gid, err := mapIDs(uids, gids, 0, 0)
 	if err != nil {
 		return err
@@ -198,6 +199,11 @@ func (x *entrant) prepare() error {
 	u, err := findUser(x.spec.User, given, x.spec.GroupAdd)
 	if err != nil {
 		return err
+	}
+	if x.mapped() {
+		if err := u.mapped(x.uids, x.gids); err != nil {
+			return err
+		}
 	}
 	x.user, x.env = u, withHome(x.spec.Process.Env, u)
 	return errors.Join(x.giveStdio(), x.findProgram())

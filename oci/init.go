@@ -13,6 +13,7 @@ import (
 	"berth/fault"
 	"berth/kernel"
 	"berth/kernel/cgroup"
+	"berth/kernel/namespace"
 )
 
 // InitMain takes over when this program was executed by Create as the
@@ -138,6 +139,10 @@ func (i *inside) prepare() (*kernel.Script, error) {
 			return nil, err
 		}
 	}
+	uids, gids, err := namespace.ReadMaps("/proc/self")
+	if err != nil {
+		return nil, err
+	}
 	if err := i.setup(); err != nil {
 		return nil, err
 	}
@@ -146,7 +151,7 @@ func (i *inside) prepare() (*kernel.Script, error) {
 	if err := early.Run(); err != nil {
 		return nil, err
 	}
-	if err := i.settle(); err != nil {
+	if err := errors.Join(i.settle(), i.user.mapped(uids, gids)); err != nil {
 		return nil, err
 	}
 	i.protectByPath(&late)

@@ -218,7 +218,7 @@ func (t *tree) newFileSystem(m specs.Mount, o mountOptions, ids *os.File) (*os.F
 
 // hostMount is newMount for what shows something of the host's, or a copy of what was made outside for the first process.
 func (t *tree) hostMount(m specs.Mount, o mountOptions) (*os.File, error) {
-	if t.given != nil && (o.bind || m.Type == "bind") {
+	if t.given != nil && t.ns.shows(m, o) {
 		return t.given.take(givenMount(m))
 	}
 	return t.newMount(m, o, nil)

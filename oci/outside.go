@@ -108,7 +108,7 @@ func (o *outside) makeRoot() (*os.File, error) {
 func (o *outside) makeMount(m specs.Mount) error {
 	options := parseOptions(m.Options)
 	switch {
-	case options.bind || m.Type == "bind":
+	case o.ns.shows(m, options):
 		f, err := o.newMount(m, options, o.owner)
 		if err != nil {
 			return err
@@ -124,6 +124,11 @@ func (o *outside) makeMount(m specs.Mount) error {
 		return o.makeGroups()
 	}
 	return nil
+}
+
+// shows tells whether a mount shows what is the host's: a bind, or message queues when the IPC namespace is.
+func (n namespaces) shows(m specs.Mount, o mountOptions) bool {
+	return o.bind || m.Type == "bind" || m.Type == "mqueue" && !n.has(namespace.IPC)
 }
 
 // makeSys makes a sysfs that shows the container's network.

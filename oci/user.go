@@ -138,6 +138,20 @@ func (b *builder) giveStdio() error {
 	return nil
 }
 
+// mapped refuses a user whose ids a user namespace with these maps does not have: the kernel would only call it invalid.
+func (u user) mapped(uids, gids []specs.LinuxIDMapping) error {
+	_, err := mapID(uids, u.uid)
+	for _, g := range append([]uint32{u.gid}, u.groups...) {
+		if err == nil {
+			_, err = mapID(gids, g)
+		}
+	}
+	if err != nil {
+		return fault.New(fault.Invalid, "user %s with groups %v: %w: give it more ids (--userns auto:size=N, /etc/subuid), or choose another user", u, u.groups, err)
+	}
+	return nil
+}
+
 // outsideUID is what the thread has to call a user of the container.
 func (b *builder) outsideUID(uid uint32) (uint32, error) {
 	if b.uids == nil {

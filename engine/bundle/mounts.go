@@ -61,10 +61,6 @@ func mountRule(f *Facts, b *oci.Bundle) error {
 			if h.Privileged || s.WritableCgroups {
 				m.Options = without(m.Options, "ro")
 			}
-		case "/dev/mqueue":
-			if h.IpcMode.IsHost() && !f.Record.IDs.IsZero() { // that of another user namespace's IPC can't be mounted
-				m = specs.Mount{Destination: m.Destination, Type: "bind", Source: m.Destination, Options: []string{"rbind", "rprivate", "nosuid", "noexec", "nodev"}}
-			}
 		case "/dev/shm":
 			if h.IpcMode.IsNone() {
 				continue

@@ -164,8 +164,8 @@ func engine(ts *testscript.TestScript) *testengine.Engine {
 
 // daemon kill|start|stop ends and starts the script's daemon.
 func daemon(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: daemon kill|stop|start")
+	if neg || len(args) == 0 || len(args) > 1 && args[0] != "start" {
+		ts.Fatalf("usage: daemon kill|stop|start [FLAG...]")
 	}
 	e := engine(ts)
 	switch args[0] {
@@ -174,6 +174,7 @@ func daemon(ts *testscript.TestScript, neg bool, args []string) {
 	case "stop":
 		e.Down()
 	case "start":
+		e.Args = args[1:]
 		e.Up(ts)
 	default:
 		ts.Fatalf("daemon %s: unknown", args[0])
