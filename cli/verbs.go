@@ -24,7 +24,7 @@ func (v *verb) build(s *session) *cobra.Command {
 // interspersed tells whether options may follow arguments; not where the arguments are a command of their own.
 func (v *verb) interspersed() bool {
 	switch v.paths[0] {
-	case "container run", "container create", "container exec", "container top":
+	case "container run", "container create", "container exec", "container top", "container debug":
 		return false
 	}
 	return true
@@ -50,6 +50,7 @@ var verbs = []verb{
 
 	{paths: []string{"container attach", "attach"}, short: "Attach local standard input, output, and error streams to a running container", command: attachCommand},
 	{paths: []string{"container create", "create"}, short: "Create a new container", command: createCommand},
+	{paths: []string{"container debug", "debug"}, short: "Open a shell with tools in a container or image that has none", command: debugCommand},
 	{paths: []string{"system events", "events"}, short: "Get real time events from the server", command: eventsCommand},
 	{paths: []string{"image history", "history"}, short: "Show the history of an image", command: historyCommand},
 	{paths: []string{"image import", "import"}, short: "Import the contents from a tarball to create a filesystem image", command: importCommand},

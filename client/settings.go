@@ -10,6 +10,14 @@ type Settings struct {
 	HealthOnFailure string   `json:",omitempty"` // "none", "kill", "restart" or "stop"
 	NetClass        uint32   `json:",omitempty"` // class of the container's packets (cgroup v1's net_cls.classid)
 	IDs             string   `json:",omitempty"` // what inspect tells of the container's user namespace, as /proc/PID/uid_map has it
+	// Debug is set for a container that debug made, never asked for.
+	Debug *Debug `json:",omitempty"`
+}
+
+// Debug says whose files a container for tools shows, and where the tools come from.
+type Debug struct {
+	Tools string // image
+	Of    string `json:",omitempty"` // container
 }
 
 // CreateRequest is the API's create request with our own settings beside it.

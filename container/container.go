@@ -63,6 +63,14 @@ type Settings struct {
 	NetClass uint32 `json:",omitempty"`
 	// IDs are those of the container in the host's words, as /proc/PID/uid_map has them. Told, not taken.
 	IDs string `json:",omitempty"`
+	// Debug is set for a container that lends tools to another's files, or to an image's.
+	Debug *Debug `json:",omitempty"`
+}
+
+// Debug makes a container one for tools: it is made by the engine, not asked for by a create request.
+type Debug struct {
+	Tools string // image whose layers stand at its side
+	Of    string `json:",omitempty"` // container whose written files lie below its own
 }
 
 // Mount is a volume, bind or tmpfs that the user asked for.

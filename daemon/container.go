@@ -70,6 +70,9 @@ func (s containers) create(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if body.Berth.Debug != nil {
+		return fault.New(fault.Invalid, "Berth.Debug is the engine's own to set: POST /containers/{id}/debug makes a container for tools")
+	}
 	q := r.URL.Query()
 	platform, err := parsePlatform(q.Get("platform"))
 	if err != nil {

@@ -20,12 +20,15 @@ func TestSettingsHaveOneForm(t *testing.T) {
 	fields := func(v any) []string {
 		var all []string
 		for _, f := range reflect.VisibleFields(reflect.TypeOf(v)) {
-			all = append(all, f.Name+" "+f.Type.String()+" "+string(f.Tag))
+			all = append(all, f.Name+" "+strings.NewReplacer("container.", "", "client.", "").Replace(f.Type.String())+" "+string(f.Tag))
 		}
 		return all
 	}
 	if diff := cmp.Diff(fields(record.Settings{}), fields(client.Settings{})); diff != "" {
 		t.Errorf("container.Settings and client.Settings differ:\n%s", diff)
+	}
+	if diff := cmp.Diff(fields(record.Debug{}), fields(client.Debug{})); diff != "" {
+		t.Errorf("container.Debug and client.Debug differ:\n%s", diff)
 	}
 	if diff := cmp.Diff(fields(engine.Changes{}), fields(client.Changes{})); diff != "" {
 		t.Errorf("engine.Changes and client.Changes differ:\n%s", diff)

@@ -50,6 +50,7 @@ func (c *streams) Attach(ctx context.Context, ref string, r AttachRequest) error
 	if !rec.Config.OpenStdin {
 		a.Stdin = false
 	}
+	a.HangUp = rec.Settings.Debug != nil
 	c.announce(rec, events.ActionAttach)
 	i.mu.Lock()
 	live := i.run

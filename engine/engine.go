@@ -54,6 +54,7 @@ type Config struct {
 // Engine is the set of services over one data root.
 type Engine struct {
 	Containers *Containers
+	Insight    *Insight
 	Images     *Images
 	Networks   *Networks
 	Volumes    *Volumes
@@ -108,6 +109,8 @@ func (e *Engine) bringUp(ctx context.Context, c Config) error {
 	if err := e.Containers.restore(ctx); err != nil {
 		return err
 	}
+	e.Insight = &Insight{e.Containers}
+	e.Insight.sweep(ctx, "")
 	e.repairImages(c.Log)
 	return nil
 }

@@ -30,6 +30,8 @@ type execution struct {
 	config api.ExecCreateRequest
 
 	mu      sync.Mutex
+	tools   func(*oci.ExecSpec) (release func(), err error) // lends it tools; nil for an ordinary one
+	release func()                                          // of the tools, at the end
 	started bool
 	running bool
 	pid     int
@@ -176,7 +178,7 @@ func (c *execs) ExecStart(ctx context.Context, id string, r ExecStartRequest) er
 		}
 		return err
 	}
-	pid, err := e.live.shim.Exec(context.WithoutCancel(ctx), request)
+	pid, err := c.launchExec(context.WithoutCancel(ctx), e, request)
 	if err != nil {
 		code := 126
 		if se := (*oci.StartError)(nil); errors.As(err, &se) {
@@ -197,10 +199,38 @@ func (c *execs) ExecStart(ctx context.Context, id string, r ExecStartRequest) er
 	return nil
 }
 
+// lent tells whether it gets tools; those end with their client.
+func (e *execution) lent() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.tools != nil
+}
+
+// launchExec lends the tools and starts the process. The clients' connections are closed when it fails.
+func (c *execs) launchExec(ctx context.Context, e *execution, request shim.ExecRequest) (pid int, err error) {
+	if e.lent() {
+		release, err := e.tools(&request.Spec)
+		e.mu.Lock()
+		e.release = release
+		e.mu.Unlock()
+		if err != nil {
+			for _, a := range request.Attach {
+				err = errors.Join(err, a.Conn.Close())
+			}
+			return 0, err
+		}
+	}
+	return e.live.shim.Exec(ctx, request)
+}
+
 // end records the exit code and wakes who waits for it.
 func (e *execution) end(code int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.release != nil {
+		e.release()
+		e.release = nil
+	}
 	e.running, e.code, e.pid = false, &code, 0
 	close(e.done)
 }
@@ -240,6 +270,7 @@ func (c *execs) prepareExec(id string, r ExecStartRequest) (*execution, shim.Exe
 		if err != nil {
 			return nil, request, err
 		}
+		a.HangUp = e.lent()
 		request.Attach = []shim.Attachment{a}
 	}
 	e.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"berth/container"
+	"berth/engine/machine"
 	"berth/fault"
 	"berth/oci"
 )
@@ -114,7 +115,7 @@ func stillMounted(after, before *container.Record) (*container.Record, error) {
 }
 
 // bootID tells one run of the machine from the next.
-func bootID() string { return firstLine("/proc/sys/kernel/random/boot_id") }
+func bootID() string { return machine.FirstLine("/proc/sys/kernel/random/boot_id") }
 
 // settleUpdates takes back, or finishes, the changes that a former engine was in the middle of. It runs
 // when containers, layers and networks are restored, before any is started.

@@ -104,6 +104,9 @@ func (c *Containers) erase(i *instance, volumes bool) error {
 	i.tell(true)
 	c.jobs.add(func() {
 		c.logged("remove root", c.layers.Delete(i.id))
+		if r.Settings.Debug != nil {
+			c.logged("let tools go", c.lender().LetGo(i.id))
+		}
 		c.logged("remove directory", c.store.Delete(i.id))
 	})
 	return nil

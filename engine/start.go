@@ -302,7 +302,17 @@ func (c *starter) makeBundle(r *container.Record, ep *network.Endpoint) (b *oci.
 	if r.HostConfig.Privileged {
 		f.HostDevices = device.Host()
 	}
-	return bundle.New(f)
+	if r.Settings.Debug == nil {
+		return bundle.New(f)
+	}
+	tools, err := c.addTools(r, f)
+	if err != nil {
+		return nil, err
+	}
+	if b, err = bundle.New(f); err == nil {
+		b.Spec.Mounts = append(b.Spec.Mounts, tools)
+	}
+	return b, err
 }
 
 // startFailed records why a start failed, and returns it in the field's words.

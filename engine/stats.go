@@ -6,6 +6,7 @@ import (
 
 	"berth/container"
 	"berth/engine/bundle"
+	"berth/engine/machine"
 	"berth/engine/usage"
 
 	api "github.com/moby/moby/api/types/container"
@@ -63,7 +64,7 @@ func (c *views) Stats(ctx context.Context, ref string, o StatsRequest, begin fun
 func (c *views) sample(r *container.Record) *api.StatsResponse {
 	s := usage.None()
 	if r.State.Status.Alive() {
-		s = usage.Sample(bundle.CgroupsPath(c.cgroupParent, r), c.linksOf(r), uint64(totalMemory()))
+		s = usage.Sample(bundle.CgroupsPath(c.cgroupParent, r), c.linksOf(r), uint64(machine.Memory()))
 	}
 	s.ID, s.Name = r.ID, "/"+r.Name
 	return s

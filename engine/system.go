@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bufio"
 	"cmp"
 	"crypto/rand"
 	"encoding/hex"
@@ -10,12 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strconv"
-	"strings"
 	"time"
 
 	"berth/container"
 	"berth/engine/journal"
+	"berth/engine/machine"
 	"berth/engine/request"
 	"berth/fault"
 	"berth/internal/record"
@@ -54,7 +52,7 @@ func engineID(dir string) (string, error) {
 
 // Version is the engine's version; the API versions are the daemon's to fill in.
 func (s *System) Version() system.VersionResponse {
-	kernel := kernelVersion()
+	kernel := machine.Kernel()
 	return system.VersionResponse{
 		Platform: system.PlatformInfo{Name: "Berth"}, Version: s.config.Version, Os: runtime.GOOS, Arch: runtime.GOARCH,
 		GitCommit: s.config.GitCommit, GoVersion: runtime.Version(), KernelVersion: kernel, BuildTime: s.config.BuildTime,
@@ -82,16 +80,16 @@ func (s *System) Info() (system.Info, error) {
 	if err != nil {
 		return system.Info{}, err
 	}
-	distribution := osRelease()
-	version := cgroupVersion()
+	distribution := machine.Distribution()
+	version := machine.CgroupVersion()
 	d := system.Info{
 		ID: s.id, Images: len(images), Driver: s.layers.Name(), DockerRootDir: s.config.DataRoot,
 		DriverStatus:   append(s.layers.Status(), [2]string{"driver-type", "io.containerd.snapshotter.v1"}),
 		Plugins:        system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Log: []string{"json-file", "none"}},
 		IPv4Forwarding: true, Debug: s.config.Debug, NFd: len(fds), NGoroutines: runtime.NumGoroutine(), SystemTime: time.Now().Format(time.RFC3339Nano),
 		LoggingDriver: cmp.Or(s.config.Defaults.LogDriver, "json-file"), CgroupDriver: "cgroupfs", CgroupVersion: version, NEventsListener: s.events.Listeners(),
-		KernelVersion: kernelVersion(), OperatingSystem: distribution["PRETTY_NAME"], OSVersion: distribution["VERSION_ID"], OSType: runtime.GOOS,
-		Architecture: machineName(), IndexServerAddress: "https://index.docker.io/v1/", NCPU: runtime.NumCPU(), MemTotal: totalMemory(),
+		KernelVersion: machine.Kernel(), OperatingSystem: distribution["PRETTY_NAME"], OSVersion: distribution["VERSION_ID"], OSType: runtime.GOOS,
+		Architecture: machine.Architecture(), IndexServerAddress: "https://index.docker.io/v1/", NCPU: runtime.NumCPU(), MemTotal: machine.Memory(),
 		RegistryConfig: &registry.ServiceConfig{
 			IndexConfigs: map[string]*registry.IndexInfo{"docker.io": {Name: "docker.io", Mirrors: []string{}, Secure: true, Official: true}},
 		},
@@ -121,75 +119,6 @@ func (s *System) count(d *system.Info) {
 			d.ContainersStopped++
 		}
 	}
-}
-
-// firstLine is a file's, or "" when it can't be read.
-func firstLine(path string) string {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return ""
-	}
-	line, _, _ := strings.Cut(string(text), "\n")
-	return line
-}
-
-func kernelVersion() string { return firstLine("/proc/sys/kernel/osrelease") }
-
-// machineName is the architecture as uname(1) calls it.
-func machineName() string {
-	if name := firstLine("/proc/sys/kernel/arch"); name != "" { // since Linux 6.1
-		return name
-	}
-	switch runtime.GOARCH {
-	case "amd64":
-		return "x86_64"
-	case "arm64":
-		return "aarch64"
-	}
-	return runtime.GOARCH
-}
-
-// cgroupVersion is "2" where the unified hierarchy is the only one.
-func cgroupVersion() string {
-	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
-		return "2"
-	}
-	return "1"
-}
-
-// osRelease reads os-release(5).
-func osRelease() map[string]string {
-	values := map[string]string{}
-	for _, path := range []string{"/etc/os-release", "/usr/lib/os-release"} {
-		f, err := os.Open(path)
-		if err != nil {
-			continue
-		}
-		for lines := bufio.NewScanner(f); lines.Scan(); {
-			if key, value, ok := strings.Cut(lines.Text(), "="); ok {
-				values[key] = strings.Trim(value, `"'`)
-			}
-		}
-		f.Close()
-		break
-	}
-	if values["PRETTY_NAME"] == "" {
-		values["PRETTY_NAME"] = "Linux"
-	}
-	return values
-}
-
-// totalMemory is the machine's in bytes (proc_meminfo(5)).
-func totalMemory() int64 {
-	fields := strings.Fields(firstLine("/proc/meminfo"))
-	if len(fields) < 2 {
-		return 0
-	}
-	kib, err := strconv.ParseInt(fields[1], 10, 64)
-	if err != nil {
-		return 0
-	}
-	return kib << 10
 }
 
 // String names the engine in logs.

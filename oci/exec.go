@@ -34,6 +34,7 @@ type entrant struct {
 	pid   int
 	spec  ExecSpec
 	gids  []specs.LinuxIDMapping // beside builder.uids
+	tools []*os.File             // the mounts of spec.Tools
 }
 
 // actAsRoot makes the thread, which stays outside of the container's user namespace, make files as root in there.
@@ -125,11 +126,10 @@ func (x *entrant) fork(r rights) (child *kernel.Child, err error) {
 		if err := kernel.SetDumpable(false); err != nil {
 			return err
 		}
-		if err := errors.Join(x.openGroup(), x.actAsRoot()); err != nil {
-			return err
-		}
-		if err := x.join(); err != nil {
-			return err
+		for _, step := range []func() error{x.openGroup, x.openTools, x.actAsRoot, x.join, x.attachTools} {
+			if err := step(); err != nil {
+				return err
+			}
 		}
 		if err := x.prepare(); err != nil {
 			return err

@@ -51,6 +51,8 @@ type ExecSpec struct {
 	User         string        `json:"user,omitempty"` // as in Bundle
 	UserFromSpec bool          `json:"userFromSpec,omitempty"`
 	GroupAdd     []string      `json:"groupAdd,omitempty"`
+	// Tools are mounted, at directories that exist, for this process and its children alone.
+	Tools []specs.Mount `json:"tools,omitempty"`
 }
 
 // StartError is a failure to execute the container's program, with the exit

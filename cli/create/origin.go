@@ -47,6 +47,7 @@ func Recover(c *client.Inspection, s Surroundings) Origin {
 		host = *c.HostConfig
 	}
 	o.Request.Config, o.Request.HostConfig, o.Request.Berth = &config, &host, c.Berth
+	o.Request.Berth.IDs = "" // drawn by the engine
 	lessImage(&config, img)
 	lessNames(&config, &host, c.ID, s)
 	lessHost(&host, s)

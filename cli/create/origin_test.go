@@ -135,7 +135,7 @@ func TestCommandIsTheInverse(t *testing.T) {
 func TestEveryFieldIsPrinted(t *testing.T) {
 	// Of the client, of the image's builder, or the usual value of a field that has but two.
 	silent := []string{"Config.ArgsEscaped", "Config.OnBuild", "Config.AttachStdin", "Config.StdinOnce", "HostConfig.ContainerIDFile", "HostConfig.ConsoleSize",
-		"HostConfig.MaskedPaths", "HostConfig.ReadonlyPaths"}
+		"HostConfig.MaskedPaths", "HostConfig.ReadonlyPaths", "Berth.IDs"}
 	bare := func() *client.Inspection {
 		return &client.Inspection{InspectResponse: container.InspectResponse{Config: &container.Config{AttachStdout: true, AttachStderr: true}, HostConfig: &container.HostConfig{}}}
 	}

@@ -86,6 +86,9 @@ func (o *Origin) Command() *Command {
 	if len(f.Shell) > 0 {
 		c.lost("the shell %q, which only builds use", f.Shell)
 	}
+	if o.Request.Berth.Debug != nil {
+		c.lost("that the container lends tools: berth debug makes such ones")
+	}
 	if f.NetworkDisabled {
 		c.lost("NetworkDisabled of the API; --network none is much the same")
 	}

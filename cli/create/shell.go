@@ -62,7 +62,9 @@ func quote(w string) string {
 	if w != "" && strings.Trim(w, plain) == "" {
 		return w
 	}
-	special := strings.ContainsFunc(w, func(r rune) bool { return r == unicode.ReplacementChar || !unicode.IsPrint(r) && r != '\n' && r != '\t' })
+	special := strings.ContainsFunc(w, func(r rune) bool {
+		return r == unicode.ReplacementChar || !unicode.IsPrint(r) && r != '\n' && r != '\t'
+	})
 	if !special {
 		return "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
 	}

@@ -196,7 +196,7 @@ func (c *client) take(keys *detector, in []byte) {
 	pass, detached := keys.feed(nil, in)
 	c.s.feed(pass)
 	if detached {
-		c.Stdin = false
+		c.Stdin, c.HangUp = false, false
 		c.detach()
 	}
 }
@@ -207,7 +207,7 @@ func (c *client) endOfInput(keys *detector, err error) {
 	c.silent.Store(true)
 	if c.Stdin {
 		c.s.feed(keys.held())
-		if !c.s.once {
+		if !c.s.once && !c.HangUp {
 			c.detach()
 			return
 		}
@@ -215,5 +215,8 @@ func (c *client) endOfInput(keys *detector, err error) {
 	}
 	if err == io.EOF {
 		kernel.AwaitHangup(c.Conn)
+	}
+	if c.HangUp {
+		c.s.hangUpProcess()
 	}
 }

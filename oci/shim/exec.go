@@ -104,6 +104,7 @@ func (sup *supervisor) launch(e *execution, r *ExecRequest) (err error) {
 		closeAll(r.Attach)
 		return err
 	}
+	io.process.Store(&p)
 	if r.Terminal {
 		err = io.terminal(p.Console(), true, r.Size)
 	}

@@ -273,5 +273,6 @@ func (in *inheritance) supervisor(dir string, h *heir, b builder) (*supervisor, 
 		return nil, in.err
 	}
 	sup.init = b.adopt(hold)
+	s.process.Store(&sup.init)
 	return sup, nil
 }

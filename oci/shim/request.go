@@ -78,6 +78,7 @@ type Attachment struct {
 	Buffered   []byte   `json:"buffered,omitempty"`   // input that was read from Conn already
 	Logs       bool     `json:"logs,omitempty"`       // replay the log first, and then go on without a gap
 	NoStream   bool     `json:"noStream,omitempty"`   // end after the replay
+	HangUp     bool     `json:"hangUp,omitempty"`     // the process ends when the client is gone and did not detach
 }
 
 // Gone tells whether the client has left altogether; one that only ended its input has not.

@@ -42,8 +42,9 @@ type stdio struct {
 
 	served int // clients that are not gone altogether
 
-	gate     *sync.RWMutex // see supervisor
-	feeding  sync.Mutex    // one writer to stdin at a time
+	process  atomic.Pointer[container] // to be ended when its client hangs up; nil while there is none
+	gate     *sync.RWMutex             // see supervisor
+	feeding  sync.Mutex                // one writer to stdin at a time
 	streams  []*stream
 	master   *os.File // of the terminal, else nil
 	given    []*os.File

@@ -197,6 +197,7 @@ func (sup *supervisor) start(r *Request) (err error) {
 		sup.init = nil
 		return err
 	}
+	io.process.Store(&sup.init)
 	if r.Terminal {
 		if err = io.terminal(sup.init.Console(), r.OpenStdin, r.Size); err != nil {
 			return err

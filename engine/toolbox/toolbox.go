@@ -1,0 +1,146 @@
+// Package toolbox says how programs of one image are put at the side of another container's files, so that a shell with
+// tools runs where there is none.
+//
+// It mounts nothing and chooses no image: it looks into a tree and makes data. Invariant: what it calls a shell
+// runs below any directory, in a root that has nothing.
+package toolbox
+
+import (
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"berth/fault"
+	"berth/union"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Side is where the tools are in a container that runs: a directory that every procfs has, read-only roots or not, that holds nothing a
+// shell is needed for (statistics of file systems), and that the container's own processes can't see covered, as the mount is in another mount namespace than theirs.
+const Side = "/proc/fs"
+
+// Fresh is where the tools are in a container that is made for them, and made anew.
+const Fresh = "/.tools"
+
+// Kit is what an image has to offer.
+type Kit struct {
+	Shell string   // below the image's root, without a leading slash
+	Dirs  []string // that hold programs, the same
+}
+
+// shells are looked for in this order.
+func shells() []string {
+	return []string{"bin/bash", "usr/bin/bash", "bin/sh", "usr/bin/sh", "busybox/sh", "bin/ash", "usr/local/bin/bash"}
+}
+
+func programDirs() []string {
+	return []string{"usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin", "busybox"}
+}
+
+// Find looks for a shell that runs below any directory: it needs no loader or library, which it would look for at the container's
+// own paths, and no symbolic link with an absolute path leads to it. The fault.NotFound that says
+// there is none tells why. top is the tree's root and stays the caller's.
+func Find(top *os.File) (k Kit, err error) {
+	root, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", top.Fd()))
+	if err != nil {
+		return Kit{}, err
+	}
+	defer fault.Close(root, &err)
+	reason := "it has no shell"
+	for _, name := range shells() {
+		why := portable(root, name)
+		if why == "" {
+			k.Shell = name
+			break
+		}
+		if why != "-" {
+			reason = why
+		}
+	}
+	if k.Shell == "" {
+		return Kit{}, fault.New(fault.NotFound, "%s", reason)
+	}
+	for _, dir := range programDirs() {
+		if info, err := root.Stat(dir); err == nil && info.IsDir() {
+			k.Dirs = append(k.Dirs, dir)
+		}
+	}
+	return k, nil
+}
+
+// portable tells why a program doesn't run elsewhere: "" when it does, "-" when there is none.
+func portable(root *os.Root, name string) string {
+	if _, err := root.Lstat(name); err != nil {
+		return "-"
+	}
+	f, err := root.Open(name) // follows links that stay within, and none that is absolute
+	if errors.Is(err, fs.ErrNotExist) {
+		return "-"
+	}
+	if err != nil {
+		return "its /" + name + " is reached by an absolute symbolic link, which leads elsewhere in another container"
+	}
+	defer f.Close()
+	program, err := elf.NewFile(f)
+	if err != nil {
+		return "its /" + name + " is no program"
+	}
+	for _, p := range program.Progs {
+		if p.Type == elf.PT_INTERP {
+			return "its /" + name + " needs a loader and libraries at paths of their own: tools must be statically linked, as busybox is"
+		}
+	}
+	return ""
+}
+
+// Mount is the mount of an image's layers, the topmost first, read-only at a path.
+func Mount(lower []string, at string) specs.Mount {
+	const readOnly, noSUID, noDev = "ro", "nosuid", "nodev"
+	if len(lower) == 1 { // an overlay has two at least
+		return specs.Mount{Destination: at, Type: "bind", Source: lower[0], Options: []string{"bind", readOnly, noSUID, noDev, "private"}}
+	}
+	m := specs.Mount{Destination: at, Type: "overlay", Source: "overlay"}
+	for _, dir := range lower {
+		m.Options = append(m.Options, "lowerdir+="+dir)
+	}
+	return specs.Mount{Destination: at, Type: m.Type, Source: m.Source, Options: append(m.Options, readOnly, noSUID, noDev)}
+}
+
+// Command is args, or the shell where there are none; its tools stand at the path at.
+func (k Kit) Command(args []string, at string) []string {
+	if len(args) > 0 {
+		return args
+	}
+	return []string{path.Join(at, k.Shell)}
+}
+
+// Environment is env with the tools first in PATH: what they do is known.
+func (k Kit) Environment(env []string, at string) []string {
+	var dirs []string
+	for _, d := range k.Dirs {
+		dirs = append(dirs, path.Join(at, d))
+	}
+	env = slices.Clone(env)
+	for i, e := range env {
+		if old, ok := strings.CutPrefix(e, "PATH="); ok {
+			env[i] = "PATH=" + strings.Join(append(dirs, old), ":")
+			return env
+		}
+	}
+	return append(env, "PATH="+strings.Join(dirs, ":"))
+}
+
+// Under gives a root one more read-only layer on top of its others: what another root holds.
+func Under(r union.Root, written string) union.Root {
+	r.Lower = slices.Insert(slices.Clone(r.Lower), 0, written)
+	options := slices.Clone(r.Mount.Options)
+	at := max(0, slices.IndexFunc(options, func(o string) bool { return strings.HasPrefix(o, "lowerdir+=") }))
+	r.Mount.Options = slices.Insert(options, at, "lowerdir+="+written)
+	return r
+}

@@ -1,0 +1,111 @@
+package toolbox
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"berth/fault"
+	"berth/union"
+)
+
+// program makes the header of an ELF file; with a loader it is dynamic.
+func program(t *testing.T, loader bool) []byte {
+	t.Helper()
+	h := elf.Header64{Type: uint16(elf.ET_EXEC), Machine: uint16(elf.EM_X86_64), Version: 1, Phoff: 64, Ehsize: 64, Phentsize: 56, Phnum: 1, Shentsize: 64}
+	copy(h.Ident[:], elf.ELFMAG)
+	h.Ident[elf.EI_CLASS], h.Ident[elf.EI_DATA], h.Ident[elf.EI_VERSION] = byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), 1
+	p := elf.Prog64{Type: uint32(elf.PT_LOAD)}
+	if loader {
+		p.Type = uint32(elf.PT_INTERP)
+	}
+	var b bytes.Buffer
+	for _, part := range []any{h, p} {
+		if err := binary.Write(&b, binary.LittleEndian, part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.Bytes()
+}
+
+func TestFind(t *testing.T) {
+	static, dynamic := program(t, false), program(t, true)
+	for _, c := range []struct {
+		name        string
+		files       map[string][]byte
+		links       map[string]string
+		shell, want string // want is part of the reason
+	}{
+		{"a static shell", map[string][]byte{"bin/sh": static}, nil, "bin/sh", ""},
+		{"relative links", map[string][]byte{"usr/bin/busybox": static}, map[string]string{"bin": "usr/bin", "usr/bin/sh": "busybox"}, "bin/sh", ""},
+		{"a dynamic bash beside a static sh", map[string][]byte{"bin/bash": dynamic, "bin/sh": static}, nil, "bin/sh", ""},
+		{"dynamic only", map[string][]byte{"bin/sh": dynamic}, nil, "", "statically linked"},
+		{"an absolute link", map[string][]byte{"bin/busybox": static}, map[string]string{"bin/sh": "/bin/busybox"}, "", "absolute symbolic link"},
+		{"a link that leads out", nil, map[string]string{"bin": "../../../bin"}, "", "no shell"},
+		{"a script", map[string][]byte{"bin/sh": []byte("#!/x")}, nil, "", "no program"},
+		{"nothing", nil, nil, "", "no shell"},
+	} {
+		dir := t.TempDir()
+		for name, data := range c.files {
+			if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, name), data, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for name, to := range c.links {
+			if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		top, err := os.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, err := Find(top)
+		top.Close()
+		if k.Shell != c.shell {
+			t.Errorf("%s: got %q, %v", c.name, k.Shell, err)
+		}
+		if c.want != "" && (!errors.Is(err, fault.NotFound) || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: got the reason %v, want %q", c.name, err, c.want)
+		}
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	k := Kit{Shell: "bin/sh", Dirs: []string{"sbin", "bin"}}
+	if got := k.Environment([]string{"A=1", "PATH=/usr/bin"}, Side); !slices.Equal(got, []string{"A=1", "PATH=/proc/fs/sbin:/proc/fs/bin:/usr/bin"}) {
+		t.Error(got)
+	}
+	if got := k.Environment(nil, Fresh); !slices.Equal(got, []string{"PATH=/.tools/sbin:/.tools/bin"}) {
+		t.Error(got)
+	}
+	if got := k.Command(nil, Side); !slices.Equal(got, []string{"/proc/fs/bin/sh"}) {
+		t.Error(got)
+	}
+	if got := k.Command([]string{"ls"}, Side); !slices.Equal(got, []string{"ls"}) {
+		t.Error(got)
+	}
+}
+
+func TestUnder(t *testing.T) {
+	r := union.Root{Lower: []string{"/b"}, Mount: union.Mount{Options: []string{"index=off", "lowerdir+=/b", "upperdir=/u"}}}
+	got := Under(r, "/a")
+	if !slices.Equal(got.Lower, []string{"/a", "/b"}) || !slices.Equal(got.Mount.Options, []string{"index=off", "lowerdir+=/a", "lowerdir+=/b", "upperdir=/u"}) {
+		t.Errorf("%+v", got)
+	}
+	if len(r.Mount.Options) != 3 {
+		t.Error("the argument was changed")
+	}
+}
