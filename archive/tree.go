@@ -17,6 +17,7 @@ const maxOpen = 32
 type tree struct {
 	root  *os.File
 	into  string // "": the members' paths are the root's own; else where they begin, and links see root as "/"
+	live  bool   // directories that the kernel makes up are refused
 	dirs  map[string]*opened
 	clock int64
 	stale []*os.File // forgotten, but perhaps in use by the current member
@@ -27,8 +28,8 @@ type opened struct {
 	used int64
 }
 
-func newTree(root *os.File, into string) *tree {
-	return &tree{root: root, into: into, dirs: map[string]*opened{}}
+func newTree(root *os.File, o UnpackOptions) *tree {
+	return &tree{root: root, into: o.Into, live: o.Live, dirs: map[string]*opened{}}
 }
 
 // find opens the member path p.
@@ -54,7 +55,7 @@ func (t *tree) open(p string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t.into != "" {
+	if t.live {
 		if made, err := MadeUp(f); err != nil || made {
 			if made {
 				err = fault.New(fault.Invalid, "cannot copy to %q: the kernel makes up what is there", path.Join("/", t.into, p))

@@ -26,9 +26,11 @@ type UnpackOptions struct {
 	MaxBytes int64
 	// MaxMembers bounds the number of members; 0 is no bound.
 	MaxMembers int
-	// Into is the directory below root that members go into, in a tree that has a life of its own: links, in Into and in the members'
-	// ways, see root as "/"; a directory that is there keeps its owner and mode unless a member names it; the top itself keeps them always.
-	// Nothing is written to file systems that the kernel makes up. "" is root itself, which nobody else touches.
+	// Live says that the tree has a life of its own: a directory that is there keeps its owner and mode unless a member names it, the top
+	// keeps them always; what is mounted is overwritten or left alone, never replaced; nothing is written where the kernel makes up what there is.
+	Live bool
+	// Into is the directory below root that members go into; links, in Into and in the members' ways, see root as "/". "" is root itself,
+	// which no link leads out of.
 	Into string
 	// KeepKinds refuses members that would replace a directory by something else, or the reverse.
 	KeepKinds bool
@@ -62,7 +64,7 @@ func Unpack(ctx context.Context, r io.Reader, root *os.File, o UnpackOptions) (U
 	defer read.close()
 	in := &input{ctx: ctx, r: read, max: o.MaxBytes}
 	br := bufio.NewReaderSize(in, 64<<10)
-	u := &unpacker{ctx: ctx, o: o, tree: newTree(root, o.Into), in: in, tr: tar.NewReader(br), dirs: map[string]dirMeta{}}
+	u := &unpacker{ctx: ctx, o: o, tree: newTree(root, o), in: in, tr: tar.NewReader(br), dirs: map[string]dirMeta{}}
 	defer u.tree.close()
 	if err := u.all(); err != nil {
 		return Unpacked{}, err
@@ -165,7 +167,7 @@ func (u *unpacker) member(hdr *tar.Header) error {
 	if err := u.owners(hdr); err != nil {
 		return err
 	}
-	if p == "." && u.o.Into != "" && hdr.Typeflag == tar.TypeDir {
+	if p == "." && u.o.Live && hdr.Typeflag == tar.TypeDir {
 		return nil
 	}
 	dir, name := split(p)
@@ -264,7 +266,7 @@ func (u *unpacker) replace(parent *os.File, name string, mk func() error) error 
 		return err
 	}
 	// In a tree with a life of its own somebody may be as fast.
-	if err = mk(); u.o.Into != "" && errors.Is(err, os.ErrExist) {
+	if err = mk(); u.o.Live && errors.Is(err, os.ErrExist) {
 		return fault.New(fault.Conflict, "something else is made under that name again and again")
 	}
 	return err
@@ -283,7 +285,7 @@ func (u *unpacker) remove(parent *os.File, name string) error {
 		}
 		u.tree.forget() // open directories may have been reached through it
 	}
-	if u.o.Into != "" {
+	if u.o.Live {
 		return removeUnmounted(parent, name)
 	}
 	return kernel.RemoveIn(parent, name)

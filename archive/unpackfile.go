@@ -30,7 +30,7 @@ func (u *unpacker) file(hdr *tar.Header, parent *os.File, name string) (err erro
 		f, err = kernel.OpenIn(parent, name, os.O_CREATE|os.O_EXCL|os.O_WRONLY|kernel.ONoFollow, 0o600, kernel.Beneath)
 		return err
 	})
-	if u.o.Into != "" && kernel.IsBusy(err) { // a mount, such as a container's hosts file: it takes the new content
+	if u.o.Live && kernel.IsBusy(err) { // a mount, such as a container's hosts file: it takes the new content
 		f, err = u.inPlace(parent, name)
 	}
 	if err != nil {
@@ -225,7 +225,7 @@ func (u *unpacker) parent(p string) (*os.File, error) {
 			return nil, err
 		}
 	}
-	if u.o.Into != "" {
+	if u.o.Live {
 		return f, kernel.Chmod(f, 0o755)
 	}
 	return f, u.later(p, f, dirMeta{mode: 0o755, mtime: time.Unix(0, 0), implied: true})

@@ -49,8 +49,13 @@ var verbs = []verb{
 	{paths: []string{"system info", "info"}, short: "Display system-wide information", common: true, command: infoCommand},
 
 	{paths: []string{"container attach", "attach"}, short: "Attach local standard input, output, and error streams to a running container", command: attachCommand},
+	{paths: []string{"container commit", "commit"}, short: "Create a new image from a container's changes", command: commitCommand},
+	{paths: []string{"container cp", "cp"}, short: "Copy files/folders between containers and the local filesystem", command: cpCommand},
 	{paths: []string{"container create", "create"}, short: "Create a new container", command: createCommand},
 	{paths: []string{"container debug", "debug"}, short: "Open a shell with tools in a container or image that has none", command: debugCommand},
+	{paths: []string{"container diff", "diff"}, short: "Inspect changes to files or directories on a container's filesystem", command: diffCommand},
+	{paths: []string{"container export", "export"}, short: "Export a container's filesystem as a tar archive", command: exportCommand},
+	{paths: []string{"container prune"}, short: "Remove all stopped containers", command: pruneContainersCommand},
 	{paths: []string{"system events", "events"}, short: "Get real time events from the server", command: eventsCommand},
 	{paths: []string{"image history", "history"}, short: "Show the history of an image", command: historyCommand},
 	{paths: []string{"image import", "import"}, short: "Import the contents from a tarball to create a filesystem image", command: importCommand},

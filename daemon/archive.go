@@ -64,7 +64,10 @@ func (s containers) archive(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	request := files.ArchiveRequest{Paths: list, Glob: flag(q, "glob"), Holes: flag(q, "sparse")}
+	if as := q.Get("as"); strings.Contains(as, "/") || as == ".." {
+		return fault.New(fault.Invalid, "bad parameter: as must be a name without slashes")
+	}
+	request := files.ArchiveRequest{Paths: list, Glob: flag(q, "glob"), As: q.Get("as"), Holes: flag(q, "sparse")}
 	return tarStream(w, func(begin func() io.Writer) error {
 		return s.engine.Archive(r.Context(), r.PathValue("id"), request, func(stat container.PathStat) io.Writer {
 			setStat(w, stat) // numbers and a name always encode
@@ -81,7 +84,7 @@ func (s containers) extract(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer io.CopyN(io.Discard, r.Body, maxUnread)
 	err = s.engine.Extract(r.Context(), r.PathValue("id"), files.ExtractRequest{
-		Path: list[0], KeepKinds: flag(q, "noOverwriteDirNonDir"),
+		Path: list[0], KeepKinds: flag(q, "noOverwriteDirNonDir"), Owner: q.Get("chown"),
 	}, flag(q, "copyUIDGID"), r.Body)
 	if err != nil {
 		return err

@@ -44,7 +44,7 @@ func (c *insides) Extract(ctx context.Context, ref string, r files.ExtractReques
 		return err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	if asUser {
+	if asUser && r.Owner == "" {
 		r.Owner = i.record().Config.User
 	}
 	if err := files.Extract(ctx, t, r, ref, body); err != nil {

@@ -27,8 +27,9 @@ import (
 // ArchiveRequest names files.
 type ArchiveRequest struct {
 	Paths []string
-	Glob  bool // Paths are patterns, as far as nothing has that very name
-	Holes bool // the archive may have sparse members
+	Glob  bool   // Paths are patterns, as far as nothing has that very name
+	As    string // what a single one is called in the archive; "": as in the container
+	Holes bool   // the archive may have sparse members
 }
 
 // ExtractRequest says where an archive goes
@@ -87,6 +88,9 @@ func Archive(ctx context.Context, t *union.Tree, r ArchiveRequest, ref string, b
 	p := archive.NewPacker(ctx, begin(first), archive.PackOptions{IDs: t.IDs, Live: true, Holes: r.Holes, Hollow: devices})
 	for _, name := range paths {
 		as := path.Base(archive.Clean(name))
+		if r.As != "" && len(paths) == 1 {
+			as = r.As
+		}
 		if as == "/" {
 			as = ""
 		}
@@ -123,7 +127,7 @@ func expand(t *union.Tree, r ArchiveRequest, ref string) ([]string, error) {
 // Extract unpacks a tar stream of any compression into a directory. fault.Denied, in the field's words, for
 // what is mounted read-only.
 func Extract(ctx context.Context, t *union.Tree, r ExtractRequest, ref string, body io.Reader) (err error) {
-	o := archive.UnpackOptions{Into: archive.Clean(r.Path), KeepKinds: r.KeepKinds, IDs: t.IDs, Holes: true}
+	o := archive.UnpackOptions{Live: true, Into: archive.Clean(r.Path), KeepKinds: r.KeepKinds, IDs: t.IDs, Holes: true}
 	dir, err := archive.OpenDir(t.Root, r.Path)
 	if errors.Is(err, syscall.ENOTDIR) {
 		return invalid("extraction point is not a directory: %s in container %s", r.Path, ref)
