@@ -25,6 +25,8 @@ const maxRequest = 16 << 20
 type createBody struct {
 	container.CreateRequest
 	Berth record.Settings
+
+	warnings []string // of fields that the API no longer has
 }
 
 // readCreate reads the body of a create request. Clients of the first releases
@@ -53,6 +55,7 @@ func readCreate(r *http.Request) (createBody, error) {
 			return body, err
 		}
 	}
+	body.warnings = oldLimits(data)
 	if body.Config == nil {
 		return body, fault.New(fault.Invalid, "config cannot be empty in order to create a container")
 	}

@@ -84,7 +84,7 @@ func (s containers) create(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if warnings == nil {
+	if warnings = append(body.warnings, warnings...); warnings == nil {
 		warnings = []string{}
 	}
 	return writeJSON(w, http.StatusCreated, container.CreateResponse{ID: id, Warnings: warnings})

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"encoding/json"
 	"net/http"
 
 	"berth/engine"
@@ -19,6 +20,23 @@ func (s containers) stats(w http.ResponseWriter, r *http.Request) error {
 	out := newLines(w)
 	return s.engine.Stats(r.Context(), r.PathValue("id"), o, func() error { return begin(w, "application/json") },
 		func(sample *container.StatsResponse) error { return out.write(sample) })
+}
+
+// oldLimits warns of limits that clients of earlier versions send, and no kernel or engine holds any more.
+func oldLimits(data []byte) (warnings []string) {
+	var old struct {
+		HostConfig struct{ KernelMemory, KernelMemoryTCP int64 }
+	}
+	if json.Unmarshal(data, &old) != nil {
+		return nil
+	}
+	if old.HostConfig.KernelMemory > 0 {
+		warnings = append(warnings, "Your kernel does not support kernel memory limit capabilities or the cgroup is not mounted. Limitation discarded.")
+	}
+	if old.HostConfig.KernelMemoryTCP > 0 {
+		warnings = append(warnings, "Your kernel does not support kernel memory TCP limit capabilities or the cgroup is not mounted. Limitation discarded.")
+	}
+	return warnings
 }
 
 // updateBody is the API's update request with our own changes beside the limits.

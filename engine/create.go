@@ -14,6 +14,7 @@ import (
 	"berth/engine/request"
 	"berth/fault"
 	"berth/image"
+	"berth/oci"
 	"berth/union"
 	"berth/volume"
 
@@ -84,6 +85,9 @@ func (c *maker) draft(ctx context.Context, r CreateRequest) (*container.Record, 
 	}
 	if err != nil {
 		return nil, nil, nil, err
+	}
+	if _, warning := oci.OOMScore(host.OomScoreAdj); warning != "" {
+		warnings = append(warnings, warning)
 	}
 	if err := request.CheckSettings(r.Settings, config); err != nil {
 		return nil, nil, nil, err

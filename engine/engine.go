@@ -175,6 +175,15 @@ func (e *Engine) openContainers(ctx context.Context, c Config) (err error) {
 	s := e.Containers
 	s.life, e.end = context.WithCancel(context.WithoutCancel(ctx))
 	e.onClose(s.close)
+	if d := c.Defaults; d.CPURealtime > 0 {
+		warnings, err := oci.Realtime(c.CgroupParent, d.CPURealtimePeriod, d.CPURealtime)
+		if err != nil {
+			return fmt.Errorf("give the containers real time scheduling: %w", err)
+		}
+		for _, w := range warnings {
+			c.Log.Warn(w)
+		}
+	}
 	if s.store, err = container.OpenStore(filepath.Join(c.DataRoot, "containers")); err != nil {
 		return err
 	}

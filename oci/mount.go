@@ -227,6 +227,11 @@ func (t *tree) hostMount(m specs.Mount, o mountOptions) (*os.File, error) {
 // mountAll makes the spec's mounts, in order.
 func (t *tree) mountAll() error {
 	for _, m := range t.spec.Mounts {
+		if m.Type == "cgroup" || m.Type == "cgroup2" { // what keeps the group from being made is no matter of the mount
+			if err := t.awaitGroup(); err != nil {
+				return err
+			}
+		}
 		if err := t.mountOne(m); err != nil {
 			return fmt.Errorf("mount %s: %w", m.Destination, err)
 		}

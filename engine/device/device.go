@@ -130,8 +130,11 @@ func Block(r *container.Record) (map[string]specs.LinuxBlockIODevice, error) {
 	found := map[string]specs.LinuxBlockIODevice{}
 	for _, p := range bundle.BlockPaths(&r.HostConfig.Resources) {
 		d, ok, err := Stat(p)
-		if err != nil || !ok {
-			return nil, invalid("%s is no block device: %w", p, errors.Join(err, fault.Invalid))
+		if err != nil {
+			return nil, invalid("%s is no block device: %w", p, err)
+		}
+		if !ok || d.Type != "b" {
+			return nil, invalid("%s is no block device", p)
 		}
 		found[p] = specs.LinuxBlockIODevice{Major: d.Major, Minor: d.Minor}
 	}

@@ -1,9 +1,12 @@
 package cgroup
 
 import (
+	"fmt"
 	"os"
 	"path"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 // Support says which limits this system can hold, in the words of Docker's /info.
@@ -48,6 +51,9 @@ func (l Layout) Supported() Support {
 		for _, c := range h.Controllers {
 			if h.Version == 1 {
 				s.v1(c, h.Base)
+				if c == "blkio" {
+					s.BlkioWeight = h.below(func(d string) bool { return exists(d+"/blkio.weight") || exists(d+"/blkio.bfq.weight") })
+				}
 			} else {
 				s.v2(c, h.sample())
 			}
@@ -79,7 +85,6 @@ func (s *Support) v1(controller, d string) {
 		s.Cpus, _ = read(d, "cpuset.cpus")
 		s.Mems, _ = read(d, "cpuset.mems")
 	case "blkio":
-		s.BlkioWeight = has("blkio.weight") || has("blkio.bfq.weight")
 		s.BlkioThrottle = has("blkio.throttle.read_bps_device")
 	case "pids":
 		s.PidsLimit = true
@@ -120,6 +125,20 @@ func (s *Support) v2(controller, d string) {
 	case "hugetlb":
 		s.HugePages = true
 	}
+}
+
+// below asks about a group below Base, as the top lacks some files: any that is there, else one that is made for the question.
+func (h Hierarchy) below(ask func(dir string) bool) bool {
+	there, _ := filepath.Glob(h.Base + "/*/cgroup.procs")
+	if len(there) > 0 {
+		return ask(path.Dir(there[0]))
+	}
+	probe := fmt.Sprintf("%s/berth-probe-%d", h.Base, os.Getpid())
+	if err := unix.Mkdir(probe, 0o755); err != nil {
+		return false
+	}
+	defer unix.Rmdir(probe)
+	return ask(probe)
 }
 
 // sample finds a v2 group that has the files of limits: the top has none. This process's own, or any below Base.
