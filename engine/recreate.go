@@ -73,12 +73,12 @@ func (c updater) beginRecreate(i *instance, r UpdateRequest) (*run, error) {
 	if err != nil {
 		return nil, fault.New(fault.Conflict, "container %s ended meanwhile; nothing is changed, try again", old.Name)
 	}
-	return live, c.store.BeginUpdate(&container.Update{Before: old, After: next, Ran: true, Boot: bootID()})
+	return live, c.store.BeginUpdate(&container.Update{Before: old, After: next, Ran: true, Boot: machine.Boot()})
 }
 
 // startChanged records next and starts it; after an error old is recorded again. The caller holds op.
 func (c updater) startChanged(ctx context.Context, i *instance, old, next *container.Record) error {
-	if err := c.store.BeginUpdate(&container.Update{Before: old, After: next, Ran: true, Boot: bootID()}); err != nil {
+	if err := c.store.BeginUpdate(&container.Update{Before: old, After: next, Ran: true, Boot: machine.Boot()}); err != nil {
 		return err
 	}
 	err := c.store.Save(next)
@@ -113,9 +113,6 @@ func stillMounted(after, before *container.Record) (*container.Record, error) {
 	}
 	return now, nil
 }
-
-// bootID tells one run of the machine from the next.
-func bootID() string { return machine.FirstLine("/proc/sys/kernel/random/boot_id") }
 
 // settleUpdates takes back, or finishes, the changes that a former engine was in the middle of. It runs
 // when containers, layers and networks are restored, before any is started.
@@ -159,7 +156,7 @@ func (c updater) settleUpdate(ctx context.Context, i *instance, u *container.Upd
 			c.watchHealth(i, live)
 		}
 		c.logged("take an unfinished update back", err)
-	case u.Ran && !alive && u.Boot == bootID():
+	case u.Ran && !alive && u.Boot == machine.Boot():
 		if done {
 			back := u.Before
 			back.Name, back.State = r.Name, r.State

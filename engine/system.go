@@ -15,6 +15,7 @@ import (
 	"berth/engine/journal"
 	"berth/engine/machine"
 	"berth/engine/request"
+	"berth/engine/usage"
 	"berth/fault"
 	"berth/internal/record"
 	"berth/union"
@@ -103,7 +104,7 @@ func (s *System) Info() (system.Info, error) {
 		d.SecurityOptions = append(d.SecurityOptions, "name=userns")
 	}
 	s.count(&d)
-	describeLimits(&d, s.containers.limits)
+	usage.DescribeLimits(&d, s.containers.limits)
 	return d, nil
 }
 

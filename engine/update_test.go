@@ -14,6 +14,7 @@ import (
 
 	"berth/container"
 	"berth/engine/bundle"
+	"berth/engine/machine"
 	"berth/engine/request"
 	"berth/fault"
 
@@ -328,7 +329,7 @@ func TestUnfinishedUpdate(t *testing.T) {
 	begun, halfway, recorded, ended, replaced, reborn := make(), make(), make(), make(), make(), make()
 	note := func(id string, r UpdateRequest, ran bool) *container.Record {
 		next := draft(id, r)
-		if err := w.Containers.store.BeginUpdate(&container.Update{Before: w.record(id), After: next, Ran: ran, Boot: bootID()}); err != nil {
+		if err := w.Containers.store.BeginUpdate(&container.Update{Before: w.record(id), After: next, Ran: ran, Boot: machine.Boot()}); err != nil {
 			t.Fatal(err)
 		}
 		return next

@@ -21,6 +21,9 @@ func FirstLine(path string) string {
 	return line
 }
 
+// Boot is the boot id, which tells one run of the machine from the next.
+func Boot() string { return FirstLine("/proc/sys/kernel/random/boot_id") }
+
 // Kernel is the kernel's version.
 func Kernel() string { return FirstLine("/proc/sys/kernel/osrelease") }
 

@@ -1,4 +1,4 @@
-package engine
+package usage
 
 import (
 	"berth/oci"
@@ -6,8 +6,8 @@ import (
 	"github.com/moby/moby/api/types/system"
 )
 
-// describeLimits says in /info which limits this machine can hold, and warns of the missing ones in the field's words.
-func describeLimits(d *system.Info, l *oci.Limits) {
+// DescribeLimits says in /info which limits this machine can hold, and warns of the missing ones in the field's words.
+func DescribeLimits(d *system.Info, l *oci.Limits) {
 	d.MemoryLimit, d.SwapLimit, d.CPUCfsPeriod, d.CPUCfsQuota = l.MemoryLimit, l.SwapLimit, l.CPUCfsPeriod, l.CPUCfsQuota
 	d.CPUShares, d.CPUSet, d.PidsLimit, d.OomKillDisable = l.CPUShares, l.CPUSet, l.PidsLimit, l.OomKillDisable
 	for _, w := range []struct {
