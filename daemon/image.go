@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"berth/engine"
+	service "berth/engine/images"
 	"berth/fault"
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/jsonstream"
@@ -14,7 +15,7 @@ import (
 
 // images serves /images.
 type images struct {
-	engine *engine.Images
+	engine *service.Service
 	log    *slog.Logger
 }
 
@@ -45,7 +46,7 @@ func (s images) list(w http.ResponseWriter, r *http.Request) error {
 		}
 		filters["reference"] = append(filters["reference"], name)
 	}
-	list, err := s.engine.List(engine.ImageListRequest{
+	list, err := s.engine.List(service.ListRequest{
 		All: flag(q, "all"), SharedSize: flag(q, "shared-size"), Manifests: flag(q, "manifests"), Filters: filters,
 	})
 	if err != nil {
@@ -69,7 +70,7 @@ func (s images) create(w http.ResponseWriter, r *http.Request) error {
 	send := func(m jsonstream.Message) { out.write(m) } // a client that has gone cancels the request's context
 	if name := q.Get("fromImage"); name != "" {
 		ref, all := pullName(name, q.Get("tag"))
-		return out.fail(s.engine.Pull(r.Context(), engine.PullRequest{
+		return out.fail(s.engine.Pull(r.Context(), service.PullRequest{
 			Ref: ref, All: all, Platform: platform, Auth: parseAuth(r.Header.Get("X-Registry-Auth")),
 		}, send))
 	}
@@ -81,7 +82,7 @@ func (s images) create(w http.ResponseWriter, r *http.Request) error {
 	if tag := q.Get("tag"); tag != "" && ref != "" {
 		ref += ":" + tag
 	}
-	return out.fail(s.engine.Import(r.Context(), engine.ImportRequest{
+	return out.fail(s.engine.Import(r.Context(), service.ImportRequest{
 		Source: source, Ref: ref, Message: q.Get("message"), Changes: q["changes"], Platform: platform,
 	}, r.Body, send))
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
-	"github.com/moby/moby/api/types/registry"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -76,31 +75,6 @@ type ExecStartRequest struct {
 	Tty         bool
 	ConsoleSize *[2]uint // height, width
 	Attach      *AttachRequest
-}
-
-// PullRequest names an image to fetch.
-type PullRequest struct {
-	Ref      string // as a user writes it; a name without tag is ":latest"
-	All      bool   // every tag
-	Platform *ocispec.Platform
-	Auth     registry.AuthConfig // zero: anonymous
-}
-
-// ImportRequest makes an image from a tar archive.
-type ImportRequest struct {
-	Source   string // URL, or "-": Body
-	Ref      string // repository or repository:tag; "": untagged
-	Message  string
-	Changes  []string // Dockerfile lines
-	Platform *ocispec.Platform
-}
-
-// ImageListRequest selects images.
-type ImageListRequest struct {
-	All        bool
-	SharedSize bool
-	Manifests  bool
-	Filters    Filters
 }
 
 // EventsRequest selects events.

@@ -9,6 +9,7 @@ import (
 
 	"berth/container"
 	"berth/engine/files"
+	"berth/engine/images"
 	"berth/engine/request"
 	"berth/fault"
 	"berth/image"
@@ -38,7 +39,7 @@ func (c *insides) Commit(ctx context.Context, ref string, q CommitRequest) (id s
 	r := i.record()
 	o := image.CommitOptions{Author: q.Author, Message: q.Message, CreatedBy: strings.Join(r.Config.Cmd, " ")}
 	if q.Ref != "" {
-		if o.Ref, err = targetName(q.Ref, ""); err != nil {
+		if o.Ref, err = images.TargetName(q.Ref, ""); err != nil {
 			return "", err
 		}
 	}
@@ -49,7 +50,7 @@ func (c *insides) Commit(ctx context.Context, ref string, q CommitRequest) (id s
 		return "", err
 	}
 	if r.Image != "" {
-		o.Parent, err = c.images.store.Get(r.Image.String())
+		o.Parent, err = c.images.Store.Get(r.Image.String())
 		if errors.Is(err, fault.NotFound) {
 			return "", fault.New(fault.NotFound, "commit container %s: its image %s was removed: pull or load it again first", r.Name, r.ImageName)
 		}
@@ -68,14 +69,14 @@ func (c *insides) Commit(ctx context.Context, ref string, q CommitRequest) (id s
 		}
 		defer thaw()
 	}
-	img, err := c.images.store.Commit(ctx, func(ctx context.Context, w io.Writer) error { return files.PackUpper(ctx, w, root) }, o)
+	img, err := c.images.Store.Commit(ctx, func(ctx context.Context, w io.Writer) error { return files.PackUpper(ctx, w, root) }, o)
 	if err != nil {
 		return "", fmt.Errorf("commit container %s: %w", r.Name, err)
 	}
 	name := ""
 	if o.Ref != nil {
 		name = reference.FamiliarString(o.Ref)
-		c.images.announce(events.ActionTag, img.ID, name)
+		c.images.Announce(events.ActionTag, img.ID, name)
 	}
 	c.announce(r, events.ActionCommit, "comment", q.Message, "imageID", img.ID.String(), "imageRef", name)
 	return img.ID.String(), nil

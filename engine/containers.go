@@ -10,6 +10,7 @@ import (
 
 	"berth/container"
 	"berth/engine/bundle"
+	"berth/engine/images"
 	"berth/engine/journal"
 	"berth/engine/request"
 	"berth/engine/userns"
@@ -52,7 +53,7 @@ type shared struct {
 	cgroupParent string
 	store        *container.Store
 	index        *container.Index[*instance]
-	images       *Images
+	images       *images.Service
 	layers       union.Driver
 	bridge       *network.Bridge
 	shims        *shim.Launcher

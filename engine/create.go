@@ -67,7 +67,7 @@ func (c *maker) Create(ctx context.Context, name string, r CreateRequest) (id st
 
 // draft decides everything about a new container but its name; nothing is made yet.
 func (c *maker) draft(ctx context.Context, r CreateRequest) (*container.Record, *image.Image, []string, error) {
-	img, err := c.images.forCreate(ctx, r.Config.Image, r.Platform)
+	img, err := c.images.ForCreate(ctx, r.Config.Image, r.Platform)
 	if err != nil {
 		return nil, nil, nil, err
 	}

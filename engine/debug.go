@@ -51,7 +51,7 @@ func (s *Insight) Debug(ctx context.Context, ref string, r DebugRequest) (none D
 	}
 	i, err := c.index.Get(ref)
 	if errors.Is(err, fault.NotFound) {
-		img, imgErr := c.images.forCreate(ctx, ref, nil)
+		img, imgErr := c.images.ForCreate(ctx, ref, nil)
 		if imgErr != nil {
 			return none, fault.New(fault.NotFound, "No such container or image: %s", ref)
 		}
@@ -137,13 +137,13 @@ func (c *shared) lender() toolbox.Lender { return toolbox.Lender{Layers: c.layer
 // findTools finds the image that a user wants, or one that will do.
 func (c *shared) findTools(wanted string) (*image.Image, toolbox.Kit, error) {
 	if wanted == "" {
-		all, err := c.images.store.List()
+		all, err := c.images.Store.List()
 		if err != nil {
 			return nil, toolbox.Kit{}, err
 		}
 		return c.lender().Choose(all)
 	}
-	img, err := c.images.store.Get(wanted)
+	img, err := c.images.Store.Get(wanted)
 	if err != nil {
 		return nil, toolbox.Kit{}, err
 	}
@@ -172,7 +172,7 @@ func (c *shared) addTools(r *container.Record, f *bundle.Facts) (specs.Mount, er
 		}
 		f.Root = toolbox.Under(f.Root, written.Upper)
 	}
-	img, err := c.images.store.Get(d.Tools)
+	img, err := c.images.Store.Get(d.Tools)
 	if err != nil {
 		return specs.Mount{}, err
 	}

@@ -18,6 +18,7 @@ import (
 	"berth/blob"
 	"berth/container"
 	"berth/engine/bundle"
+	"berth/engine/images"
 	"berth/engine/journal"
 	"berth/engine/request"
 	"berth/engine/userns"
@@ -55,7 +56,7 @@ type Config struct {
 type Engine struct {
 	Containers *Containers
 	Insight    *Insight
-	Images     *Images
+	Images     *images.Service
 	Networks   *Networks
 	Volumes    *Volumes
 	System     *System
@@ -117,13 +118,13 @@ func (e *Engine) bringUp(ctx context.Context, c Config) error {
 
 // repairImages unpacks again, while the engine works, what a power cut or a change of the storage driver took from images.
 func (e *Engine) repairImages(log *slog.Logger) {
-	broken := e.Images.store.Broken()
+	broken := e.Images.Store.Broken()
 	if len(broken) == 0 {
 		return
 	}
 	log.Warn("images are incomplete and are being repaired", "count", len(broken), "first", broken[0])
 	e.Containers.watchers.Go(func() {
-		if err := e.Images.store.Repair(e.Containers.life); err != nil && e.Containers.life.Err() == nil {
+		if err := e.Images.Store.Repair(e.Containers.life); err != nil && e.Containers.life.Err() == nil {
 			log.Warn("some images stay incomplete: pull or load them again", "error", err)
 		}
 	})
@@ -148,7 +149,7 @@ func (e *Engine) openBytes(c Config) error {
 	if err != nil {
 		return err
 	}
-	images, err := image.Open(filepath.Join(c.DataRoot, "images"), blobs, layers)
+	store, err := image.Open(filepath.Join(c.DataRoot, "images"), blobs, layers)
 	if err != nil {
 		return err
 	}
@@ -156,7 +157,7 @@ func (e *Engine) openBytes(c Config) error {
 	e.onClose(func() error { client.Close(); return nil })
 	jobs := &queue{}
 	e.onClose(func() error { jobs.drain(); return nil })
-	e.Images = &Images{store: images, registry: client, events: e.Events, jobs: jobs, driver: layers.Name()}
+	e.Images = &images.Service{Store: store, Registry: client, Events: e.Events, Settle: jobs.drain, Driver: layers.Name()}
 	ids, err := userns.Open(c.UsernsRemap, "/etc")
 	if err != nil {
 		return err
@@ -166,7 +167,7 @@ func (e *Engine) openBytes(c Config) error {
 		cgroupParent: c.CgroupParent, index: container.NewIndex[*instance](), images: e.Images, layers: layers, events: e.Events,
 		jobs: jobs, seccomp: &bundle.FilterCache{}, defaults: c.Defaults, limits: new(oci.SupportedLimits()), log: c.Log,
 	})
-	e.Images.usedBy = e.Containers.usedBy
+	e.Images.UsedBy = e.Containers.usedBy
 	return nil
 }
 

@@ -42,7 +42,7 @@ func (c *views) Inspect(_ context.Context, ref string, size bool) (Inspection, e
 	if !r.State.StartedAt.IsZero() {
 		d.ResolvConfPath, d.HostnamePath, d.HostsPath = filepath.Join(files, "resolv.conf"), filepath.Join(files, "hostname"), filepath.Join(files, "hosts")
 	}
-	if img, err := c.images.store.Get(r.Image.String()); err == nil {
+	if img, err := c.images.Store.Get(r.Image.String()); err == nil {
 		d.ImageManifestDescriptor = &img.Manifest
 	}
 	if size {
@@ -131,7 +131,7 @@ func (c *views) sizes(r *container.Record) (rw, all int64) {
 	if _, rw, err = union.Usage(root.Upper); err != nil {
 		return 0, 0 // it goes just now
 	}
-	if img, err := c.images.store.Get(r.Image.String()); err == nil {
+	if img, err := c.images.Store.Get(r.Image.String()); err == nil {
 		all = img.Unpacked
 	}
 	return rw, all + rw

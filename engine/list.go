@@ -37,7 +37,7 @@ func (c *views) List(_ context.Context, r ListRequest) ([]api.Summary, error) {
 	}
 	all := make([]api.Summary, 0, len(records))
 	now := time.Now()
-	names := c.images.names()
+	names := c.images.Names()
 	for _, rec := range records {
 		sum := c.summary(rec, now, names)
 		if r.Size {
@@ -215,7 +215,7 @@ func (c *views) selectName(s *selection, key string, values []string) error {
 	case "ancestor":
 		ids := map[string]bool{}
 		for _, v := range values {
-			if id, err := c.images.id(v); err == nil {
+			if id, err := c.images.ID(v); err == nil {
 				ids[id] = true
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"berth/container"
+	"berth/engine/images"
 	"berth/engine/journal"
 	"berth/engine/machine"
 	"berth/engine/request"
@@ -31,7 +32,7 @@ type System struct {
 	id         string
 	layers     union.Driver
 	containers *Containers
-	images     *Images
+	images     *images.Service
 	events     *journal.Journal
 }
 
@@ -69,7 +70,7 @@ func (s *System) Version() system.VersionResponse {
 
 // Info is the engine's whole self-description.
 func (s *System) Info() (system.Info, error) {
-	images, err := s.images.store.List()
+	images, err := s.images.Store.List()
 	if err != nil {
 		return system.Info{}, err
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"berth/engine/images"
 	"berth/fault"
 
 	api "github.com/moby/moby/api/types/container"
@@ -108,7 +109,7 @@ func TestImagesInUse(t *testing.T) {
 	if err := w.Images.Save(t.Context(), &bytes.Buffer{}, []string{"none"}); !errors.Is(err, fault.NotFound) {
 		t.Errorf("save of nothing: %v", err)
 	}
-	list, err := w.Images.List(ImageListRequest{})
+	list, err := w.Images.List(images.ListRequest{})
 	if err != nil || len(list) != 1 || list[0].Containers != 1 || len(list[0].RepoTags) != 2 {
 		t.Errorf("%+v, %v", list, err)
 	}

@@ -1,4 +1,8 @@
-package engine
+// Package images pulls, keeps and removes images for the engine, and tells the journal of it.
+//
+// It is not the store of images (package image) nor the registry's protocol: it introduces them to each other, and
+// speaks the API's types. Invariant: what it announces is in the store.
+package images
 
 import (
 	"context"
@@ -23,52 +27,56 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Images pulls, keeps and removes images.
-type Images struct {
-	store    *image.Store
-	registry *registry.Client
-	events   *journal.Journal
-	jobs     *queue // what containers leave may still stand on layers
-	driver   string
-	usedBy   func(image string) (running, stopped []string)
+// Service is all that can be done with images.
+type Service struct {
+	Store    *image.Store
+	Registry *registry.Client
+	Events   *journal.Journal
+	Driver   string // of the layers
+	// Settle waits for what containers leave, as that may still stand on layers.
+	Settle func()
+	// UsedBy lists the containers of an image, by whether they run.
+	UsedBy func(image string) (running, stopped []string)
 }
+
+func invalid(format string, args ...any) error { return fault.New(fault.Invalid, format, args...) }
 
 // helloWorld is the image that is built in.
 const helloWorld = "docker.io/library/hello-world:latest"
 
-// forCreate finds the image of a new container; the built-in one needs no registry.
-func (i *Images) forCreate(ctx context.Context, ref string, platform *ocispec.Platform) (*image.Image, error) {
+// ForCreate finds the image of a new container; the built-in one needs no registry.
+func (i *Service) ForCreate(ctx context.Context, ref string, platform *ocispec.Platform) (*image.Image, error) {
 	if ref == "" {
 		return nil, invalid("no image given")
 	}
 	var img *image.Image
 	var err error
 	if platform != nil {
-		img, err = i.store.GetPlatform(ref, *platform)
+		img, err = i.Store.GetPlatform(ref, *platform)
 	} else {
-		img, err = i.store.Get(ref)
+		img, err = i.Store.Get(ref)
 	}
 	if errors.Is(err, fault.NotFound) && platform == nil {
 		if named, parseErr := image.ParseName(ref); parseErr == nil && named.String() == helloWorld {
-			return i.store.Hello(ctx)
+			return i.Store.Hello(ctx)
 		}
 	}
 	return img, err
 }
 
-// id is the image ID that ref means.
-func (i *Images) id(ref string) (string, error) {
-	img, err := i.store.Get(ref)
+// ID is the image ID that ref means.
+func (i *Service) ID(ref string) (string, error) {
+	img, err := i.Store.Get(ref)
 	if err != nil {
 		return "", err
 	}
 	return img.ID.String(), nil
 }
 
-// names maps every name of an image, with and without its tag where that is latest, to its ID.
-func (i *Images) names() map[string]string {
+// Names maps every name of an image, with and without its tag where that is latest, to its ID.
+func (i *Service) Names() map[string]string {
 	m := map[string]string{}
-	list, err := i.store.List()
+	list, err := i.Store.List()
 	if err != nil {
 		return m
 	}
@@ -83,27 +91,28 @@ func (i *Images) names() map[string]string {
 	return m
 }
 
-func (i *Images) announce(action events.Action, id digest.Digest, name string) {
-	i.events.Publish(events.ImageEventType, action, id.String(), map[string]string{"name": name})
+// Announce tells of an image.
+func (i *Service) Announce(action events.Action, id digest.Digest, name string) {
+	i.Events.Publish(events.ImageEventType, action, id.String(), map[string]string{"name": name})
 }
 
 // Tag gives an image a further name.
-func (i *Images) Tag(ref, repo, tag string) error {
-	target, err := targetName(repo, tag)
+func (i *Service) Tag(ref, repo, tag string) error {
+	target, err := TargetName(repo, tag)
 	if err != nil {
 		return err
 	}
-	if err := i.store.Tag(ref, target); err != nil {
+	if err := i.Store.Tag(ref, target); err != nil {
 		return err
 	}
-	if img, err := i.store.Get(target.String()); err == nil {
-		i.announce(events.ActionTag, img.ID, reference.FamiliarString(target))
+	if img, err := i.Store.Get(target.String()); err == nil {
+		i.Announce(events.ActionTag, img.ID, reference.FamiliarString(target))
 	}
 	return nil
 }
 
-// targetName reads the name that an image shall get; without tag it is latest.
-func targetName(repo, tag string) (reference.NamedTagged, error) {
+// TargetName reads the name that an image shall get; without tag it is latest.
+func TargetName(repo, tag string) (reference.NamedTagged, error) {
 	name := repo
 	if tag != "" {
 		name += ":" + tag
@@ -123,18 +132,18 @@ func targetName(repo, tag string) (reference.NamedTagged, error) {
 }
 
 // Remove untags, and deletes what nothing names any more.
-func (i *Images) Remove(_ context.Context, ref string, force, noPrune bool) ([]wire.DeleteResponse, error) {
-	i.jobs.drain()
-	removed, err := i.store.Remove(ref, image.RemoveOptions{Force: force, NoPrune: noPrune, InUse: func(id digest.Digest) ([]string, []string) {
-		return i.usedBy(id.String())
+func (i *Service) Remove(_ context.Context, ref string, force, noPrune bool) ([]wire.DeleteResponse, error) {
+	i.Settle()
+	removed, err := i.Store.Remove(ref, image.RemoveOptions{Force: force, NoPrune: noPrune, InUse: func(id digest.Digest) ([]string, []string) {
+		return i.UsedBy(id.String())
 	}})
 	all := make([]wire.DeleteResponse, 0, len(removed))
 	for _, r := range removed {
 		all = append(all, wire.DeleteResponse{Untagged: r.Untagged, Deleted: r.Deleted})
 		if r.Untagged != "" {
-			i.announce(events.ActionUnTag, digest.Digest(r.Untagged), r.Untagged)
+			i.Announce(events.ActionUnTag, digest.Digest(r.Untagged), r.Untagged)
 		} else {
-			i.announce(events.ActionDelete, digest.Digest(r.Deleted), r.Deleted)
+			i.Announce(events.ActionDelete, digest.Digest(r.Deleted), r.Deleted)
 		}
 	}
 	return all, err
@@ -142,24 +151,24 @@ func (i *Images) Remove(_ context.Context, ref string, force, noPrune bool) ([]w
 
 // Save writes the images as one archive that is both a docker-archive and an OCI layout. Unknown names fail
 // before the first byte.
-func (i *Images) Save(ctx context.Context, w io.Writer, refs []string) error {
+func (i *Service) Save(ctx context.Context, w io.Writer, refs []string) error {
 	for _, ref := range refs {
-		img, err := i.store.Get(ref)
+		img, err := i.Store.Get(ref)
 		if err != nil {
 			return err
 		}
-		i.announce(events.ActionSave, img.ID, ref)
+		i.Announce(events.ActionSave, img.ID, ref)
 	}
-	return i.store.Save(ctx, w, refs)
+	return i.Store.Save(ctx, w, refs)
 }
 
 // Load reads a docker-archive or OCI layout.
-func (i *Images) Load(ctx context.Context, r io.Reader, quiet bool, out func(jsonstream.Message)) error {
+func (i *Service) Load(ctx context.Context, r io.Reader, quiet bool, out func(jsonstream.Message)) error {
 	progress := image.Progress(nil)
 	if !quiet {
 		progress = showProgress(out)
 	}
-	loaded, err := i.store.Load(ctx, r, progress)
+	loaded, err := i.Store.Load(ctx, r, progress)
 	if err != nil {
 		return err
 	}
@@ -169,7 +178,7 @@ func (i *Images) Load(ctx context.Context, r io.Reader, quiet bool, out func(jso
 		} else {
 			out(jsonstream.Message{Stream: "Loaded image: " + reference.FamiliarString(l.Name) + "\n"})
 		}
-		i.announce(events.ActionLoad, l.ID, l.ID.String())
+		i.Announce(events.ActionLoad, l.ID, l.ID.String())
 	}
 	return nil
 }
@@ -186,10 +195,10 @@ func showProgress(out func(jsonstream.Message)) image.Progress {
 }
 
 // Import makes an image of one layer; the last message's status is its ID.
-func (i *Images) Import(ctx context.Context, r ImportRequest, body io.Reader, out func(jsonstream.Message)) (err error) {
+func (i *Service) Import(ctx context.Context, r ImportRequest, body io.Reader, out func(jsonstream.Message)) (err error) {
 	o := image.ImportOptions{Message: r.Message, Changes: r.Changes, Platform: r.Platform}
 	if r.Ref != "" {
-		if o.Ref, err = targetName(r.Ref, ""); err != nil {
+		if o.Ref, err = TargetName(r.Ref, ""); err != nil {
 			return err
 		}
 	}
@@ -205,12 +214,12 @@ func (i *Images) Import(ctx context.Context, r ImportRequest, body io.Reader, ou
 		out(jsonstream.Message{Status: "Downloading from " + r.Source})
 		body = remote
 	}
-	img, err := i.store.Import(ctx, body, o)
+	img, err := i.Store.Import(ctx, body, o)
 	if err != nil {
 		return err
 	}
 	out(jsonstream.Message{Status: img.ID.String()})
-	i.announce(events.ActionImport, img.ID, r.Ref)
+	i.Announce(events.ActionImport, img.ID, r.Ref)
 	return nil
 }
 
@@ -240,7 +249,7 @@ func openURL(ctx context.Context, source string) (io.ReadCloser, error) {
 
 // Pull fetches an image. An error before the first call of out is an answer of its own; one after it belongs
 // into the stream.
-func (i *Images) Pull(ctx context.Context, r PullRequest, out func(jsonstream.Message)) error {
+func (i *Service) Pull(ctx context.Context, r PullRequest, out func(jsonstream.Message)) error {
 	if r.All {
 		return fault.New(fault.Unsupported, "pulling all tags is not supported yet: name one, such as %s:latest", r.Ref)
 	}
@@ -249,14 +258,14 @@ func (i *Images) Pull(ctx context.Context, r PullRequest, out func(jsonstream.Me
 		return err
 	}
 	auth := registry.Auth{Username: r.Auth.Username, Password: r.Auth.Password, IdentityToken: r.Auth.IdentityToken, RegistryToken: r.Auth.RegistryToken}
-	root, err := i.registry.Resolve(ctx, named, auth)
+	root, err := i.Registry.Resolve(ctx, named, auth)
 	if err != nil {
 		return err
 	}
 	familiar := reference.FamiliarString(named)
 	out(jsonstream.Message{Status: "Pulling from " + reference.Path(named), ID: tagOrDigest(named)})
-	before, _ := i.id(named.String()) // "" when it is not here
-	img, err := i.store.Pull(ctx, i.registry.Repository(named, auth), root, []reference.Named{named}, r.Platform, showProgress(out))
+	before, _ := i.ID(named.String()) // "" when it is not here
+	img, err := i.Store.Pull(ctx, i.Registry.Repository(named, auth), root, []reference.Named{named}, r.Platform, showProgress(out))
 	if err != nil {
 		return err
 	}
@@ -266,7 +275,7 @@ func (i *Images) Pull(ctx context.Context, r PullRequest, out func(jsonstream.Me
 	} else {
 		out(jsonstream.Message{Status: "Status: Downloaded newer image for " + familiar})
 	}
-	i.announce(events.ActionPull, img.ID, familiar)
+	i.Announce(events.ActionPull, img.ID, familiar)
 	return nil
 }
 
@@ -281,8 +290,8 @@ func tagOrDigest(n reference.Named) string {
 }
 
 // Inspect describes an image.
-func (i *Images) Inspect(ref string) (wire.InspectResponse, error) {
-	img, err := i.store.Get(ref)
+func (i *Service) Inspect(ref string) (wire.InspectResponse, error) {
+	img, err := i.Store.Get(ref)
 	if err != nil {
 		return wire.InspectResponse{}, err
 	}
@@ -290,7 +299,7 @@ func (i *Images) Inspect(ref string) (wire.InspectResponse, error) {
 	d := wire.InspectResponse{
 		ID: img.ID.String(), RepoTags: nonNil(img.Tags()), RepoDigests: nonNil(img.Digests()), Author: img.Config.Author, Config: &img.Config.Config,
 		Architecture: p.Architecture, Variant: p.Variant, Os: p.OS, OsVersion: p.OSVersion, Size: img.Size,
-		GraphDriver: &storage.DriverData{Name: i.driver, Data: map[string]string{}}, RootFS: wire.RootFS{Type: "layers"},
+		GraphDriver: &storage.DriverData{Name: i.Driver, Data: map[string]string{}}, RootFS: wire.RootFS{Type: "layers"},
 		Metadata: wire.Metadata{LastTagTime: img.Tagged}, Descriptor: &img.Target,
 	}
 	if created := img.Created(); !created.IsZero() {
@@ -313,12 +322,12 @@ func nonNil(list []string) []string {
 }
 
 // History lists what an image was made by, newest first.
-func (i *Images) History(ref string) ([]wire.HistoryResponseItem, error) {
-	img, err := i.store.Get(ref)
+func (i *Service) History(ref string) ([]wire.HistoryResponseItem, error) {
+	img, err := i.Store.Get(ref)
 	if err != nil {
 		return nil, err
 	}
-	items, err := i.store.History(img)
+	items, err := i.Store.History(img)
 	if err != nil {
 		return nil, err
 	}
@@ -330,12 +339,12 @@ func (i *Images) History(ref string) ([]wire.HistoryResponseItem, error) {
 }
 
 // List describes the images that fit, newest first.
-func (i *Images) List(r ImageListRequest) ([]wire.Summary, error) {
-	list, err := i.store.List()
+func (i *Service) List(r ListRequest) ([]wire.Summary, error) {
+	list, err := i.Store.List()
 	if err != nil {
 		return nil, err
 	}
-	list, err = image.Select(list, image.Filter(r.Filters), time.Now(), i.store.Get)
+	list, err = image.Select(list, image.Filter(r.Filters), time.Now(), i.Store.Get)
 	if err != nil {
 		return nil, err
 	}
@@ -351,7 +360,7 @@ func (i *Images) List(r ImageListRequest) ([]wire.Summary, error) {
 		if created := img.Created(); !created.IsZero() {
 			s.Created = created.Unix()
 		}
-		running, stopped := i.usedBy(s.ID)
+		running, stopped := i.UsedBy(s.ID)
 		s.Containers = int64(len(running) + len(stopped))
 		all = append(all, s)
 	}
