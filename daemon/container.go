@@ -32,7 +32,7 @@ func (s containers) routes() []route {
 		{"POST", "/containers/{id}/resize", s.resize},
 		{"POST", "/containers/{id}/attach", s.attach},
 		{"POST", "/containers/{id}/wait", s.wait},
-		{"DELETE", "/containers/{id}", s.remove},
+		{"DELETE", "/containers/{id...}", s.remove},
 		{"HEAD", "/containers/{id}/archive", s.statPath},
 		{"GET", "/containers/{id}/archive", s.archive},
 		{"PUT", "/containers/{id}/archive", s.extract},
@@ -231,7 +231,7 @@ func (s containers) wait(w http.ResponseWriter, r *http.Request) error {
 func (s containers) remove(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	if flag(q, "link") {
-		return fault.New(fault.Unsupported, "remove a link: links are entries of a container's network; disconnect the network instead")
+		return done(w, s.engine.Unlink(r.PathValue("id")))
 	}
 	return done(w, s.engine.Remove(r.Context(), r.PathValue("id"), engine.RemoveOptions{
 		Force: flag(q, "force"), Volumes: flag(q, "v"),

@@ -103,7 +103,7 @@ func (c *maker) draft(ctx context.Context, r CreateRequest) (*container.Record, 
 	if host.LogConfig.Type != "none" {
 		rec.LogPath = c.logPath(rec.ID)
 	}
-	if err := c.settleNetwork(rec, r, hostname); err != nil {
+	if err := errors.Join(c.settleNetwork(rec, r, hostname), c.settleLinks(rec)); err != nil {
 		return nil, nil, nil, err
 	}
 	rec.Mounts, err = request.Mounts(config, host, func(ref string) ([]container.Mount, error) {

@@ -71,6 +71,10 @@ func (c *starter) hostsFile(r *container.Record, ep *network.Endpoint) (string, 
 		}
 		extra = append(extra, e)
 	}
+	targets, _ := c.linkTargets(r) // whether one is missing is a start's business
+	for _, t := range targets {
+		extra = append(extra, t.Host())
+	}
 	if r.HostConfig.NetworkMode.IsHost() {
 		text, err := os.ReadFile("/etc/hosts")
 		if err != nil && !os.IsNotExist(err) {

@@ -36,7 +36,7 @@ func (c *views) Inspect(_ context.Context, ref string, size bool) (Inspection, e
 	d := api.InspectResponse{
 		ID: r.ID, Created: r.Created.Format(time.RFC3339Nano), Path: r.Path, Args: r.Args, State: stateOf(r.State),
 		Image: r.Image.String(), Name: "/" + r.Name, RestartCount: r.State.RestartCount, Driver: r.Driver, Platform: "linux",
-		LogPath: r.LogPath, ExecIDs: execs, HostConfig: r.HostConfig, Config: r.Config, Mounts: mountPoints(c.volumes, r),
+		LogPath: r.LogPath, ExecIDs: execs, HostConfig: c.shownLinks(r), Config: r.Config, Mounts: mountPoints(c.volumes, r),
 		GraphDriver: c.graphDriver(r), NetworkSettings: c.networkSettings(r),
 	}
 	if !r.State.StartedAt.IsZero() {

@@ -104,6 +104,7 @@ func (c *Containers) start(ctx context.Context, i *instance, by starting) error 
 	}
 	c.announceNetwork(next, events.ActionConnect, ep)
 	c.announce(next, events.ActionStart)
+	c.retellLinks(next.ID)
 	c.watchers.Add(1)
 	go c.watch(i, live)
 	if checked {
@@ -274,12 +275,15 @@ func (c *starter) makeBundle(r *container.Record, ep *network.Endpoint) (b *oci.
 	} else if err := c.writeFiles(f.Files, r, ep); err != nil {
 		return nil, err
 	}
-	if r.HostConfig.PidMode.IsContainer() {
-		pid, err := c.pidOf(r.HostConfig.PidMode.Container(), "PID")
-		if err != nil {
-			return nil, err
-		}
-		f.Join[specs.PIDNamespace] = fmt.Sprintf("/proc/%d/ns/pid", pid)
+	if err := c.joinNamespaces(r, f); err != nil {
+		return nil, err
+	}
+	targets, err := c.linkTargets(r)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range targets {
+		f.LinkEnv = append(f.LinkEnv, t.Variables()...)
 	}
 	if err := c.joinUserns(r, f.Join); err != nil {
 		return nil, err

@@ -55,7 +55,7 @@ func create(ctx context.Context, bundle *Bundle, stdio Stdio, netns *os.File, o 
 		return nil, err
 	}
 	defer b.ns.close()
-	if err := b.openStdio(stdio); err != nil {
+	if err := errors.Join(checkSysctls(&spec, b.ns), b.openStdio(stdio)); err != nil {
 		return nil, err
 	}
 	r, warnings, err := planRights(spec.Process, kernel.BoundingSet())

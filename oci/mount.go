@@ -187,6 +187,9 @@ func (t *tree) newMount(m specs.Mount, o mountOptions, owner *os.File) (*os.File
 	if !o.bind && m.Type != "bind" {
 		return t.newFileSystem(m, o, ids)
 	}
+	if pid, path, ok := borrowed(m.Source); ok {
+		return borrow(pid, path)
+	}
 	f, err := kernel.CloneMount(nil, m.Source, o.recursive)
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "bind source %s: %w", m.Source, bare(err))

@@ -52,12 +52,45 @@ func (b *Bundle) Plain(dir string, use func(spec *specs.Spec, warnings []string)
 		if err := t.mountRoot(); err != nil {
 			return err
 		}
+		if err := borrowAll(&spec, dir); err != nil {
+			return err
+		}
 		warnings, err := b.plainProcess(&process, t.root, b.User, b.GroupAdd, b.UserFromSpec)
 		if err != nil {
 			return err
 		}
 		return use(&spec, warnings)
 	})
+}
+
+// borrowAll puts what lies in other containers below dir, as no other runtime can reach it.
+func borrowAll(spec *specs.Spec, dir string) error {
+	spec.Mounts = slices.Clone(spec.Mounts)
+	for k, m := range spec.Mounts {
+		pid, path, ok := borrowed(m.Source)
+		if !ok {
+			continue
+		}
+		f, err := borrow(pid, path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		place := filepath.Join(dir, fmt.Sprintf("shared-%d", k))
+		if err := os.MkdirAll(place, 0o711); err != nil {
+			return err
+		}
+		target, err := kernel.OpenIn(nil, place, kernel.OPath|kernel.ODirectory, 0, 0)
+		if err != nil {
+			return err
+		}
+		defer target.Close()
+		if err := kernel.AttachMount(f, target); err != nil {
+			return err
+		}
+		spec.Mounts[k].Source = place
+	}
+	return nil
 }
 
 // PlainProcess is Plain for one more process of the running container whose first process is pid.

@@ -28,6 +28,8 @@ type Facts struct {
 	Join         map[specs.LinuxNamespaceType]string // namespaces of another container, as paths
 	HostDevices  []specs.LinuxDevice                 // all of the machine's, for a privileged container
 	Devices      []Device                            // --device, found
+	Shm          string                              // /dev/shm of the container whose IPC namespace is joined
+	LinkEnv      []string                            // variables that describe linked containers
 	BlockDevices map[string]specs.LinuxBlockIODevice // by path, for blkio rules
 	Seccomp      Filters
 	Defaults     Defaults

@@ -70,8 +70,11 @@ func mountRule(f *Facts, b *oci.Bundle) error {
 				size = DefaultShmSize
 			}
 			m.Options = append(m.Options, "size="+strconv.FormatInt(size, 10))
-			if h.IpcMode.IsHost() {
-				m = specs.Mount{Destination: m.Destination, Type: "bind", Source: m.Destination, Options: []string{"rbind", "rprivate", "nosuid", "noexec", "nodev"}}
+			if shm := f.Shm; h.IpcMode.IsHost() || shm != "" {
+				if shm == "" {
+					shm = m.Destination
+				}
+				m = specs.Mount{Destination: m.Destination, Type: "bind", Source: shm, Options: []string{"rbind", "rprivate", "nosuid", "noexec", "nodev"}}
 			}
 		}
 		b.Spec.Mounts = append(b.Spec.Mounts, m)

@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"slices"
 	"strings"
 
 	"berth/fault"
@@ -17,7 +18,7 @@ const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 func processRule(f *Facts, b *oci.Bundle) error {
 	c, p := f.config(), b.Spec.Process
 	p.Args = append([]string{f.Record.Path}, f.Record.Args...)
-	p.Env = Environment(c.Env, c.Hostname, c.Tty)
+	p.Env = Environment(append(slices.Clone(f.LinkEnv), c.Env...), c.Hostname, c.Tty)
 	p.Cwd = c.WorkingDir
 	if p.Cwd == "" {
 		p.Cwd = "/"

@@ -94,8 +94,6 @@ func checkModes(h *api.HostConfig, c *api.Config, m Machine) error {
 	switch {
 	case !h.IpcMode.Valid():
 		return invalid("invalid IPC mode: %s", h.IpcMode)
-	case h.IpcMode.IsContainer():
-		return fault.New(fault.Unsupported, "IPC mode %s: sharing another container's IPC namespace is not supported yet; use host or private", h.IpcMode)
 	case !h.PidMode.Valid():
 		return invalid("invalid PID mode: %s", h.PidMode)
 	case !h.UTSMode.Valid():
@@ -125,9 +123,6 @@ func checkNetwork(h *api.HostConfig, c *api.Config, _ Machine) error {
 	}
 	if h.NetworkMode.IsUserDefined() {
 		return invalid("network %s not found", h.NetworkMode) // NotFound would make clients pull the image
-	}
-	if len(h.Links) > 0 {
-		return fault.New(fault.Unsupported, "links are not supported: containers on the default bridge reach each other by address")
 	}
 	_, err := Ports(c, h)
 	return err
