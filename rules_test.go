@@ -41,7 +41,7 @@ var mayImport = map[string][]string{
 	"oci/shim":         {"oci", "oci/foreign", "kernel", "kernel/cgroup", "internal/record", "fault"},
 	"engine/view":      {"container", "network"},
 	"engine/bundle":    {"container", "oci", "union", "fault"},
-	"engine/link":      {"network", "fault"},
+	"engine/link":      {"container", "network", "fault"},
 	"engine/device":    {"engine/bundle", "container", "fault"},
 	"engine/request":   {"engine/bundle", "container", "network", "oci", "fault", "engine/userns"},
 	"engine/toolbox":   {"engine/bundle", "container", "image", "union", "fault"},

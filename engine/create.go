@@ -11,6 +11,7 @@ import (
 	"berth/archive"
 	"berth/container"
 	"berth/engine/files"
+	"berth/engine/link"
 	"berth/engine/request"
 	"berth/fault"
 	"berth/image"
@@ -103,7 +104,7 @@ func (c *maker) draft(ctx context.Context, r CreateRequest) (*container.Record, 
 	if host.LogConfig.Type != "none" {
 		rec.LogPath = c.logPath(rec.ID)
 	}
-	if err := errors.Join(c.settleNetwork(rec, r, hostname), c.settleLinks(rec)); err != nil {
+	if err := errors.Join(c.settleNetwork(rec, r, hostname), link.Settle(host, c.find)); err != nil {
 		return nil, nil, nil, err
 	}
 	rec.Mounts, err = request.Mounts(config, host, func(ref string) ([]container.Mount, error) {

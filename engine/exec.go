@@ -19,7 +19,6 @@ import (
 
 	api "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // execution is a further process in a container.
@@ -244,7 +243,7 @@ func (c *execs) prepareExec(id string, r ExecStartRequest) (*execution, shim.Exe
 	if err != nil {
 		return nil, shim.ExecRequest{}, err
 	}
-	spec, err := execSpec(e.i.record(), e.config, c.defaults.Defaults)
+	spec, err := bundle.Exec(e.i.record(), e.config, c.defaults.Defaults)
 	if err != nil {
 		return nil, shim.ExecRequest{}, err
 	}
@@ -280,38 +279,6 @@ func (c *execs) prepareExec(id string, r ExecStartRequest) (*execution, shim.Exe
 	}
 	e.started, e.running = true, true
 	return e, request, nil
-}
-
-// execSpec is the process of an exec: as the container's first one, but for what the user says.
-func execSpec(r *container.Record, x api.ExecCreateRequest, d bundle.Defaults) (oci.ExecSpec, error) {
-	caps, err := bundle.Capabilities(r.HostConfig.CapAdd, r.HostConfig.CapDrop, r.HostConfig.Privileged || x.Privileged)
-	if err != nil {
-		return oci.ExecSpec{}, err
-	}
-	security, err := bundle.ParseSecurity(r.HostConfig.SecurityOpt)
-	if err != nil {
-		return oci.ExecSpec{}, err
-	}
-	cwd, user := x.WorkingDir, x.User
-	if cwd == "" {
-		cwd = r.Config.WorkingDir
-	}
-	if cwd == "" {
-		cwd = "/"
-	}
-	if user == "" {
-		user = r.Config.User
-	}
-	env := bundle.Environment(r.Config.Env, r.Config.Hostname, x.Tty)
-	p := specs.Process{
-		Terminal: x.Tty, Args: x.Cmd, Cwd: cwd, Env: bundle.OverlayEnv(env, x.Env), NoNewPrivileges: security.NoNewPrivs(d),
-		Capabilities: &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps},
-		Rlimits:      bundle.Rlimits(r.HostConfig),
-	}
-	if adj := r.HostConfig.OomScoreAdj; adj != 0 {
-		p.OOMScoreAdj = &adj
-	}
-	return oci.ExecSpec{Process: p, User: user, GroupAdd: r.HostConfig.GroupAdd}, nil
 }
 
 // watchExec records how an exec ends.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	"berth/container"
+	"berth/engine/link"
 	"berth/engine/request"
 	"berth/network"
 )
@@ -71,7 +72,7 @@ func (c *starter) hostsFile(r *container.Record, ep *network.Endpoint) (string, 
 		}
 		extra = append(extra, e)
 	}
-	targets, _ := c.linkTargets(r) // whether one is missing is a start's business
+	targets, _ := link.Targets(r, c.find) // whether one is missing is a start's business
 	for _, t := range targets {
 		extra = append(extra, t.Host())
 	}

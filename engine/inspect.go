@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"berth/container"
+	"berth/engine/link"
+	"berth/engine/view"
 	"berth/network"
 	"berth/union"
 	"berth/volume"
@@ -34,9 +36,9 @@ func (c *views) Inspect(_ context.Context, ref string, size bool) (Inspection, e
 	execs := slices.Clone(i.execs)
 	i.mu.Unlock()
 	d := api.InspectResponse{
-		ID: r.ID, Created: r.Created.Format(time.RFC3339Nano), Path: r.Path, Args: r.Args, State: stateOf(r.State),
+		ID: r.ID, Created: r.Created.Format(time.RFC3339Nano), Path: r.Path, Args: r.Args, State: view.State(r.State),
 		Image: r.Image.String(), Name: "/" + r.Name, RestartCount: r.State.RestartCount, Driver: r.Driver, Platform: "linux",
-		LogPath: r.LogPath, ExecIDs: execs, HostConfig: c.shownLinks(r), Config: r.Config, Mounts: mountPoints(c.volumes, r),
+		LogPath: r.LogPath, ExecIDs: execs, HostConfig: link.Shown(r, c.find), Config: r.Config, Mounts: mountPoints(c.volumes, r),
 		GraphDriver: c.graphDriver(r), NetworkSettings: c.networkSettings(r),
 	}
 	if !r.State.StartedAt.IsZero() {
@@ -52,17 +54,6 @@ func (c *views) Inspect(_ context.Context, ref string, size bool) (Inspection, e
 	ours := r.Settings
 	ours.IDs = r.IDs.String()
 	return Inspection{d, ours}, nil
-}
-
-// stateOf derives Docker's booleans from the one enum.
-func stateOf(s container.State) *api.State {
-	return &api.State{
-		Status: api.ContainerState(s.Status), Running: s.Status.Alive() || s.Status == container.Restarting,
-		Paused: s.Status == container.Paused, Restarting: s.Status == container.Restarting, Dead: s.Status == container.Dead,
-		OOMKilled: s.OOMKilled, Pid: s.Pid, ExitCode: s.ExitCode, Error: s.Error,
-		Health:    s.Health,
-		StartedAt: s.StartedAt.Format(time.RFC3339Nano), FinishedAt: s.FinishedAt.Format(time.RFC3339Nano),
-	}
 }
 
 // graphDriver names the directories of the container's root, which tools read.
@@ -100,7 +91,7 @@ func mountPoints(volumes *volume.Store, r *container.Record) []api.MountPoint {
 // networkSettings describes where the container is connected, or would be.
 func (c *views) networkSettings(r *container.Record) *api.NetworkSettings {
 	ep := endpointOf(r)
-	s := &api.NetworkSettings{Ports: portMap(r.Config, ep), Networks: map[string]*wire.EndpointSettings{}}
+	s := &api.NetworkSettings{Ports: view.Ports(r.Config, ep), Networks: map[string]*wire.EndpointSettings{}}
 	if ep != nil && r.State.Pid != 0 {
 		s.SandboxID, s.SandboxKey = ep.ID, fmt.Sprintf("/proc/%d/ns/net", r.State.Pid)
 	}

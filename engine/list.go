@@ -12,6 +12,7 @@ import (
 
 	"berth/container"
 	"berth/engine/journal"
+	"berth/engine/view"
 	"berth/fault"
 
 	"github.com/docker/go-units"
@@ -52,7 +53,7 @@ func (c *views) summary(r *container.Record, now time.Time, names map[string]str
 	ep := endpointOf(r)
 	s := api.Summary{
 		ID: r.ID, Names: []string{"/" + r.Name}, Image: r.ImageName, ImageID: r.Image.String(), Command: r.CommandLine(), Created: r.Created.Unix(),
-		Ports: portSummary(r.Config, ep), Labels: r.Config.Labels, State: api.ContainerState(r.State.Status), Status: statusText(r.State, now),
+		Ports: view.PortList(r.Config, ep), Labels: r.Config.Labels, State: api.ContainerState(r.State.Status), Status: statusText(r.State, now),
 		NetworkSettings: &api.NetworkSettingsSummary{Networks: map[string]*wire.EndpointSettings{}}, Mounts: mountPoints(c.volumes, r),
 		Health: &api.HealthSummary{Status: healthOf(r)},
 	}
@@ -250,34 +251,7 @@ func (c *views) selectPlace(s *selection, key string, values []string) error {
 			}
 			ranges[k] = p
 		}
-		s.tests = append(s.tests, func(r *container.Record) bool { return hasPort(r, key == "publish", ranges) })
+		s.tests = append(s.tests, func(r *container.Record) bool { return view.HasPort(r.Config, endpointOf(r), key == "publish", ranges) })
 	}
 	return nil
-}
-
-// hasPort tells whether a container exposes, or publishes on a host's port, one of the ranges.
-func hasPort(r *container.Record, published bool, ranges []wire.PortRange) bool {
-	inRange := func(port uint16, proto wire.IPProtocol) bool {
-		return slices.ContainsFunc(ranges, func(w wire.PortRange) bool {
-			return port >= w.Start() && port <= w.End() && proto == w.Proto()
-		})
-	}
-	if !published {
-		for p := range r.Config.ExposedPorts {
-			if inRange(p.Num(), p.Proto()) {
-				return true
-			}
-		}
-		return false
-	}
-	ep := endpointOf(r)
-	if ep == nil {
-		return false
-	}
-	for _, p := range ep.Ports {
-		if inRange(p.Port, wire.IPProtocol(p.Proto)) || inRange(p.HostPort, wire.IPProtocol(p.Proto)) {
-			return true
-		}
-	}
-	return false
 }

@@ -2,16 +2,11 @@ package engine
 
 import (
 	"errors"
-	"net/netip"
 	"testing"
 	"time"
 
 	"berth/container"
 	"berth/fault"
-	"berth/network"
-
-	api "github.com/moby/moby/api/types/container"
-	wire "github.com/moby/moby/api/types/network"
 )
 
 func TestSignalMasks(t *testing.T) {
@@ -54,19 +49,5 @@ func TestStatusText(t *testing.T) {
 		if got := statusText(s, now); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
-	}
-}
-
-func TestPortSummary(t *testing.T) {
-	http, dns, other := wire.MustParsePort("80/tcp"), wire.MustParsePort("53/udp"), wire.MustParsePort("9/tcp")
-	c := &api.Config{ExposedPorts: wire.PortSet{http: {}, dns: {}, other: {}}}
-	local := netip.MustParseAddr("127.0.0.1")
-	ep := &network.Endpoint{Ports: []network.Port{{HostIP: local, HostPort: 8080, Port: 80, Proto: "tcp"}}}
-	summary := portSummary(c, ep)
-	if len(summary) != 3 || summary[0].PrivatePort != 9 || summary[0].PublicPort != 0 || summary[2].PublicPort != 8080 || summary[2].IP != local {
-		t.Errorf("%+v", summary)
-	}
-	if m := portMap(c, nil); len(m) != 0 {
-		t.Errorf("not connected: %v", m)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"berth/container"
 	"berth/engine/bundle"
 	"berth/engine/device"
+	"berth/engine/link"
 	"berth/engine/request"
 	"berth/fault"
 	"berth/network"
@@ -278,7 +279,7 @@ func (c *starter) makeBundle(r *container.Record, ep *network.Endpoint) (b *oci.
 	if err := c.joinNamespaces(r, f); err != nil {
 		return nil, err
 	}
-	targets, err := c.linkTargets(r)
+	targets, err := link.Targets(r, c.find)
 	if err != nil {
 		return nil, err
 	}

@@ -97,8 +97,8 @@ func (s *System) Info() (system.Info, error) {
 		},
 		HTTPProxy: os.Getenv("HTTP_PROXY"), HTTPSProxy: os.Getenv("HTTPS_PROXY"), NoProxy: os.Getenv("NO_PROXY"),
 		Name: hostname, Labels: []string{}, ServerVersion: s.config.Version, LiveRestoreEnabled: true,
-		Runtimes: s.runtimes(), DefaultRuntime: cmp.Or(s.config.Defaults.Runtime, request.DefaultRuntime), Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive}, InitBinary: "berth-oci",
-		SecurityOptions: s.securityOptions(),
+		Runtimes: s.config.Defaults.Runtimes.Describe(s.config.OCIPath), DefaultRuntime: cmp.Or(s.config.Defaults.Runtime, request.DefaultRuntime), Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive}, InitBinary: "berth-oci",
+		SecurityOptions: s.config.Defaults.SecurityOptions(),
 		FirewallBackend: &system.FirewallInfo{Driver: "nftables"}, CDISpecDirs: append([]string{}, s.config.Defaults.CDISpecDirs...), Warnings: []string{},
 	}
 	if !s.containers.ids.Remap.IsZero() {

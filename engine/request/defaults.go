@@ -11,6 +11,7 @@ import (
 
 	"github.com/docker/go-units"
 	api "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/system"
 )
 
 // Defaults are the daemon's settings for containers that say nothing else. The zero value is the product's own defaults.
@@ -66,9 +67,22 @@ func (r Runtimes) Find(name string) (found Runtime, own bool, err error) {
 	return Runtime{}, false, invalid("unknown or invalid runtime name: %s", name)
 }
 
-// Names lists what Find finds, our own name included, sorted.
-func (r Runtimes) Names() []string {
-	return slices.Sorted(maps.Keys(mergeMap(r, Runtimes{DefaultRuntime: {}})))
+// Describe lists what Find finds, as /info does; ours is the program at path.
+func (r Runtimes) Describe(path string) map[string]system.RuntimeWithStatus {
+	all := map[string]system.RuntimeWithStatus{DefaultRuntime: {Runtime: system.Runtime{Path: path}}}
+	for name, one := range r {
+		all[name] = system.RuntimeWithStatus{Runtime: system.Runtime{Path: one.Path, Args: one.Args}}
+	}
+	return all
+}
+
+// SecurityOptions tells what containers are secured with, as the field prints it.
+func (d Defaults) SecurityOptions() []string {
+	all := []string{"name=seccomp,profile=" + cmp.Or(d.SeccompPath, d.Seccomp, "builtin"), "name=cgroupns"}
+	if d.NoNewPrivileges {
+		all = append(all, "name=no-new-privileges")
+	}
+	return all
 }
 
 // Check refuses settings of the daemon that no container could use.
