@@ -77,11 +77,19 @@ func (o eventOptions) run(ctx context.Context, s *session) error {
 			fmt.Fprintln(s.Out, eventLine(m))
 			continue
 		}
-		if err := tmpl.Execute(s.Out, m); err != nil {
+		if err := tmpl.Execute(s.Out, eventRow{m, string(m.Action), m.Actor.ID, m.Actor.Attributes["image"]}); err != nil {
 			return &exit{64, "template parsing error: " + err.Error()}
 		}
 		fmt.Fprintln(s.Out)
 	}
+}
+
+// eventRow is an event as templates see it: with the names that its parts had before 2015, which scripts still use.
+type eventRow struct {
+	events.Message
+	Status string `json:"-"`
+	ID     string `json:"-"`
+	From   string `json:"-"`
 }
 
 // stampLayout is RFC 3339 with all nine digits of the fraction.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -67,28 +68,35 @@ func also(t *testing.T, client string) []string {
 	return files
 }
 
+// stuck is how long a scenario may take. Then its daemon is killed, so that whatever waits for it fails and the scenario says where.
+const stuck = 2 * time.Minute
+
 func scenarios(t *testing.T, c client, files []string) {
 	kerneltest.Root(t)
 	tar := testengine.BusyboxTar(t)
-	testscript.RunT(sequential{t}, testscript.Params{
-		Files:               files,
-		RequireExplicitExec: true,
-		RequireUniqueNames:  true,
-		UpdateScripts:       os.Getenv("UPDATE") != "",
-		Setup:               func(env *testscript.Env) error { return setup(env, c, tar) },
-		Condition:           c.condition,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"daemon":  daemon,
-			"busybox": busybox,
-			"until":   until,
-			"setvar":  setvar,
-		},
-	})
+	for _, file := range files {
+		testscript.RunT(sequential{t}, testscript.Params{
+			Files:               []string{file},
+			RequireExplicitExec: true,
+			RequireUniqueNames:  true,
+			UpdateScripts:       os.Getenv("UPDATE") != "",
+			Setup:               func(env *testscript.Env) error { return setup(env, c, tar) },
+			Condition:           c.condition,
+			Cmds: map[string]func(*testscript.TestScript, bool, []string){
+				"daemon":  daemon,
+				"busybox": busybox,
+				"until":   until,
+				"setvar":  setvar,
+			},
+		})
+	}
 }
 
 func setup(env *testscript.Env, c client, tar string) error {
 	e := testengine.Start(env.T().(sequential).T)
 	env.Values["engine"] = e
+	end := time.AfterFunc(stuck, func() { syscall.Kill(e.Pid(), syscall.SIGKILL) })
+	env.Defer(func() { end.Stop() })
 	for _, v := range e.Environ() {
 		key, value, _ := strings.Cut(v, "=")
 		switch key {
