@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -15,18 +16,27 @@ import (
 )
 
 type logOptions struct {
-	follow, stamps, details bool
-	since, until, tail      string
+	follow, stamps, details, clear bool
+	since, until, tail             string
 }
 
 func logsCommand(s *session) *cobra.Command {
 	var o logOptions
 	cmd := &cobra.Command{
 		Use: "logs [OPTIONS] CONTAINER", Args: exactly(1),
-		Example: "logs --tail 20 web\nlogs -f --since 10m web",
-		RunE:    func(cmd *cobra.Command, args []string) error { return s.logs(cmd.Context(), args[0], o) },
+		Example: "logs --tail 20 web\nlogs -f --since 10m web\nlogs --clear web",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.clear {
+				if o.since != "" || o.until != "" || cmd.Flags().Changed("tail") {
+					return errors.New("conflicting options: --clear drops all that was logged: leave --since, --until and --tail out")
+				}
+				return s.clearLogs(cmd.Context(), args[0], o)
+			}
+			return s.logs(cmd.Context(), args[0], o)
+		},
 	}
 	fs := cmd.Flags()
+	fs.BoolVar(&o.clear, "clear", false, "Drop all that was logged so far, and with --follow show what comes")
 	fs.BoolVar(&o.details, "details", false, "Show extra details provided to logs")
 	fs.BoolVarP(&o.follow, "follow", "f", false, "Follow log output")
 	fs.StringVar(&o.since, "since", "", `Show logs since timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)`)
@@ -69,6 +79,18 @@ func (s *session) logs(ctx context.Context, id string, o logOptions) error {
 	}
 	_, err = io.Copy(s.Out, r)
 	return err
+}
+
+// clearLogs empties the log, which a running container goes on writing.
+func (s *session) clearLogs(ctx context.Context, id string, o logOptions) error {
+	api, err := s.api()
+	if err != nil {
+		return err
+	}
+	if err := api.Containers.ClearLogs(ctx, id); err != nil || !o.follow {
+		return err
+	}
+	return s.logs(ctx, id, o)
 }
 
 // moments sets since and until in the API's form.

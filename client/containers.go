@@ -88,6 +88,11 @@ func (s Containers) Kill(ctx context.Context, id, signal string) error {
 // Pause freezes a container's processes.
 func (s Containers) Pause(ctx context.Context, id string) error { return s.post(ctx, id, "pause", nil) }
 
+// ClearLogs drops what a container has written so far; those who follow go on.
+func (s Containers) ClearLogs(ctx context.Context, id string) error {
+	return s.post(ctx, id, "logs/clear", nil)
+}
+
 // Unpause lets them run on.
 func (s Containers) Unpause(ctx context.Context, id string) error {
 	return s.post(ctx, id, "unpause", nil)

@@ -3,12 +3,13 @@ package container
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"time"
+
+	"github.com/docker/go-units"
 )
 
 // LogOptions select lines of a log.
@@ -16,20 +17,26 @@ type LogOptions struct {
 	Stdout, Stderr bool
 	Since, Until   time.Time // zero: no bound
 	Tail           int       // lines from the end, before any other choice; negative: all
+	From           int64     // with Tail negative: where an earlier reader was (Line.Next); 0: the beginning
 	Follow         bool      // wait for more until Ended says that no more comes
 	// Ended is closed when the container has ended and its log is complete. nil: ended already.
 	Ended <-chan struct{}
 }
 
-// Line is one line of a log, its end of line included where it had one.
+// Line is one line of a log, its end of line included where it had one: lines of more than 16 KiB come in parts.
 type Line struct {
 	Time   time.Time
 	Stream string // "stdout" or "stderr"
 	Text   []byte
-	Attrs  map[string]string // of --log-opt labels and env
+	Attrs  map[string]string // of --log-opt labels, env and tag
+	// Next is where the log goes on behind this line, in bytes since its beginning, dropped ones included.
+	Next int64
+	// Skipped is 0 but for a line that is none of the log's: it tells that so many bytes of the log were dropped before they could be
+	// read, in its text too.
+	Skipped int64
 }
 
-// maxLine bounds one line on disk: 16 KiB of text, each byte escaped to six, and its frame.
+// maxLine bounds one record on disk: 16 KiB of text, each byte escaped to six, once more in base64, its attributes and its frame.
 const maxLine = 256 << 10
 
 // Delays between looks at a log that stands still.
@@ -38,15 +45,19 @@ const (
 	longestPause  = 100 * time.Millisecond
 )
 
-// LogReader reads the json-file log of one container, over its rotated files. It is for one goroutine.
+const chunk = 64 << 10 // bytes read at a time
+
+// LogReader reads the json-file log of one container, over its rotated and compressed files. It is for one goroutine. It never
+// holds the writer up: what was dropped while it was elsewhere it tells of, see Line.Skipped.
 type LogReader struct {
 	path  string
 	o     LogOptions
 	files []*logFile // oldest first; the first one is being read
+	fresh bool       // nothing of it was parsed yet
 	buf   []byte     // read, not yet parsed; a part of store
 	store []byte
-	after time.Time // skip lines up to this one: read before
-	last  time.Time
+	at    int64 // where buf begins in the log; negative: not known
+	line  Line  // the last one given out
 	pause time.Duration
 	ended bool
 }
@@ -58,34 +69,103 @@ func OpenLog(path string, o LogOptions) (*LogReader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &LogReader{path: path, o: o, files: files, pause: shortestPause}
-	if o.Tail >= 0 {
-		if err := r.seekTail(o.Tail); err != nil {
-			return nil, errors.Join(err, r.Close())
-		}
+	r := &LogReader{path: path, o: o, files: files, fresh: true, at: -1, pause: shortestPause}
+	switch {
+	case o.Tail >= 0:
+		err = r.seekTail(o.Tail)
+	case o.From > 0:
+		err = r.goTo(o.From)
+	case !o.Since.IsZero():
+		r.dropBefore(o.Since)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("read log: %w", err), r.Close())
 	}
 	return r, nil
 }
 
-// seekTail drops the files, and positions in the oldest one kept, so that n lines are left.
+// seekTail drops the files, and positions in the oldest one kept, so that n lines are left: behind the end of the line before them.
 func (r *LogReader) seekTail(n int) error {
+	ends := n + 1
 	for i := len(r.files) - 1; i >= 0; i-- {
-		found, err := r.files[i].seekTail(n)
+		f := r.files[i]
+		if f.size() == 0 {
+			continue
+		}
+		if ends == n+1 {
+			unfinished, err := f.unfinished()
+			if err != nil {
+				return err
+			}
+			if unfinished && ends > 1 {
+				ends--
+			}
+		}
+		found, err := f.seekBehind(ends)
 		if err != nil {
 			return err
 		}
-		if n -= found; n <= 0 {
-			for _, f := range r.files[:i] {
-				f.Close()
-			}
-			r.files = r.files[i:]
-			return nil
+		if ends -= found; ends > 0 {
+			continue
 		}
+		r.drop(i)
+		r.fresh, r.at = false, f.start+f.pos
+		return nil
 	}
 	return nil
 }
 
-// Next returns the next line, io.EOF at the end. While following it waits for more, until ctx ends.
+// drop closes the first n files.
+func (r *LogReader) drop(n int) {
+	for _, f := range r.files[:n] {
+		f.Close()
+	}
+	r.files = r.files[n:]
+}
+
+// dropBefore drops the files that are followed by one that begins before a time.
+func (r *LogReader) dropBefore(since time.Time) {
+	n := 0
+	for i := 1; i < len(r.files); i++ {
+		if first := r.files[i].first; !first.IsZero() && first.Before(since) {
+			n = i
+		}
+	}
+	r.drop(n)
+}
+
+// goTo passes over what lies before an offset. A log whose end does not reach so far has been begun anew since
+// that was known, and is read from its beginning.
+func (r *LogReader) goTo(offset int64) error {
+	r.at, r.fresh = offset, true
+	reached := false
+	for _, f := range r.files {
+		reached = reached || f.size() > 0 && f.end >= offset
+	}
+	if !reached {
+		if len(r.files) > 0 && r.files[len(r.files)-1].size() == 0 {
+			r.drop(len(r.files) - 1) // just begun, all before it is known
+			return nil
+		}
+		r.at = -1
+		return nil
+	}
+	for len(r.files) > 0 {
+		f := r.files[0]
+		if f.size() == 0 || f.start >= offset {
+			return nil
+		}
+		if f.end > offset || len(r.files) == 1 {
+			r.fresh = false
+			return f.skip(min(offset, f.end) - f.start)
+		}
+		r.drop(1)
+	}
+	return nil
+}
+
+// Next returns the next line, io.EOF at the end. While following it waits for more, until ctx ends. The line is
+// the reader's, and valid until the next call.
 func (r *LogReader) Next(ctx context.Context) (*Line, error) {
 	for {
 		raw, err := r.raw()
@@ -99,20 +179,49 @@ func (r *LogReader) Next(ctx context.Context) (*Line, error) {
 			continue
 		}
 		r.pause = shortestPause
-		line, ok := parseLine(raw)
-		if !ok || !line.Time.After(r.after) {
-			continue // torn by a power cut, or read before a rotation
+		if r.fresh {
+			r.fresh = false
+			start := offsetOf(raw)
+			if start < 0 { // not ours: taken for seamless
+				start = max(0, r.at)
+			}
+			if missing := start - r.at; r.at >= 0 && missing > 0 {
+				r.buf, r.fresh, r.at = r.back(raw), true, start
+				return r.notice(missing), nil
+			}
+			r.at = start
 		}
-		r.last = line.Time
-		if !r.o.Until.IsZero() && line.Time.After(r.o.Until) {
+		r.at += int64(len(raw)) + 1
+		if !r.line.parse(raw) {
+			continue // torn by a power cut
+		}
+		r.line.Next, r.line.Skipped = r.at, 0
+		if !r.o.Until.IsZero() && r.line.Time.After(r.o.Until) {
 			return nil, io.EOF
 		}
-		if line.Time.Before(r.o.Since) || line.Stream == "stdout" && !r.o.Stdout || line.Stream == "stderr" && !r.o.Stderr {
+		if r.line.Time.Before(r.o.Since) || r.line.Stream == "stdout" && !r.o.Stdout || r.line.Stream == "stderr" && !r.o.Stderr {
 			continue
 		}
-		return line, nil
+		return &r.line, nil
 	}
 }
+
+// back is the buffer before raw was taken off it.
+func (r *LogReader) back(raw []byte) []byte {
+	whole := len(raw) + 1 + len(r.buf)
+	from := cap(r.store) - cap(raw)
+	return r.store[from : from+whole]
+}
+
+// notice is the line that says what was missed.
+func (r *LogReader) notice(missing int64) *Line {
+	text := fmt.Appendf(nil, "berth: %d bytes of this log (%s) were dropped before they could be read here: the container writes faster than its log is read\n",
+		missing, units.HumanSize(float64(missing)))
+	return &Line{Time: time.Now(), Stream: "stderr", Text: text, Next: r.at, Skipped: missing}
+}
+
+// Pending tells whether Next returns at once, without a look at the files.
+func (r *LogReader) Pending() bool { return bytes.IndexByte(r.buf, '\n') >= 0 }
 
 // raw returns the next whole line on disk, nil when there is none at the moment.
 func (r *LogReader) raw() ([]byte, error) {
@@ -123,6 +232,7 @@ func (r *LogReader) raw() ([]byte, error) {
 			return line, nil
 		}
 		if len(r.buf) > maxLine {
+			r.at += int64(len(r.buf))
 			r.buf = r.buf[:0] // not ours; look for the next end of line
 		}
 		n, err := r.fill()
@@ -130,13 +240,13 @@ func (r *LogReader) raw() ([]byte, error) {
 			continue
 		}
 		if err != nil && err != io.EOF {
-			return nil, err
+			return nil, fmt.Errorf("read log: %w", err)
 		}
 		if len(r.files) <= 1 {
 			return nil, nil
 		}
-		r.files[0].Close()
-		r.files, r.buf = r.files[1:], r.buf[:0]
+		r.drop(1)
+		r.fresh, r.buf = true, r.buf[:0]
 	}
 }
 
@@ -145,7 +255,6 @@ func (r *LogReader) fill() (int, error) {
 	if len(r.files) == 0 {
 		return 0, io.EOF
 	}
-	const chunk = 32 << 10
 	if cap(r.buf)-len(r.buf) < chunk {
 		if len(r.buf)+chunk > len(r.store) {
 			r.store = make([]byte, 2*len(r.buf)+2*chunk)
@@ -191,11 +300,14 @@ func (r *LogReader) wait(ctx context.Context) error {
 func (r *LogReader) follow() (moved bool, err error) {
 	if len(r.files) > 0 {
 		now, err := os.Stat(r.path)
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, os.ErrNotExist) {
 			return false, nil // between a rotation's two renames, or removed
 		}
-		if err != nil || os.SameFile(now, r.files[0].info) {
+		if err != nil {
 			return false, err
+		}
+		if os.SameFile(now, r.files[0].info) {
+			return now.Size() < r.files[0].pos, r.restart(now.Size())
 		}
 		// The file was renamed while it was read, so nothing is written to it any more: what it has
 		// now is all.
@@ -204,54 +316,29 @@ func (r *LogReader) follow() (moved bool, err error) {
 		}
 	}
 	files, err := openLogFiles(r.path)
-	if err != nil {
+	if err != nil || len(files) == 0 {
 		return false, err
 	}
-	newer := files
-	for i, f := range files {
-		if len(r.files) > 0 && os.SameFile(f.info, r.files[0].info) {
-			newer = files[i+1:]
-			for _, old := range files[:i+1] {
-				old.Close()
-			}
-		}
+	r.drop(len(r.files))
+	r.files, r.buf, r.fresh = files, r.buf[:0], true
+	if r.at >= 0 {
+		err = r.goTo(r.at)
 	}
-	if len(newer) == len(files) {
-		r.after = r.last // ours was compressed or dropped meanwhile: skip by time
+	return len(r.files) > 1 || len(r.files) == 1 && r.files[0].size() > r.files[0].pos, err
+}
+
+// restart goes back to the beginning of the file at hand when somebody has cut it.
+func (r *LogReader) restart(size int64) error {
+	if f := r.files[0]; size < f.pos && f.gz == nil {
+		r.at, r.fresh, r.buf = -1, true, r.buf[:0]
+		f.pos = 0
+		return f.skip(0)
 	}
-	if len(newer) == 0 {
-		return false, nil
-	}
-	for _, f := range r.files {
-		f.Close()
-	}
-	r.files, r.buf = newer, r.buf[:0]
-	return true, nil
+	return nil
 }
 
 // Close releases the files.
 func (r *LogReader) Close() error {
-	var err error
-	for _, f := range r.files {
-		err = errors.Join(err, f.Close())
-	}
-	r.files = nil
-	return err
-}
-
-// entry is a line as Docker's json-file driver writes it.
-type entry struct {
-	Log    string            `json:"log"`
-	Stream string            `json:"stream"`
-	Attrs  map[string]string `json:"attrs"`
-	Time   time.Time         `json:"time"`
-}
-
-// parseLine reads one line of a log file; false when it is none.
-func parseLine(raw []byte) (*Line, bool) {
-	var e entry
-	if err := json.Unmarshal(raw, &e); err != nil || e.Stream != "stdout" && e.Stream != "stderr" {
-		return nil, false
-	}
-	return &Line{Time: e.Time, Stream: e.Stream, Text: []byte(e.Log), Attrs: e.Attrs}, true
+	r.drop(len(r.files))
+	return nil
 }

@@ -196,11 +196,6 @@ func TestFollowOverRotations(t *testing.T) {
 	appendTo(line(6))
 	expect(5)
 	expect(6)
-	appendTo(line(7))
-	os.Remove(path) // compressed or dropped: what was read is known by its time
-	appendTo(lines(6, 9))
-	expect(7)
-	expect(8)
 	close(ended)
 	if _, err := r.Next(t.Context()); err != io.EOF {
 		t.Errorf("at the end: %v", err)
@@ -239,15 +234,290 @@ func FuzzLog(f *testing.F) {
 		}
 		defer r.Close()
 		n := 0
-		for ; ; n++ {
-			if _, err := r.Next(t.Context()); err == io.EOF {
+		for {
+			l, err := r.Next(t.Context())
+			if err == io.EOF {
 				break
-			} else if err != nil {
+			}
+			if err != nil {
 				t.Fatal(err)
+			}
+			if strings.HasSuffix(string(l.Text), "\n") {
+				n++
 			}
 		}
 		if tail >= 0 && n > tail {
 			t.Errorf("%d lines of a tail of %d", n, tail)
+		}
+	})
+}
+
+// rotatingLog writes a log as the supervisor does: each file tells in its first record what was logged before it.
+type rotatingLog struct {
+	t      *testing.T
+	path   string
+	offset int
+	size   int
+	files  int // kept beside the current one
+}
+
+func (w *rotatingLog) write(numbers ...int) {
+	w.t.Helper()
+	for _, n := range numbers {
+		record := line(n)
+		if w.size == 0 && w.offset > 0 {
+			record = fmt.Sprintf("%s,\"offset\":%d}\n", strings.TrimSuffix(record, "}\n"), w.offset)
+		}
+		f, err := os.OpenFile(w.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		f.WriteString(record)
+		f.Close()
+		w.size += len(record)
+	}
+}
+
+// rotate begins a new file; pack compresses the one before.
+func (w *rotatingLog) rotate(pack bool) {
+	w.t.Helper()
+	for i := w.files - 1; i >= 0; i-- {
+		name := func(i int) string {
+			if i == 0 {
+				return w.path
+			}
+			return fmt.Sprintf("%s.%d", w.path, i)
+		}
+		os.Remove(name(i+1) + ".gz")
+		os.Rename(name(i), name(i+1))
+		os.Rename(name(i)+".gz", name(i+1)+".gz")
+	}
+	w.offset, w.size = w.offset+w.size, 0
+	if !pack {
+		return
+	}
+	in, err := os.Open(w.path + ".1")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer in.Close()
+	out, err := os.Create(w.path + ".1.gz")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer out.Close()
+	if code := LogHelper("compress", in, out); code != 0 {
+		w.t.Fatal("the helper failed")
+	}
+	os.Remove(w.path + ".1")
+}
+
+func newRotatingLog(t *testing.T, files int) *rotatingLog {
+	return &rotatingLog{t: t, path: filepath.Join(t.TempDir(), "x-json.log"), files: files}
+}
+
+// follow opens a follower that ends when close is called.
+func (w *rotatingLog) follow(o LogOptions) (expect func(want ...int), skipped func() int64, end func()) {
+	w.t.Helper()
+	ended := make(chan struct{})
+	o.Stdout, o.Stderr, o.Follow, o.Ended = true, true, true, ended
+	r, err := OpenLog(w.path, o)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { r.Close() })
+	expect = func(want ...int) {
+		w.t.Helper()
+		for _, n := range want {
+			l, err := r.Next(w.t.Context())
+			if err != nil || l.Skipped != 0 || number(w.t, l) != n {
+				w.t.Fatalf("got %v, %v; want line %d", l, err, n)
+			}
+		}
+	}
+	skipped = func() int64 {
+		w.t.Helper()
+		l, err := r.Next(w.t.Context())
+		if err != nil || l.Skipped <= 0 || l.Stream != "stderr" || !strings.Contains(string(l.Text), fmt.Sprintf("%d bytes", l.Skipped)) {
+			w.t.Fatalf("got %v, %v; want a notice", l, err)
+		}
+		return l.Skipped
+	}
+	end = func() {
+		w.t.Helper()
+		close(ended)
+		if l, err := r.Next(w.t.Context()); err != io.EOF {
+			w.t.Fatalf("at the end: %v, %v", l, err)
+		}
+	}
+	return expect, skipped, end
+}
+
+// TestFollowerKeepsUp: compressed or not, in the middle of a file or at its end, nothing is lost and nothing doubled.
+func TestFollowerKeepsUp(t *testing.T) {
+	for _, pack := range []bool{false, true} {
+		w := newRotatingLog(t, 2)
+		w.write(0, 1)
+		expect, _, end := w.follow(LogOptions{Tail: -1})
+		expect(0)
+		w.write(2)
+		w.rotate(pack)
+		w.write(3)
+		expect(1, 2, 3)
+		w.write(4)
+		w.rotate(pack)
+		expect(4)
+		w.write(5, 6)
+		w.rotate(pack)
+		w.write(7)
+		expect(5, 6, 7)
+		end()
+	}
+}
+
+// TestFollowerFallsBehind: it is told how much was dropped, to the byte, and goes on with what is left.
+func TestFollowerFallsBehind(t *testing.T) {
+	for _, pack := range []bool{false, true} {
+		w := newRotatingLog(t, 2)
+		w.write(0)
+		expect, skipped, end := w.follow(LogOptions{Tail: -1})
+		expect(0)
+		for n := 1; n < 7; n++ {
+			w.rotate(pack)
+			w.write(n)
+		}
+		before := w.offset + w.size
+		want := int64(len(line(1)) + 3*(len(line(2))+len(`,"offset":99`)) - 1) // of 1 to 4; the file at hand was read before it was dropped
+		got := skipped()
+		expect(4, 5, 6)
+		end()
+		if lost := int64(before) - got; lost <= 0 || got < want-80 || got > want+80 {
+			t.Errorf("told of %d bytes, about %d were dropped", got, want)
+		}
+	}
+}
+
+// TestFollowerOfClearedLog goes on with what comes.
+func TestFollowerOfClearedLog(t *testing.T) {
+	w := newRotatingLog(t, 2)
+	w.write(0, 1)
+	expect, _, end := w.follow(LogOptions{Tail: -1})
+	expect(0, 1)
+	os.Truncate(w.path, 0) // as people do by hand
+	w.offset, w.size = 0, 0
+	expectLater := func(n int) { w.write(n); expect(n) }
+	expectLater(2)
+	expectLater(3)
+	end()
+}
+
+// TestReadFrom goes on where an earlier reader was, over rotations and compression.
+func TestReadFrom(t *testing.T) {
+	w := newRotatingLog(t, 2)
+	w.write(numbers(0, 5, 1)...)
+	w.rotate(true)
+	w.write(numbers(5, 10, 1)...)
+	w.rotate(false)
+	w.write(numbers(10, 15, 1)...)
+	r, err := OpenLog(w.path, LogOptions{Stdout: true, Stderr: true, Tail: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for n := range 15 {
+		l, err := r.Next(t.Context())
+		if err != nil || number(t, l) != n {
+			t.Fatalf("%d: %v, %v", n, l, err)
+		}
+		got := readAll(t, w.path, LogOptions{Stdout: true, Stderr: true, Tail: -1, From: l.Next})
+		if diff := cmp.Diff(numbers(n+1, 15, 1), got); diff != "" {
+			t.Errorf("behind line %d: %s", n, diff)
+		}
+	}
+	if got := readAll(t, w.path, LogOptions{Stdout: true, Stderr: true, Tail: -1, From: 1 << 40}); len(got) != 15 {
+		t.Errorf("from beyond the end, so of a log that was begun anew: %v", got)
+	}
+}
+
+// TestTailCountsLines: a line in parts is one, and one that has not ended counts too.
+func TestTailCountsLines(t *testing.T) {
+	record := func(text string) string {
+		b, _ := json.Marshal(entry{Log: text, Stream: "stdout", Time: epoch})
+		return strings.Replace(string(b), `"attrs":null,`, "", 1) + "\n"
+	}
+	part := strings.Repeat("x", 16<<10)
+	for _, c := range []struct {
+		records []string
+		n       int
+		want    []string
+	}{
+		{[]string{"a\n", "b\n"}, 1, []string{"b\n"}},
+		{[]string{"a\n", part, part, "b\n"}, 1, []string{part, part, "b\n"}},
+		{[]string{"a\n", part, part, "b\n", "c"}, 1, []string{"c"}},
+		{[]string{"a\n", part, part, "b\n", "c"}, 2, []string{part, part, "b\n", "c"}},
+		{[]string{"a\n", part, part, "b\n", "c"}, 3, []string{"a\n", part, part, "b\n", "c"}},
+		{[]string{part, part}, 1, []string{part, part}},
+		{[]string{part, part}, 5, []string{part, part}},
+		{[]string{"a\n", part}, 1, []string{part}},
+	} {
+		for split := range len(c.records) + 1 { // the older file is compressed
+			path := filepath.Join(t.TempDir(), "x-json.log")
+			var old, now string
+			for i, text := range c.records {
+				if i < split {
+					old += record(text)
+				} else {
+					now += record(text)
+				}
+			}
+			os.WriteFile(path, []byte(now), 0o600)
+			os.WriteFile(path+".1", []byte(old), 0o600)
+			if split > 0 {
+				in, _ := os.Open(path + ".1")
+				out, _ := os.Create(path + ".1.gz")
+				LogHelper("compress", in, out)
+				os.Remove(path + ".1")
+			}
+			r, err := OpenLog(path, LogOptions{Stdout: true, Tail: c.n})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for {
+				l, err := r.Next(t.Context())
+				if err != nil {
+					break
+				}
+				got = append(got, string(l.Text))
+			}
+			r.Close()
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("tail %d of %d records, %d of them in an older file: %d came", c.n, len(c.records), split, len(got))
+			}
+		}
+	}
+}
+
+// FuzzRecord compares the fast reader with the JSON package.
+func FuzzRecord(f *testing.F) {
+	f.Add([]byte(strings.TrimSpace(line(1))))
+	f.Add([]byte(`{"log":"\ufffd","stream":"stdout","attrs":{"a":"b"},"time":"2026-01-02T03:04:05Z","offset":12,"raw":"/w=="}`))
+	f.Fuzz(func(t *testing.T, record []byte) {
+		var l Line
+		offsetOf(record)
+		if !l.parseOwn(record) {
+			return
+		}
+		var e entry
+		if json.Unmarshal(record, &e) != nil {
+			return // it reads more than JSON allows, of what we never write
+		}
+		want := e.Log
+		if e.Raw != nil {
+			want = string(e.Raw)
+		}
+		if got := strings.ToValidUTF8(string(l.Text), "\ufffd"); got != strings.ToValidUTF8(want, "\ufffd") && !strings.Contains(want, "\ufffd") {
+			t.Errorf("%s is read as %q, the JSON package has %q", record, got, want)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -54,15 +55,32 @@ func (s containers) logs(w http.ResponseWriter, r *http.Request) error {
 	for {
 		line, err := log.Next(r.Context())
 		if errors.Is(err, io.EOF) || r.Context().Err() != nil {
+			out.flush() // a client that has gone doesn't mind
 			return nil
 		}
 		if err != nil {
 			return out.fail(err)
 		}
-		if err := out.write(line); err != nil {
+		out.write(line)
+		if log.Pending() && len(out.buf) < logChunk {
+			continue
+		}
+		if err := out.flush(); err != nil {
 			return nil // the client has gone
 		}
 	}
+}
+
+// logChunk is how much of a log is collected for one write to a client, as long as there is more of it.
+const logChunk = 64 << 10
+
+// clearLogs drops what a container has written so far: berth's own call.
+func (s containers) clearLogs(w http.ResponseWriter, r *http.Request) error {
+	if err := s.engine.ClearLogs(r.Context(), r.PathValue("id")); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
 }
 
 func logsRequest(r *http.Request) (engine.LogsRequest, error) {
@@ -82,13 +100,15 @@ func logsRequest(r *http.Request) (engine.LogsRequest, error) {
 	return request, err
 }
 
-// lineWriter writes log lines as the API's stream.
+// lineWriter collects log lines in the form of the API's stream.
 type lineWriter struct {
 	out        io.Writer
 	frames     bool
 	timestamps bool
 	details    bool
 	buf        []byte
+	at         int             // where the frame at hand begins
+	within     map[string]bool // by stream: the last part did not end its line
 }
 
 // Streams in the first byte of a frame.
@@ -98,46 +118,66 @@ const (
 	frameSystemError = 3
 )
 
-func (l *lineWriter) write(line *container.Line) error {
+// write adds a line. A line in parts gets its time and details once.
+func (l *lineWriter) write(line *container.Line) {
 	stream := byte(frameStdout)
 	if line.Stream == "stderr" {
 		stream = frameStderr
 	}
 	l.start(stream)
-	if l.timestamps {
-		l.buf = line.Time.UTC().AppendFormat(l.buf, "2006-01-02T15:04:05.000000000Z07:00")
-		l.buf = append(l.buf, ' ')
+	if !l.within[line.Stream] {
+		if l.timestamps {
+			l.buf = line.Time.UTC().AppendFormat(l.buf, "2006-01-02T15:04:05.000000000Z07:00")
+			l.buf = append(l.buf, ' ')
+		}
+		if l.details {
+			l.buf = append(l.buf, details(line.Attrs)...)
+			l.buf = append(l.buf, ' ')
+		}
 	}
-	if l.details {
-		l.buf = append(l.buf, details(line.Attrs)...)
-		l.buf = append(l.buf, ' ')
+	if l.within == nil {
+		l.within = map[string]bool{}
 	}
+	l.within[line.Stream] = !bytes.HasSuffix(line.Text, []byte{'\n'})
 	l.buf = append(l.buf, line.Text...)
-	return l.end()
+	l.end()
 }
 
 // fail tells the client of an error in the middle of a stream; without frames there is no way to.
 func (l *lineWriter) fail(err error) error {
-	if !l.frames {
-		return err
+	if l.frames {
+		l.message(frameSystemError, "Error grabbing logs: "+err.Error()+"\n")
 	}
-	l.start(frameSystemError)
-	l.buf = append(l.buf, "Error grabbing logs: "+err.Error()+"\n"...)
-	return errors.Join(err, l.end())
+	return errors.Join(err, l.flush())
+}
+
+// message adds a line of our own.
+func (l *lineWriter) message(stream byte, text string) {
+	l.start(stream)
+	l.buf = append(l.buf, text...)
+	l.end()
 }
 
 func (l *lineWriter) start(stream byte) {
-	l.buf = l.buf[:0]
+	l.at = len(l.buf)
 	if l.frames {
 		l.buf = append(l.buf, stream, 0, 0, 0, 0, 0, 0, 0)
 	}
 }
 
-func (l *lineWriter) end() error {
+func (l *lineWriter) end() {
 	if l.frames {
-		binary.BigEndian.PutUint32(l.buf[4:8], uint32(len(l.buf)-8))
+		binary.BigEndian.PutUint32(l.buf[l.at+4:], uint32(len(l.buf)-l.at-8))
+	}
+}
+
+// flush writes what was collected.
+func (l *lineWriter) flush() error {
+	if len(l.buf) == 0 {
+		return nil
 	}
 	_, err := l.out.Write(l.buf)
+	l.buf = l.buf[:0]
 	return err
 }
 

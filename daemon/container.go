@@ -22,6 +22,7 @@ func (s containers) routes() []route {
 		{"GET", "/containers/{id}/stats", s.stats},
 		{"POST", "/containers/{id}/update", s.update},
 		{"GET", "/containers/{id}/logs", s.logs},
+		{"POST", "/containers/{id}/logs/clear", s.clearLogs},
 		{"POST", "/containers/{id}/start", s.start},
 		{"POST", "/containers/{id}/stop", s.stop},
 		{"POST", "/containers/{id}/restart", s.restart},

@@ -66,9 +66,8 @@ func (s execs) start(w http.ResponseWriter, r *http.Request) error {
 	err = s.engine.ExecStart(r.Context(), id, start)
 	if err != nil { // the header is out, so the reason goes where the output would have gone
 		l := lineWriter{out: h.own, frames: !tty}
-		l.start(frameStdout)
-		l.buf = append(l.buf, err.Error()+"\r\n"...)
-		err = errors.Join(err, l.end())
+		l.message(frameStdout, err.Error()+"\r\n")
+		err = errors.Join(err, l.flush())
 	}
 	return err
 }

@@ -251,9 +251,18 @@ func TestLogLines(t *testing.T) {
 	} {
 		var out strings.Builder
 		c.w.out = &out
-		if err := c.w.write(line); err != nil || out.String() != c.want {
+		c.w.write(line)
+		if err := c.w.flush(); err != nil || out.String() != c.want {
 			t.Errorf("%s: %q, %v", name, out.String(), err)
 		}
+	}
+	var out strings.Builder
+	w := lineWriter{out: &out, timestamps: true}
+	for _, text := range []string{"a long", " line\n", "next"} {
+		w.write(&container.Line{Time: at, Stream: "stdout", Text: []byte(text)})
+	}
+	if err := w.flush(); err != nil || out.String() != "2024-01-02T03:04:05.000000006Z a long line\n2024-01-02T03:04:05.000000006Z next" {
+		t.Errorf("a line in parts: %q, %v", out.String(), err)
 	}
 }
 

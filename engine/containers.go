@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"berth/container"
+	"berth/container/forward"
 	"berth/engine/bundle"
 	"berth/engine/images"
 	"berth/engine/journal"
@@ -65,6 +66,8 @@ type shared struct {
 	ids          *userns.Ranges
 	limits       *oci.Limits // what this machine can hold
 	gone         gone
+	forwards     *forward.Set
+	packer       string // program that compresses logs; "": none
 	log          *slog.Logger
 
 	life     context.Context // ends when the engine is closed
@@ -89,8 +92,11 @@ func (c *shared) saveState(i *instance, r *container.Record) error {
 	return nil
 }
 
-// logPath is where a container's output is kept, a name that other tools expect.
-func (c *shared) logPath(id string) string {
+// logPath is where a container's output is kept; that of json-file has a name that other tools expect.
+func (c *shared) logPath(id, driver string) string {
+	if driver != request.LogJSONFile {
+		return filepath.Join(c.store.Dir(id), "container.log")
+	}
 	return filepath.Join(c.store.Dir(id), id+"-json.log")
 }
 

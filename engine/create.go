@@ -102,7 +102,7 @@ func (c *maker) draft(ctx context.Context, r CreateRequest) (*container.Record, 
 	command := append(append([]string{}, config.Entrypoint...), config.Cmd...)
 	rec.Path, rec.Args = command[0], command[1:]
 	if host.LogConfig.Type != "none" {
-		rec.LogPath = c.logPath(rec.ID)
+		rec.LogPath = c.logPath(rec.ID, host.LogConfig.Type)
 	}
 	if err := errors.Join(c.settleNetwork(rec, r, hostname), link.Settle(host, c.find)); err != nil {
 		return nil, nil, nil, err

@@ -7,6 +7,7 @@ import (
 
 	"berth/container"
 	"berth/engine/bundle"
+	"berth/engine/stream"
 	"berth/engine/toolbox"
 	"berth/fault"
 	"berth/image"
@@ -40,7 +41,7 @@ type DebugResponse struct {
 // tools that run anywhere.
 func (s *Insight) Debug(ctx context.Context, ref string, r DebugRequest) (none DebugResponse, err error) {
 	c := s.containers
-	if _, err := parseDetachKeys(r.DetachKeys); err != nil {
+	if _, err := stream.ParseKeys(r.DetachKeys); err != nil {
 		return none, err
 	}
 	if r.Script != "" && len(r.Cmd) > 0 {

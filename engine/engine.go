@@ -17,6 +17,7 @@ import (
 
 	"berth/blob"
 	"berth/container"
+	"berth/container/forward"
 	"berth/engine/bundle"
 	"berth/engine/images"
 	"berth/engine/journal"
@@ -41,6 +42,7 @@ type Config struct {
 	Bridge        string       // "" is "berth0"; "none" for no bridge
 	BIP           netip.Prefix // zero: chosen
 	OCIPath       string       // the berth-oci binary
+	Packer        string       // program that container.LogHelper is the work of, for "log-helper" as its first argument; "": logs stay uncompressed
 	Spares        int          // spare shims kept ready
 	Pool          int          // spare network namespaces kept ready; 0 = the default, negative = none
 	Version       string
@@ -165,7 +167,7 @@ func (e *Engine) openBytes(c Config) error {
 	e.Containers = newContainers(&shared{
 		ids:          ids,
 		cgroupParent: c.CgroupParent, index: container.NewIndex[*instance](), images: e.Images, layers: layers, events: e.Events,
-		jobs: jobs, seccomp: &bundle.FilterCache{}, defaults: c.Defaults, limits: new(oci.SupportedLimits()), log: c.Log,
+		jobs: jobs, seccomp: &bundle.FilterCache{}, defaults: c.Defaults, limits: new(oci.SupportedLimits()), log: c.Log, packer: c.Packer,
 	})
 	e.Images.UsedBy = e.Containers.usedBy
 	return nil
@@ -175,6 +177,7 @@ func (e *Engine) openBytes(c Config) error {
 func (e *Engine) openContainers(ctx context.Context, c Config) (err error) {
 	s := e.Containers
 	s.life, e.end = context.WithCancel(context.WithoutCancel(ctx))
+	s.forwards = forward.NewSet(s.life, s.log)
 	e.onClose(s.close)
 	if d := c.Defaults; d.CPURealtime > 0 {
 		warnings, err := oci.Realtime(c.CgroupParent, d.CPURealtimePeriod, d.CPURealtime)
@@ -211,6 +214,7 @@ func (e *Engine) Close() error {
 	if e.end != nil {
 		e.end()
 		e.Containers.watchers.Wait()
+		e.Containers.forwards.Wait()
 		e.Containers.jobs.drain()
 	}
 	var err error

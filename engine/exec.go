@@ -13,6 +13,7 @@ import (
 
 	"berth/container"
 	"berth/engine/bundle"
+	"berth/engine/stream"
 	"berth/fault"
 	"berth/oci"
 	"berth/oci/shim"
@@ -52,7 +53,7 @@ func (c *execs) ExecCreate(_ context.Context, ref string, r api.ExecCreateReques
 	if len(r.Cmd) == 0 {
 		return "", invalid("No exec command specified")
 	}
-	if _, err := parseDetachKeys(r.DetachKeys); err != nil {
+	if _, err := stream.ParseKeys(r.DetachKeys); err != nil {
 		return "", err
 	}
 	live, err := c.runnable(i)
@@ -336,7 +337,7 @@ func (c *execs) ExecInspect(id string) (api.ExecInspectResponse, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	x := e.config
-	keys, err := parseDetachKeys(x.DetachKeys)
+	keys, err := stream.ParseKeys(x.DetachKeys)
 	return api.ExecInspectResponse{
 		ID: e.id, Running: e.running, ExitCode: e.code, ContainerID: e.i.id, Pid: e.pid, DetachKeys: keys,
 		OpenStdin: x.AttachStdin, OpenStdout: x.AttachStdout, OpenStderr: x.AttachStderr, CanRemove: e.started && !e.running,

@@ -10,6 +10,7 @@ import (
 
 	"berth/container"
 	"berth/engine/link"
+	"berth/engine/stream"
 	"berth/engine/view"
 	"berth/network"
 	"berth/union"
@@ -38,7 +39,7 @@ func (c *views) Inspect(_ context.Context, ref string, size bool) (Inspection, e
 	d := api.InspectResponse{
 		ID: r.ID, Created: r.Created.Format(time.RFC3339Nano), Path: r.Path, Args: r.Args, State: view.State(r.State),
 		Image: r.Image.String(), Name: "/" + r.Name, RestartCount: r.State.RestartCount, Driver: r.Driver, Platform: "linux",
-		LogPath: r.LogPath, ExecIDs: execs, HostConfig: link.Shown(r, c.find), Config: r.Config, Mounts: mountPoints(c.volumes, r),
+		LogPath: stream.ShownPath(r), ExecIDs: execs, HostConfig: link.Shown(r, c.find), Config: r.Config, Mounts: mountPoints(c.volumes, r),
 		GraphDriver: c.graphDriver(r), NetworkSettings: c.networkSettings(r),
 	}
 	if !r.State.StartedAt.IsZero() {

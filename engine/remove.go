@@ -96,6 +96,7 @@ func (c *Containers) erase(i *instance, volumes bool) error {
 			return c.eraseFailed(i, r, err)
 		}
 	}
+	c.forwards.Leave(r)
 	if err := c.store.Forget(i.id); err != nil { // from here on it is gone for good
 		return c.eraseFailed(i, r, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"berth/container"
+	"berth/engine/stream"
 	"berth/fault"
 )
 
@@ -23,12 +24,12 @@ func TestSignalMasks(t *testing.T) {
 
 func TestDetachKeys(t *testing.T) {
 	for s, want := range map[string]string{"": "\x10\x11", "ctrl-a": "\x01", "a,ctrl-b,z": "a\x02z", "ctrl-@,ctrl-[": "\x00\x1b", "ctrl-\\": "\x1c"} {
-		if got, err := parseDetachKeys(s); err != nil || string(got) != want {
+		if got, err := stream.ParseKeys(s); err != nil || string(got) != want {
 			t.Errorf("%q: %q, %v", s, got, err)
 		}
 	}
 	for _, s := range []string{",", "ctrl-", "ctrl-aa", "ab", "ctrl-1"} {
-		if _, err := parseDetachKeys(s); !errors.Is(err, fault.Invalid) {
+		if _, err := stream.ParseKeys(s); !errors.Is(err, fault.Invalid) {
 			t.Errorf("%q: %v", s, err)
 		}
 	}

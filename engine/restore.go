@@ -235,7 +235,10 @@ func (c *Containers) apply(ctx context.Context, id string, o *observed, p repair
 	switch p.action {
 	case adopt:
 		return c.adopt(i, sh)
+	case keep:
+		c.forwards.Begin(r, nil)
 	case finish:
+		c.forwards.Begin(r, nil)
 		return c.store.SaveState(r)
 	case remove:
 		if r.State.Status == container.Removing { // as a removal that failed
@@ -258,6 +261,7 @@ func (c *Containers) adopt(i *instance, sh *shim.Shim) error {
 	i.mu.Unlock()
 	c.watchers.Add(1)
 	go c.watch(i, live)
+	c.forwards.Begin(r, live.ended)
 	if probes, checked := container.ProbesOf(r.Config); checked && r.State.Health != nil {
 		c.watchers.Go(func() { c.monitor(i, live, probes, live.recheck) })
 	}

@@ -13,6 +13,7 @@ import (
 	"berth/engine/device"
 	"berth/engine/link"
 	"berth/engine/request"
+	"berth/engine/stream"
 	"berth/fault"
 	"berth/network"
 	"berth/oci"
@@ -108,6 +109,7 @@ func (c *Containers) start(ctx context.Context, i *instance, by starting) error 
 	c.retellLinks(next.ID)
 	c.watchers.Add(1)
 	go c.watch(i, live)
+	c.forwards.Begin(next, live.ended)
 	if checked {
 		c.watchers.Go(func() { c.monitor(i, live, probes, live.recheck) })
 	}
@@ -253,13 +255,9 @@ func (c *starter) request(r *container.Record, ep *network.Endpoint) (shim.Reque
 	if err != nil {
 		return shim.Request{}, err
 	}
-	size, files, err := request.LogLimits(r.HostConfig.LogConfig)
+	l, err := stream.Log(r, c.packer)
 	if err != nil {
 		return shim.Request{}, err
-	}
-	l := shim.Log{Driver: shim.LogJSONFile, Path: r.LogPath, MaxSize: size, MaxFiles: files}
-	if r.LogPath == "" {
-		l = shim.Log{Driver: shim.LogNone}
 	}
 	console := r.HostConfig.ConsoleSize
 	return shim.Request{

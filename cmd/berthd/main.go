@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+
+	"berth/container"
 )
 
 // Set by the linker.
@@ -16,6 +18,9 @@ var (
 )
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == "log-helper" { // a container's supervisor asks
+		os.Exit(container.LogHelper(os.Args[2], os.Stdin, os.Stdout))
+	}
 	o, err := parse(os.Args[1:])
 	if err == nil && !o.done {
 		err = run(context.Background(), o)

@@ -117,7 +117,7 @@ func (d Defaults) Check() error {
 	if _, err := bundle.ParseSecurity([]string{"seccomp=" + d.Seccomp}); err != nil {
 		return err
 	}
-	_, _, err := LogLimits(h.LogConfig)
+	_, err := ParseLog(h.LogConfig)
 	return err
 }
 

@@ -3,7 +3,6 @@ package request
 import (
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 
 	"berth/engine/bundle"
@@ -189,45 +188,4 @@ func checkPolicy(h *api.HostConfig, _ *api.Config, _ Machine) error {
 		return invalid("can't create 'AutoRemove' container with restart policy")
 	}
 	return nil
-}
-
-// Rotation by default: a container can't fill the disk.
-const (
-	defaultLogSize  = 20 << 20
-	defaultLogFiles = 5
-)
-
-func checkLog(h *api.HostConfig, _ *api.Config, _ Machine) error {
-	_, _, err := LogLimits(h.LogConfig)
-	return err
-}
-
-// LogLimits reads a log's size in bytes and its number of files.
-func LogLimits(l api.LogConfig) (size int64, files int, err error) {
-	size, files = defaultLogSize, defaultLogFiles
-	switch l.Type {
-	case "json-file", "local":
-	case "none":
-		return 0, 0, nil
-	default:
-		return 0, 0, invalid("logger: no log driver named '%s' is registered", l.Type)
-	}
-	for k, v := range l.Config {
-		switch k {
-		case "max-size":
-			if v == "-1" {
-				size = 0
-			} else if size, err = units.FromHumanSize(v); err != nil || size <= 0 {
-				return 0, 0, invalid("invalid value for max-size: %q", v)
-			}
-		case "max-file":
-			if files, err = strconv.Atoi(v); err != nil || files < 1 {
-				return 0, 0, invalid("invalid value for max-file: %q", v)
-			}
-		case "compress", "labels", "labels-regex", "env", "env-regex", "tag", "mode", "max-buffer-size":
-		default:
-			return 0, 0, invalid("unknown log opt '%s' for %s log driver", k, l.Type)
-		}
-	}
-	return size, files, nil
 }

@@ -132,23 +132,6 @@ func TestHostDefaults(t *testing.T) {
 	}
 }
 
-func TestLogLimits(t *testing.T) {
-	for name, c := range map[string]struct {
-		config api.LogConfig
-		size   int64
-		files  int
-	}{
-		"default":   {api.LogConfig{Type: "json-file"}, 20 << 20, 5},
-		"given":     {api.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "10m", "max-file": "3"}}, 10_000_000, 3},
-		"unlimited": {api.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "-1"}}, 0, 5},
-		"none":      {api.LogConfig{Type: "none"}, 0, 0},
-	} {
-		if size, files, err := LogLimits(c.config); err != nil || size != c.size || files != c.files {
-			t.Errorf("%s: %d, %d, %v", name, size, files, err)
-		}
-	}
-}
-
 func TestMounts(t *testing.T) {
 	other := []container.Mount{{Type: mount.TypeVolume, Name: "theirs", Destination: "/theirs", Anonymous: true}}
 	got, err := Mounts(

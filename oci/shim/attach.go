@@ -2,7 +2,6 @@ package shim
 
 import (
 	"io"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -44,7 +43,7 @@ func (s *stdio) attach(a Attachment) error {
 		conn.Close()
 		return fault.New(fault.Conflict, "attach: the process has ended")
 	}
-	var files []*os.File
+	var files []io.Closer
 	var parts []io.Reader
 	rest := make(map[byte][]byte) // unfinished lines, which the log has not
 	if a.Logs {
@@ -70,7 +69,9 @@ func (s *stdio) attach(a Attachment) error {
 		}()
 		defer conn.Close()
 		c.replay(io.MultiReader(parts...), rest)
-		kernel.CloseAll(files)
+		for _, f := range files {
+			f.Close()
+		}
 		c.writing.Unlock()
 		if over || a.NoStream {
 			c.finish()

@@ -40,7 +40,8 @@ func appendValue(b []byte, v reflect.Value) []byte {
 		}
 		return append(b, ']')
 	case reflect.String:
-		return append(appendEscaped(append(b, '"'), []byte(v.String())), '"')
+		b, _ = appendEscaped(append(b, '"'), []byte(v.String()))
+		return append(b, '"')
 	case reflect.Bool:
 		return strconv.AppendBool(b, v.Bool())
 	}

@@ -16,6 +16,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	logs "berth/container"
 	"berth/internal/kerneltest"
 	"berth/kernel"
 	"berth/oci"
@@ -25,6 +26,9 @@ func TestMain(m *testing.M) {
 	oci.InitMain()
 	if len(os.Args) > 1 && os.Args[1] == "shim" {
 		os.Exit(Main(os.Args[2:]))
+	}
+	if len(os.Args) > 2 && os.Args[1] == helperArg {
+		os.Exit(logs.LogHelper(os.Args[2], os.Stdin, os.Stdout))
 	}
 	if len(os.Args) > 4 && os.Args[1] == "daemon" {
 		os.Exit(daemonMain(os.Args[2], os.Args[3], os.Args[4]))

@@ -2,15 +2,10 @@ package shim
 
 import (
 	"bytes"
-	"errors"
-	"fmt"
-	"io"
-	"os"
+	"encoding/base64"
 	"strconv"
 	"time"
 	"unicode/utf8"
-
-	"berth/fault"
 )
 
 // Docker's json-file format: one JSON object per line of output, lines cut
@@ -19,7 +14,12 @@ import (
 const (
 	maxLine   = 16 << 10
 	logBuffer = 64 << 10 // bytes collected before a write, within one read of output
-	maxRecord = 6*maxLine + 256
+)
+
+// Fields that Docker's format has not, and whose readers pass over them. Neither can stand inside a string, where quotes are escaped.
+const (
+	offsetKey = `,"offset":`
+	rawKey    = `,"raw":"`
 )
 
 // splitter cuts one stream into the lines of a log.
@@ -79,22 +79,50 @@ func appendStamp(buf []byte, at time.Time) []byte {
 	return at.UTC().AppendFormat(buf, time.RFC3339Nano)
 }
 
-// appendRecord appends one line of the log to buf.
-func appendRecord(buf []byte, stream string, line []byte, last bool, stamp []byte) []byte {
+// appendRecord appends one line of the log to buf. attrs is a JSON object, "" for none, and offset the number of bytes logged before
+// this file, which its first record tells; negative: not that one. Bytes that are no UTF-8 can't stand in JSON, so
+// Docker writes U+FFFD for them; such a record has the line as it was beside that, in base64.
+func appendRecord(buf []byte, stream string, line []byte, last bool, stamp []byte, attrs string, offset int64) []byte {
 	buf = append(buf, `{"log":"`...)
-	buf = appendEscaped(buf, line)
+	buf, whole := appendEscaped(buf, line)
 	if last {
 		buf = append(buf, `\n`...)
 	}
 	buf = append(buf, `","stream":"`...)
 	buf = append(buf, stream...)
-	buf = append(buf, `","time":"`...)
-	buf = append(buf, stamp...)
-	return append(buf, "\"}\n"...)
+	if attrs != "" {
+		buf = append(append(buf, `","attrs":`...), attrs...)
+		buf = append(buf, `,"time":"`...)
+	} else {
+		buf = append(buf, `","time":"`...)
+	}
+	buf = append(append(buf, stamp...), '"')
+	if offset > 0 {
+		buf = strconv.AppendInt(append(buf, offsetKey...), offset, 10)
+	}
+	if !whole {
+		buf = append(buf, rawKey...)
+		buf = appendBase64(buf, line, last)
+		buf = append(buf, '"')
+	}
+	return append(buf, "}\n"...)
 }
 
-// appendEscaped writes s as the inside of a JSON string as Docker does: also <, > and & are escaped, and tabs by number.
-func appendEscaped(buf, s []byte) []byte {
+// appendBase64 encodes the line and its end.
+func appendBase64(buf, line []byte, last bool) []byte {
+	if !last {
+		return base64.StdEncoding.AppendEncode(buf, line)
+	}
+	even := len(line) - len(line)%3
+	buf = base64.StdEncoding.AppendEncode(buf, line[:even])
+	var tail [3]byte
+	return base64.StdEncoding.AppendEncode(buf, append(append(tail[:0], line[even:]...), '\n'))
+}
+
+// appendEscaped writes s as the inside of a JSON string as Docker does: also <, > and & are escaped, and tabs by number. whole is
+// false when s is not UTF-8 and so can't be had back.
+func appendEscaped(buf, s []byte) (_ []byte, whole bool) {
+	whole = true
 	const hex = "0123456789abcdef"
 	start := 0
 	for i := 0; i < len(s); {
@@ -123,6 +151,7 @@ func appendEscaped(buf, s []byte) []byte {
 		switch {
 		case r == utf8.RuneError && size == 1:
 			buf = append(append(buf, s[start:i]...), `\ufffd`...)
+			whole = false
 		case r == '\u2028' || r == '\u2029':
 			buf = append(append(buf, s[start:i]...), '\\', 'u', '2', '0', '2', hex[r&0xf])
 		default:
@@ -132,158 +161,5 @@ func appendEscaped(buf, s []byte) []byte {
 		i += size
 		start = i
 	}
-	return append(buf, s[start:]...)
-}
-
-// logger is a container's log file. A log that can't be written costs its lines, never the container. It is
-// not for use by several at once.
-type logger struct {
-	Log
-	file  *os.File
-	size  int64
-	buf   []byte
-	lines uint64 // in buf
-	lost  uint64
-	at    time.Time // of the last line, and how it is written: lines come in bunches
-	stamp []byte
-}
-
-// openLog continues or begins a log; nil without an error means that none is kept.
-func openLog(l Log) (*logger, error) {
-	switch {
-	case l.Driver == LogNone || l.Driver == "" && l.Path == "":
-		return nil, nil
-	case l.Driver != LogJSONFile && l.Driver != "":
-		return nil, fault.New(fault.Unsupported, "log driver %q is not known; use %s or %s", l.Driver, LogJSONFile, LogNone)
-	}
-	f, err := os.OpenFile(l.Path, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o640)
-	if err != nil {
-		return nil, fmt.Errorf("open log: %w", err)
-	}
-	size, err := mend(f)
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("open log: %w", err)
-	}
-	return &logger{Log: l, file: f, size: size}, nil
-}
-
-// mend cuts off an unfinished record that a killed supervisor left, and returns the file's size.
-func mend(f *os.File) (int64, error) {
-	info, err := f.Stat()
-	if err != nil || info.Size() == 0 {
-		return 0, err
-	}
-	tail := make([]byte, min(info.Size(), maxRecord))
-	from := info.Size() - int64(len(tail))
-	if _, err := f.ReadAt(tail, from); err != nil {
-		return 0, err
-	}
-	end := bytes.LastIndexByte(tail, '\n') + 1
-	if end == len(tail) {
-		return info.Size(), nil
-	}
-	size := from + int64(end)
-	return size, f.Truncate(size)
-}
-
-// add appends a line; flush writes it.
-func (l *logger) add(stream string, line []byte, last bool, at time.Time) {
-	if l.MaxSize > 0 && l.size+int64(len(l.buf)) >= l.MaxSize {
-		l.flush()
-		l.rotate()
-	}
-	if at != l.at {
-		l.at, l.stamp = at, appendStamp(l.stamp[:0], at)
-	}
-	l.buf = appendRecord(l.buf, stream, line, last, l.stamp)
-	l.lines++
-	if len(l.buf) >= logBuffer {
-		l.flush()
-	}
-}
-
-// flush writes what add collected. What finds no room is lost and counted,
-// and the file still ends with a whole record.
-func (l *logger) flush() {
-	if len(l.buf) == 0 {
-		return
-	}
-	n, err := l.file.Write(l.buf)
-	if err != nil {
-		n = max(n, 0)
-		whole := bytes.LastIndexByte(l.buf[:n], '\n') + 1
-		l.lost += l.lines - uint64(bytes.Count(l.buf[:whole], []byte{'\n'}))
-		if whole < n {
-			// Making a file shorter needs no room. Should it fail all the same, the broken record stays: readers pass over it.
-			if l.file.Truncate(l.size+int64(whole)) == nil {
-				n = whole
-			}
-		}
-	}
-	l.size += int64(n)
-	l.buf, l.lines = l.buf[:0], 0
-}
-
-// rest gives a large buffer back until the next output.
-func (l *logger) rest() {
-	if cap(l.buf) > 4<<10 {
-		l.buf = nil
-	}
-}
-
-// rotate begins a new file. With MaxFiles below 2 that is the same one, emptied; otherwise the older ones move
-// up by one, and the last goes. When that fails, the log goes on where it is.
-func (l *logger) rotate() {
-	if l.MaxFiles < 2 {
-		if l.file.Truncate(0) == nil {
-			l.size = 0
-		}
-		return
-	}
-	for i := l.MaxFiles - 1; i > 0; i-- {
-		if err := os.Rename(l.name(i-1), l.name(i)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return
-		}
-	}
-	f, err := os.OpenFile(l.Path, os.O_RDWR|os.O_APPEND|os.O_CREATE|os.O_TRUNC, 0o640)
-	if err != nil {
-		return
-	}
-	l.file.Close()
-	l.file, l.size = f, 0
-}
-
-// name is that of the i-th file, 0 being the current one.
-func (l *logger) name(i int) string {
-	if i == 0 {
-		return l.Path
-	}
-	return l.Path + "." + strconv.Itoa(i)
-}
-
-// snapshot opens what is logged up to now, oldest first. Rotation and later lines don't change
-// what the readers give; the caller closes the files.
-func (l *logger) snapshot() (files []*os.File, parts []io.Reader) {
-	if l == nil {
-		return nil, nil
-	}
-	for i := max(l.MaxFiles, 1) - 1; i >= 0; i-- {
-		f, err := os.Open(l.name(i))
-		if err != nil {
-			continue
-		}
-		files = append(files, f)
-		if i > 0 {
-			parts = append(parts, f)
-		} else {
-			parts = append(parts, io.LimitReader(f, l.size))
-		}
-	}
-	return files, parts
-}
-
-func (l *logger) close() error {
-	l.flush()
-	return l.file.Close()
+	return append(buf, s[start:]...), whole
 }

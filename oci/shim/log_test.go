@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,9 +27,10 @@ func TestRecordIsDockers(t *testing.T) {
 		{"", true, `{"log":"\n","stream":"stdout","time":"2024-02-03T11:00:00.12Z"}`},
 		{"part", false, `{"log":"part","stream":"stdout","time":"2024-02-03T11:00:00.12Z"}`},
 		{"a\tb\r\"\\<&>\x1b", true, `{"log":"a\u0009b\r\"\\\u003c\u0026\u003e\u001b\n","stream":"stdout","time":"2024-02-03T11:00:00.12Z"}`},
-		{"\xff\u2028é\u2029", true, `{"log":"\ufffd\u2028é\u2029\n","stream":"stdout","time":"2024-02-03T11:00:00.12Z"}`},
+		{"\u2028é\u2029\ufffd", true, `{"log":"\u2028é\u2029�\n","stream":"stdout","time":"2024-02-03T11:00:00.12Z"}`},
+		{"\xff", true, `{"log":"\ufffd\n","stream":"stdout","time":"2024-02-03T11:00:00.12Z","raw":"/wo="}`}, // all but the last field
 	} {
-		if got := string(appendRecord(nil, "stdout", []byte(c.line), c.last, appendStamp(nil, noon))); got != c.want+"\n" {
+		if got := string(appendRecord(nil, "stdout", []byte(c.line), c.last, appendStamp(nil, noon), "", -1)); got != c.want+"\n" {
 			t.Errorf("%q:\n got %s\nwant %s", c.line, got, c.want)
 		}
 	}
@@ -40,7 +40,7 @@ func FuzzRecord(f *testing.F) {
 	f.Add([]byte("hello"), true)
 	f.Add([]byte("\x00\xff\u2028<\t\""), false)
 	f.Fuzz(func(t *testing.T, line []byte, last bool) {
-		record := appendRecord(nil, "stderr", line, last, appendStamp(nil, noon))
+		record := appendRecord(nil, "stderr", line, last, appendStamp(nil, noon), "", -1)
 		var e struct{ Log, Stream, Time string }
 		if err := json.Unmarshal(record, &e); err != nil {
 			t.Fatalf("%s: %v", record, err)
@@ -53,7 +53,10 @@ func FuzzRecord(f *testing.F) {
 			t.Errorf("%q became %q", line, e.Log)
 		}
 		text, stream, ok := appendOwn([]byte("x"), record)
-		if !ok || stream != streamErr || string(text) != "x"+e.Log {
+		if want := "x" + string(line); last && string(text) != want+"\n" || !last && string(text) != want {
+			t.Errorf("%q comes back as %q", line, text)
+		}
+		if !ok || stream != streamErr {
 			t.Errorf("%s is read as %q, %d, %v", record, text, stream, ok)
 		}
 	})
@@ -172,7 +175,7 @@ func TestRotation(t *testing.T) {
 		{3, []string{"9", "678", "345"}},
 		{9, []string{"9", "678", "345", "012"}},
 	} {
-		log := openTestLog(t, Log{MaxSize: 2*record + 1, MaxFiles: c.files})
+		log := openTestLog(t, Log{MaxSize: 3*record + 14, MaxFiles: c.files})
 		for i := range 10 {
 			log.add("stdout", []byte(fmt.Sprint(i)), true, noon)
 			log.flush()
@@ -189,12 +192,8 @@ func TestRotation(t *testing.T) {
 		if _, err := os.Stat(log.name(len(c.want))); err == nil {
 			t.Errorf("%d files: one more", c.files)
 		}
-		files, parts := log.snapshot()
-		all, err := io.ReadAll(io.MultiReader(parts...))
-		for _, f := range files {
-			f.Close()
-		}
-		if n := strings.Count(string(all), "\n"); err != nil || n != len(strings.Join(c.want, "")) {
+		all, err := readSnapshot(log)
+		if n := strings.Count(all, "\n"); err != nil || n != len(strings.Join(c.want, "")) {
 			t.Errorf("%d files: a snapshot of %d lines, %v", c.files, n, err)
 		}
 	}
@@ -203,7 +202,7 @@ func TestRotation(t *testing.T) {
 // TestTornRecord is what a killed supervisor may leave.
 func TestTornRecord(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "json.log")
-	whole := string(appendRecord(nil, "stdout", []byte("one"), true, appendStamp(nil, noon)))
+	whole := string(appendRecord(nil, "stdout", []byte("one"), true, appendStamp(nil, noon), "", -1))
 	for _, left := range []string{"", whole, whole + whole[:20], whole[:20]} {
 		if err := os.WriteFile(path, []byte(left), 0o640); err != nil {
 			t.Fatal(err)

@@ -24,7 +24,7 @@ import (
 //	E ──── connect ──────────────────▶ S   after a restart of the engine
 //	E ◀─── state ───────────────────── S
 //
-//	E ──── op{…} + files ────────────▶ S   signal, resize, attach, exec, pids, pause, resume, state
+//	E ──── op{…} + files ────────────▶ S   signal, resize, attach, exec, pids, pause, resume, state, clearlog
 //	E ◀─── answer | error ──────────── S
 //	E ──── wait, execwait ───────────▶ S
 //	E ◀─── exit ────────────────────── S   once it is on disk, and the output is delivered
@@ -63,6 +63,7 @@ const (
 	opPause    = "pause"
 	opResume   = "resume"
 	opState    = "state"
+	opClearLog = "clearlog"
 )
 
 // call is a request. Files follow the order in which the fields name them:

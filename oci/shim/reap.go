@@ -36,6 +36,10 @@ func (l *Launcher) Reap(id string) error {
 	default:
 		return err
 	}
+	if r.Log != "" {
+		os.Remove(r.Log + newSuffix)
+		os.Remove(r.Log + tempSuffix) // a helper that still writes it comes to nothing
+	}
 	boot, err := bootID()
 	if err != nil {
 		return err

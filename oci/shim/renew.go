@@ -78,10 +78,11 @@ type heirStream struct {
 }
 
 type heirLog struct {
-	Log  Log    `json:"log"`
-	File int    `json:"file"`
-	Size int64  `json:"size"`
-	Lost uint64 `json:"lost"`
+	Log    Log    `json:"log"`
+	File   int    `json:"file"`
+	Size   int64  `json:"size"`
+	Lost   uint64 `json:"lost"`
+	Offset int64  `json:"offset,omitempty"`
 }
 
 type heirPeer struct {
@@ -140,7 +141,7 @@ func (w *will) write(sup *supervisor) (*heir, bool) {
 	io := sup.stdio
 	io.mu.Lock()
 	defer io.mu.Unlock()
-	if sup.ending || io.served > 0 || io.over {
+	if sup.ending || io.served > 0 || io.over || io.log != nil && io.log.packing != nil {
 		return nil, false
 	}
 	if sup.source.file == nil {
@@ -161,7 +162,7 @@ func (w *will) write(sup *supervisor) (*heir, bool) {
 		h.Streams = append(h.Streams, heirStream{int(st.number), w.leave(st.file), w.leave(st.peer), st.split.pending, st.split.since})
 	}
 	if l := io.log; l != nil {
-		h.Log = &heirLog{l.Log, w.leave(l.file), l.size, l.lost}
+		h.Log = &heirLog{l.Log, w.leave(l.file), l.size, l.lost, l.offset}
 	}
 	for _, p := range sup.peers {
 		hp := heirPeer{File: w.leave(p.conn)}
@@ -254,7 +255,8 @@ func (in *inheritance) supervisor(dir string, h *heir, b builder) (*supervisor, 
 		s.streams = append(s.streams, st)
 	}
 	if l := h.Log; l != nil {
-		s.log = &logger{Log: l.Log, file: in.file(l.File, l.Log.Path), size: l.Size, lost: l.Lost}
+		s.log = &logger{Log: l.Log, file: in.file(l.File, l.Log.Path), size: l.Size, lost: l.Lost, offset: l.Offset}
+		s.log.share(&s.mu, func() { s.activity(wholeRound) })
 	}
 	sup.stdio = s
 	for _, hp := range h.Peers {

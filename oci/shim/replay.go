@@ -3,6 +3,7 @@ package shim
 import (
 	"bufio"
 	"bytes"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"io"
@@ -95,12 +96,16 @@ func appendText(out, record []byte) (text []byte, stream byte, ok bool) {
 	var entry struct {
 		Log    string `json:"log"`
 		Stream string `json:"stream"`
+		Raw    []byte `json:"raw"`
 	}
 	if json.Unmarshal(record, &entry) != nil {
 		return out, 0, false
 	}
 	if stream = streamOut; entry.Stream == "stderr" {
 		stream = streamErr
+	}
+	if entry.Raw != nil {
+		return append(out, entry.Raw...), stream, true
 	}
 	return append(out, entry.Log...), stream, true
 }
@@ -111,16 +116,51 @@ func appendOwn(out, record []byte) (text []byte, stream byte, ok bool) {
 	if !ok {
 		return out, 0, false
 	}
-	text = out
+	text, s, ok = unescape(out, s)
+	switch {
+	case !ok:
+		return out, 0, false
+	case bytes.HasPrefix(s, []byte(`,"stream":"stdout","`)):
+		stream = streamOut
+	case bytes.HasPrefix(s, []byte(`,"stream":"stderr","`)):
+		stream = streamErr
+	default:
+		return out, 0, false
+	}
+	if _, raw, found := bytes.Cut(ownFields(s), []byte(rawKey)); found {
+		end := bytes.IndexByte(raw, '"')
+		if end < 0 {
+			return out, 0, false
+		}
+		var err error
+		if text, err = base64.StdEncoding.AppendDecode(text[:len(out)], raw[:end]); err != nil {
+			return out, 0, false
+		}
+	}
+	return text, stream, true
+}
+
+// ownFields is what stands behind the time in a record, where nothing of the user's does.
+func ownFields(record []byte) []byte {
+	const key = `"time":"`
+	i := bytes.LastIndex(record, []byte(key))
+	if i < 0 {
+		return nil
+	}
+	_, rest, _ := bytes.Cut(record[i+len(key):], []byte{'"'})
+	return rest
+}
+
+// unescape appends the content of a JSON string, whose opening quote has been read, and gives what follows the closing one.
+func unescape(text, s []byte) (_, rest []byte, ok bool) {
 	for {
 		i := bytes.IndexAny(s, `"\`)
 		if i < 0 || i+1 >= len(s) {
-			return out, 0, false
+			return text, nil, false
 		}
 		text = append(text, s[:i]...)
 		if s[i] == '"' {
-			s = s[i+1:]
-			break
+			return text, s[i+1:], true
 		}
 		escape := s[i+1]
 		s = s[i+2:]
@@ -133,23 +173,16 @@ func appendOwn(out, record []byte) (text []byte, stream byte, ok bool) {
 			text = append(text, escape)
 		case 'u':
 			if len(s) < 4 {
-				return out, 0, false
+				return text, nil, false
 			}
 			n, err := strconv.ParseUint(string(s[:4]), 16, 16)
 			if err != nil || n >= 0xd800 && n < 0xe000 { // half of a pair: not ours
-				return out, 0, false
+				return text, nil, false
 			}
 			text = utf8.AppendRune(text, rune(n))
 			s = s[4:]
 		default:
-			return out, 0, false
+			return text, nil, false
 		}
 	}
-	switch {
-	case bytes.HasPrefix(s, []byte(`,"stream":"stdout","`)):
-		return text, streamOut, true
-	case bytes.HasPrefix(s, []byte(`,"stream":"stderr","`)):
-		return text, streamErr, true
-	}
-	return out, 0, false
 }

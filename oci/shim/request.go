@@ -57,9 +57,11 @@ const (
 // Log is where output is kept.
 type Log struct {
 	Driver   string `json:"driver,omitempty"`   // LogJSONFile or LogNone; empty with a Path is LogJSONFile
-	Path     string `json:"path,omitempty"`     // older files are Path.1, Path.2, …
-	MaxSize  int64  `json:"maxSize,omitempty"`  // bytes after which a new file is begun; 0 = no bound
+	Path     string `json:"path,omitempty"`     // older files are Path.1, Path.2 …, or Path.1.gz …
+	MaxSize  int64  `json:"maxSize,omitempty"`  // bytes that a file holds at most, unless one record is larger; 0 = no bound
 	MaxFiles int    `json:"maxFiles,omitempty"` // how many files there are at most, the current one included; 0 = 1
+	Packer   string `json:"packer,omitempty"`   // program that compresses older files (container.LogHelper); "" = they stay plain
+	Attrs    string `json:"attrs,omitempty"`    // a JSON object that each record carries; "" = none
 }
 
 // Attachment is a client's connection to a process's stdio. Conn is a connected stream socket; passing the

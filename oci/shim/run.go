@@ -56,6 +56,7 @@ type run struct {
 	Shim     identity `json:"shim"`
 	Init     identity `json:"init"`             // zero: not yet created
 	Cgroup   string   `json:"cgroup,omitempty"` // such as /berth/ID
+	Log      string   `json:"log,omitempty"`    // the log's path
 }
 
 func (r *run) save(dir string) error { return put(dir, runFile, r) }

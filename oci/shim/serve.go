@@ -82,6 +82,8 @@ func (sup *supervisor) handle(p *peer, m *call) {
 		})
 	case m.Op == opPause, m.Op == opResume:
 		later(func() (answer, error) { return answer{}, sup.freeze(m.Op == opPause) })
+	case m.Op == opClearLog:
+		reply(answer{}, sup.stdio.clearLog())
 	case m.Op == opState:
 		reply(answer{State: sup.tell()}, nil)
 	default:

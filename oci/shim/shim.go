@@ -224,6 +224,12 @@ func (s *Shim) ExecSignal(ctx context.Context, id string, n int) error {
 	return err
 }
 
+// ClearLog drops what is logged up to now. Who reads it loses nothing that was read, and goes on.
+func (s *Shim) ClearLog(ctx context.Context) error {
+	_, err := s.call(ctx, &call{Op: opClearLog})
+	return err
+}
+
 // Pids lists the processes of the container, as the caller sees them.
 func (s *Shim) Pids(ctx context.Context) ([]int, error) {
 	a, err := s.call(ctx, &call{Op: opPids})

@@ -69,6 +69,9 @@ type stream struct {
 // newStdio makes the pipes that a process is to be created with; a terminal comes later, with begin. end, or close when there is no process.
 func (sup *supervisor) newStdio(terminal, openStdin, once bool, log *logger) (s *stdio, given oci.Stdio, err error) {
 	s = &stdio{once: once && !terminal, log: log, gate: &sup.gate, chunks: &sup.chunks, activity: sup.memory.used}
+	if log != nil {
+		log.share(&s.mu, func() { s.activity(wholeRound) })
+	}
 	if terminal {
 		return s, oci.Stdio{Console: true}, nil
 	}
@@ -140,6 +143,16 @@ func (s *stdio) lostLines() uint64 {
 		return 0
 	}
 	return s.log.lost
+}
+
+// clearLog drops what is logged; an unfinished line stays.
+func (s *stdio) clearLog() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.log == nil {
+		return nil
+	}
+	return s.log.clear()
 }
 
 // begin starts copying, once the process exists.

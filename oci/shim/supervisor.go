@@ -16,8 +16,12 @@ import (
 	"berth/oci"
 )
 
-// patience is how long the news of an exit waits for clients that don't take their output.
-const patience = 2 * time.Second
+const (
+	// patience is how long the news of an exit waits for clients that don't take their output.
+	patience = 2 * time.Second
+	// packPatience is how long a next run waits for the old log's files to be compressed.
+	packPatience = time.Second
+)
 
 // container is what the supervisor needs of an *oci.Process; the protocol's tests bring their own.
 type container interface {
@@ -286,6 +290,9 @@ func (sup *supervisor) note(b *oci.Bundle) error {
 	if b.Spec != nil && b.Spec.Linux != nil {
 		r.Cgroup = b.Spec.Linux.CgroupsPath
 	}
+	if sup.stdio.log != nil {
+		r.Log = sup.stdio.log.Path
+	}
 	if sup.init != nil {
 		var err error
 		if r.Init, err = identify(sup.init.Pid()); err != nil && fault.Of(err) != fault.NotFound {
@@ -324,6 +331,9 @@ func (sup *supervisor) supervise() {
 	// The file system's last sync and nine control groups are nothing to wait for. Who dies here leaves them to Forget.
 	if err := sup.init.Delete(); err != nil {
 		sup.complain(err)
+	}
+	if log := sup.stdio.log; log != nil {
+		log.settle(packPatience)
 	}
 	kernel.Unlock(sup.lock) // a next run may begin
 	sup.stdio.finish()
