@@ -121,6 +121,7 @@ func setup(env *testscript.Env, c client, tar string) error {
 	}
 	env.Setenv("PATH", path)
 	env.Setenv("BUSYBOX_TAR", tar)
+	env.Setenv("PARENT", kerneltest.CgroupParent()) // a cgroup that the test takes away
 	env.Setenv("DEBIAN_TAR", filepath.Join(testengine.Cache(), "debian.tar"))
 	return nil
 }
@@ -159,6 +160,9 @@ func (c client) condition(name string) (bool, error) {
 		return c.path != "", nil
 	case "old":
 		return c.name == "docker.io", nil
+	case "v1", "v2": // of cgroups
+		_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
+		return (err == nil) == (name == "v2"), nil
 	case "debian":
 		_, err := os.Stat(filepath.Join(testengine.Cache(), "debian.tar"))
 		return err == nil, nil
