@@ -121,6 +121,7 @@ func setup(env *testscript.Env, c client, tar string) error {
 	}
 	env.Setenv("PATH", path)
 	env.Setenv("BUSYBOX_TAR", tar)
+	env.Setenv("SOCKET", e.Socket)
 	env.Setenv("PARENT", kerneltest.CgroupParent()) // a cgroup that the test takes away
 	env.Setenv("DEBIAN_TAR", filepath.Join(testengine.Cache(), "debian.tar"))
 	return nil
