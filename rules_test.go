@@ -47,7 +47,7 @@ var mayImport = map[string][]string{
 	"engine/request":    {"container/forward", "engine/bundle", "container", "network", "oci", "fault", "engine/userns"},
 	"engine/toolbox":    {"engine/bundle", "container", "image", "union", "fault"},
 	"engine/machine":    {},
-	"engine":            {"engine/link", "engine/view", "engine/images", "engine/machine", "engine/toolbox", "engine/device", "engine/journal", "engine/bundle", "engine/request", "container", "container/forward", "engine/stream", "image", "registry", "network", "volume", "oci", "oci/shim", "blob", "union", "archive", "archive/compress", "internal/record", "fault", "engine/userns", "engine/usage", "engine/files"},
+	"engine":            {"engine/link", "engine/view", "engine/images", "engine/machine", "engine/toolbox", "engine/device", "engine/journal", "engine/bundle", "engine/request", "container", "container/forward", "engine/stream", "image", "registry", "network", "volume", "oci", "oci/shim", "blob", "union", "archive", "archive/compress", "internal/record", "fault", "engine/userns", "engine/usage", "engine/files", "engine/recovery"},
 	"engine/files":      {"union", "archive", "archive/compress", "fault"},
 	"engine/images":     {"engine/journal", "image", "registry", "fault"},
 	"engine/journal":    {"fault"},
@@ -60,6 +60,7 @@ var mayImport = map[string][]string{
 	"cli/create":        {"cli/flag", "cli/format", "client", "fault"},
 	"cli/flag":          {"cli/format"},
 	"cli/format":        {"fault"},
+	"engine/recovery":   {"container", "oci"},
 }
 
 // outside lists the folders that wire or test whatever they need.

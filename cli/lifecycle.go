@@ -67,10 +67,16 @@ func haltCommand(s *session, use, example string, do func(client.Containers, con
 	var h client.Halt
 	var timeout int
 	var cmd *cobra.Command
+	var telling sync.Mutex // several are stopped at a time
 	cmd = s.act(use, example, func(ctx context.Context, c client.Containers, id string) error {
 		h := h
 		if cmd.Flags().Changed("timeout") || cmd.Flags().Changed("time") {
 			h.Timeout = &timeout
+		}
+		h.Warn = func(lines []string) {
+			telling.Lock()
+			defer telling.Unlock()
+			s.warn(lines)
 		}
 		return do(c, ctx, id, h)
 	})

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -399,5 +400,21 @@ func TestLaunchFails(t *testing.T) {
 	l.Program = "/nonexistent/berthd"
 	if err := c.System.Ping(context.Background()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestWarningsOfAStopAreHeard(t *testing.T) {
+	for header, want := range map[string][]string{
+		`199 berth "one: \"x\"\ntwo"`: {`one: "x"`, "two"},
+		"":                            nil, "199 berth broken": nil, `199 berth "open`: nil,
+	} {
+		c, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Warning", header)
+			w.WriteHeader(http.StatusNoContent)
+		})
+		var got []string
+		if err := c.Containers.Stop(t.Context(), "x", Halt{Warn: func(lines []string) { got = lines }}); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s: %q, %v", header, got, err)
+		}
 	}
 }

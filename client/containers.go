@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/moby/moby/api/types/container"
 )
@@ -55,8 +56,9 @@ func (s Containers) Start(ctx context.Context, id string, q url.Values) error {
 
 // Halt says how a container is stopped.
 type Halt struct {
-	Signal  string // "" is the container's own
-	Timeout *int   // seconds before it is killed; -1 is never, nil the container's own
+	Signal  string         // "" is the container's own
+	Timeout *int           // seconds before it is killed; -1 is never, nil the container's own
+	Warn    func([]string) // hears what the daemon has to say of it, by lines; may be nil
 }
 
 func (h Halt) query() url.Values {
@@ -70,12 +72,38 @@ func (h Halt) query() url.Values {
 
 // Stop stops a container. One that doesn't run is no error.
 func (s Containers) Stop(ctx context.Context, id string, h Halt) error {
-	return ignoreNotModified(s.post(ctx, id, "stop", h.query()))
+	return ignoreNotModified(s.halt(ctx, id, "stop", h))
+}
+
+// halt is post that passes warnings on.
+func (s Containers) halt(ctx context.Context, id, verb string, h Halt) error {
+	r, err := s.c.Do(ctx, Request{Method: "POST", Path: path("containers", id, verb), Query: h.query()})
+	if err != nil {
+		return err
+	}
+	if lines := warnings(r.Header["warning"]); h.Warn != nil && len(lines) > 0 {
+		h.Warn(lines)
+	}
+	if r.Status == 304 {
+		r.Close()
+		return &Error{Status: 304, Message: "not modified"}
+	}
+	return r.Close()
+}
+
+// warnings reads a Warning header of our daemon: code, agent, and lines in one quoted text.
+func warnings(header string) []string {
+	_, text, ok := strings.Cut(header, ` "`)
+	text, err := strconv.Unquote(`"` + text)
+	if !ok || err != nil {
+		return nil
+	}
+	return strings.Split(text, "\n")
 }
 
 // Restart stops and starts a container.
 func (s Containers) Restart(ctx context.Context, id string, h Halt) error {
-	return s.post(ctx, id, "restart", h.query())
+	return s.halt(ctx, id, "restart", h)
 }
 
 // Kill sends a signal to the container's first process.

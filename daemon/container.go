@@ -3,6 +3,8 @@ package daemon
 import (
 	"net/http"
 	"net/url"
+	"strconv"
+	"strings"
 
 	"berth/engine"
 	"berth/fault"
@@ -143,12 +145,26 @@ func stopOptions(q url.Values) (engine.StopOptions, error) {
 	return o, nil
 }
 
+// notes collects what the engine has to say of a stop. The function it returns puts that into the answer's header, where clients that don't know of
+// it pass it over (RFC 7234, section 5.5: Warning), and gives its argument back.
+func notes(w http.ResponseWriter, o *engine.StopOptions) func(error) error {
+	var all []string
+	o.Note = func(text string) { all = append(all, text) }
+	return func(err error) error {
+		if len(all) > 0 {
+			w.Header().Set("Warning", `199 berth `+strconv.QuoteToASCII(strings.Join(all, "\n")))
+		}
+		return err
+	}
+}
+
 func (s containers) stop(w http.ResponseWriter, r *http.Request) error {
 	o, err := stopOptions(r.URL.Query())
 	if err != nil {
 		return err
 	}
-	return done(w, s.engine.Stop(r.Context(), r.PathValue("id"), o))
+	tell := notes(w, &o)
+	return done(w, tell(s.engine.Stop(r.Context(), r.PathValue("id"), o)))
 }
 
 func (s containers) restart(w http.ResponseWriter, r *http.Request) error {
@@ -156,7 +172,8 @@ func (s containers) restart(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return done(w, s.engine.Restart(r.Context(), r.PathValue("id"), o))
+	tell := notes(w, &o)
+	return done(w, tell(s.engine.Restart(r.Context(), r.PathValue("id"), o)))
 }
 
 func (s containers) kill(w http.ResponseWriter, r *http.Request) error {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"os"
 	"time"
 
@@ -32,8 +33,15 @@ type Inspection struct {
 
 // StopOptions say how to end a container.
 type StopOptions struct {
-	Signal  string // "": the container's own StopSignal
-	Timeout *int   // seconds; nil: the container's own or 10; negative: wait for ever
+	Signal  string       // "": the container's own StopSignal
+	Timeout *int         // seconds; nil: the container's own or 10; negative: wait for ever
+	Note    func(string) // hears what the user should know; may be nil
+}
+
+func (o StopOptions) note(format string, args ...any) {
+	if o.Note != nil {
+		o.Note(fmt.Sprintf(format, args...))
+	}
 }
 
 // RemoveOptions say how much to remove.

@@ -51,6 +51,9 @@ func (c *maker) Create(ctx context.Context, name string, r CreateRequest) (id st
 	}
 	u.push(func() { c.index.Release(name, rec.ID) })
 	rec.Name = name
+	if err := c.checkDependencies(name, rec.Settings); err != nil {
+		return "", nil, err
+	}
 	if err := c.claimIDs(rec); err != nil {
 		return "", nil, err
 	}

@@ -16,9 +16,12 @@ import (
 	"github.com/moby/moby/api/types/events"
 )
 
+// prober runs the health checks of containers.
+type prober struct{ *Containers }
+
 // monitor asks a running container how it is, again and again. It ends with the run or with the engine, whose successor
 // goes on, or when changed is closed.
-func (c *Containers) monitor(i *instance, live *run, p container.Probes, changed <-chan struct{}) {
+func (c prober) monitor(i *instance, live *run, p container.Probes, changed <-chan struct{}) {
 	r := i.record()
 	timer := time.NewTimer(p.Resume(r.State.Health, r.State.StartedAt, time.Now()))
 	defer timer.Stop()
@@ -53,7 +56,7 @@ func (c *Containers) monitor(i *instance, live *run, p container.Probes, changed
 }
 
 // probe runs the check once, in the container.
-func (c *Containers) probe(i *instance, live *run, p container.Probes) *api.HealthcheckResult {
+func (c prober) probe(i *instance, live *run, p container.Probes) *api.HealthcheckResult {
 	result := &api.HealthcheckResult{Start: time.Now().UTC()}
 	ctx, cancel := context.WithTimeout(c.life, p.Timeout)
 	defer cancel()
@@ -74,7 +77,7 @@ func (c *Containers) probe(i *instance, live *run, p container.Probes) *api.Heal
 }
 
 // ask runs the check's program until it ends, or kills it when ctx is done.
-func (c *Containers) ask(ctx context.Context, i *instance, live *run, p container.Probes) (output string, code int, err error) {
+func (c prober) ask(ctx context.Context, i *instance, live *run, p container.Probes) (output string, code int, err error) {
 	mine, theirs, err := shim.Pair()
 	if err != nil {
 		return "", 0, err
@@ -120,7 +123,7 @@ func readProbe(f *os.File) string {
 }
 
 // examine records a probe's result. became is the new status when it changed; ok is false when the run is over.
-func (c *Containers) examine(i *instance, live *run, p container.Probes, result *api.HealthcheckResult, changed <-chan struct{}) (became api.HealthStatus, ok bool) {
+func (c prober) examine(i *instance, live *run, p container.Probes, result *api.HealthcheckResult, changed <-chan struct{}) (became api.HealthStatus, ok bool) {
 	i.op.Lock()
 	defer i.op.Unlock()
 	if now, err := i.current(); err != nil || now != live {
@@ -150,7 +153,7 @@ func (c *Containers) examine(i *instance, live *run, p container.Probes, result 
 
 // treat does what the user wants done with a container that became unhealthy. What is killed is for its restart policy to
 // judge; what is stopped rests.
-func (c *Containers) treat(i *instance, live *run) {
+func (c prober) treat(i *instance, live *run) {
 	var err error
 	switch i.record().Settings.HealthOnFailure {
 	case "kill":

@@ -15,7 +15,7 @@ import (
 
 // wantedAgain asks the policy about a run that has ended with code, or a start that failed, and puts r, which nobody
 // else sees yet, into the wait for the next start if it is wanted.
-func (c *Containers) wantedAgain(r *container.Record, code int, ran time.Duration) (bool, error) {
+func wantedAgain(r *container.Record, code int, ran time.Duration) (bool, error) {
 	again, delay := container.AfterExit(r.HostConfig.RestartPolicy, r.State, code, ran)
 	if !again || r.HostConfig.AutoRemove {
 		return false, nil
@@ -27,14 +27,17 @@ func (c *Containers) wantedAgain(r *container.Record, code int, ran time.Duratio
 	return true, nil
 }
 
+// restarts makes the restarts that policies want.
+type restarts struct{ *Containers }
+
 // schedule begins the wait for a restart that is recorded. The caller holds op. The wait ends with the restart, with
 // whoever gives it up, or with the engine, whose successor goes on with it.
-func (c *Containers) schedule(i *instance) {
+func (c restarts) schedule(i *instance) {
 	i.forgetRestart()
 	again := make(chan struct{})
 	i.again = again
 	c.watchers.Go(func() {
-		if !c.awaitRestart(i, again) {
+		if !c.await(i, again) {
 			return
 		}
 		i.op.Lock()
@@ -48,13 +51,13 @@ func (c *Containers) schedule(i *instance) {
 	})
 }
 
-// awaitRestart waits until it is time; false when it is given up.
-func (c *Containers) awaitRestart(i *instance, again <-chan struct{}) bool {
+// await waits until it is time, and what the container needs is there; false when the restart is given up.
+func (c restarts) await(i *instance, again <-chan struct{}) bool {
 	timer := time.NewTimer(i.record().State.Wait(time.Now()))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return c.life.Err() == nil
+		return c.life.Err() == nil && dependents(c).await(i, again)
 	case <-again:
 	case <-c.life.Done():
 	}
@@ -135,24 +138,6 @@ func checkRestartPolicy(h *api.HostConfig, p api.RestartPolicy) error {
 		return invalid("Restart policy cannot be updated because AutoRemove is enabled for the container")
 	}
 	return nil
-}
-
-// setRestartPolicy changes a container's policy: a running one obeys it at its end; the wait for a restart that the new one does not want is given
-// up. A container that rests stays so until the engine's next start. The caller holds op.
-func (c *Containers) setRestartPolicy(i *instance, p api.RestartPolicy) error {
-	r := i.record()
-	if err := checkRestartPolicy(r.HostConfig, p); err != nil {
-		return err
-	}
-	next := r.Clone()
-	host := *r.HostConfig
-	host.RestartPolicy = p
-	next.HostConfig = &host
-	if err := c.store.Save(next); err != nil {
-		return err
-	}
-	i.snap.Store(next)
-	return c.policyChanged(i)
 }
 
 // policyChanged gives up the wait for a restart that the policy, which is new, does not want. The caller holds op.

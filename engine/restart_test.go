@@ -158,16 +158,16 @@ func TestVerbsDuringTheWaitForARestart(t *testing.T) {
 			return err
 		}, container.Restarting, fault.Conflict},
 		"policy no": {func(id string) error {
-			i, _ := c.index.Get(id)
-			i.op.Lock()
-			defer i.op.Unlock()
-			return c.setRestartPolicy(i, api.RestartPolicy{Name: "no"})
+			r := UpdateRequest{}
+			r.RestartPolicy.Name = "no"
+			_, err := c.Update(ctx, id, r)
+			return err
 		}, container.Exited, ""},
 		"policy unless-stopped": {func(id string) error {
-			i, _ := c.index.Get(id)
-			i.op.Lock()
-			defer i.op.Unlock()
-			return c.setRestartPolicy(i, api.RestartPolicy{Name: "unless-stopped"})
+			r := UpdateRequest{}
+			r.RestartPolicy.Name = "unless-stopped"
+			_, err := c.Update(ctx, id, r)
+			return err
 		}, container.Restarting, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -291,11 +291,10 @@ func TestRestartPolicyAndRemovalAtTheEndExclude(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	id := w.create(func(r *CreateRequest) { r.HostConfig.AutoRemove = true }, "true")
-	i, _ := w.Containers.index.Get(id)
-	i.op.Lock()
-	err := w.Containers.setRestartPolicy(i, api.RestartPolicy{Name: "always"})
-	i.op.Unlock()
-	if want := "Restart policy cannot be updated because AutoRemove is enabled for the container"; !errors.Is(err, fault.Invalid) || err.Error() != want {
+	u := UpdateRequest{}
+	u.RestartPolicy.Name = "always"
+	_, err := w.Containers.Update(t.Context(), id, u)
+	if want := "Cannot update container " + id + ": Restart policy cannot be updated because AutoRemove is enabled for the container"; !errors.Is(err, fault.Invalid) || err.Error() != want {
 		t.Errorf("%v", err)
 	}
 }

@@ -11,83 +11,9 @@ import (
 
 	"berth/container"
 	"berth/fault"
-	"berth/oci"
 
 	api "github.com/moby/moby/api/types/container"
 )
-
-func TestPlan(t *testing.T) {
-	const immediately = -1
-	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	record := func(s container.Status, auto bool) *container.Record {
-		return &container.Record{HostConfig: &api.HostConfig{AutoRemove: auto}, State: container.State{Status: s, Pid: 7, RemoveVolumes: s == container.Removing}}
-	}
-	restarts := func(s container.Status, policy api.RestartPolicyMode, manual bool) *container.Record {
-		r := record(s, false)
-		r.HostConfig.RestartPolicy.Name = policy
-		r.State.StartedAt, r.State.ManualStop, r.State.RestartDelay = now.Add(-2*time.Hour), manual, time.Minute
-		return r
-	}
-	exit := &oci.Exit{Code: 3, OOMKilled: true, At: now.Add(-time.Hour)}
-	for name, c := range map[string]struct {
-		o        observed
-		want     action
-		code     int
-		stopShim bool
-		volumes  bool
-		again    time.Duration // after which its policy starts it, or 0
-	}{
-		"always, ended meanwhile":           {o: observed{record: restarts(container.Running, "always", false), root: true, shim: deadShim, exit: exit}, want: finish, code: 3, again: container.FirstDelay},
-		"always, stopped meanwhile":         {o: observed{record: restarts(container.Running, "always", true), root: true, shim: deadShim, exit: exit}, want: finish, code: 3, again: immediately},
-		"unless-stopped, stopped meanwhile": {o: observed{record: restarts(container.Running, "unless-stopped", true), root: true, shim: deadShim, exit: exit}, want: finish, code: 3},
-		"unless-stopped, supervisor killed": {o: observed{record: restarts(container.Running, "unless-stopped", false), root: true, shim: deadShim}, want: finish, code: 137, again: container.FirstDelay},
-		"on-failure, rebooted":              {o: observed{record: restarts(container.Running, "on-failure", false), root: true}, want: finish, code: 255, again: immediately},
-		"on-failure, stopped and rebooted":  {o: observed{record: restarts(container.Running, "on-failure", true), root: true}, want: finish, code: 255},
-		"always, rested":                    {o: observed{record: restarts(container.Exited, "always", true), root: true}, want: finish, again: immediately},
-		"unless-stopped, rested":            {o: observed{record: restarts(container.Exited, "unless-stopped", false), root: true}, want: finish, again: immediately},
-		"unless-stopped, stopped":           {o: observed{record: restarts(container.Exited, "unless-stopped", true), root: true}, want: keep},
-		"waiting for its restart":           {o: observed{record: restarts(container.Restarting, "always", false), root: true}, want: keep},
-		"its restart was not announced":     {o: observed{record: restarts(container.Restarting, "always", false), root: true, shim: aliveShim}, want: keep, stopShim: true},
-		"rested, with a supervisor left":    {o: observed{record: restarts(container.Exited, "always", false), root: true, shim: aliveShim}, want: finish, stopShim: true, again: immediately},
-
-		"unreadable":                       {o: observed{broken: errors.New("x"), root: true, shim: aliveShim}, want: leave},
-		"a root alone":                     {o: observed{root: true}, want: sweep},
-		"a supervisor alone":               {o: observed{shim: aliveShim}, want: sweep, stopShim: true},
-		"a record without root":            {o: observed{record: record(container.Created, false)}, want: sweep},
-		"created":                          {o: observed{record: record(container.Created, false), root: true}, want: keep},
-		"created, gone with its engine":    {o: observed{record: record(container.Created, true), root: true}, want: remove, volumes: true},
-		"started, not announced":           {o: observed{record: record(container.Created, false), root: true, shim: aliveShim}, want: keep, stopShim: true},
-		"running":                          {o: observed{record: record(container.Running, false), root: true, shim: aliveShim}, want: adopt},
-		"running, removes itself":          {o: observed{record: record(container.Running, true), root: true, shim: aliveShim}, want: adopt},
-		"paused":                           {o: observed{record: record(container.Paused, false), root: true, shim: aliveShim}, want: adopt},
-		"ended meanwhile":                  {o: observed{record: record(container.Running, false), root: true, shim: deadShim, exit: exit}, want: finish, code: 3},
-		"supervisor killed":                {o: observed{record: record(container.Running, false), root: true, shim: deadShim}, want: finish, code: 137},
-		"rebooted":                         {o: observed{record: record(container.Paused, false), root: true}, want: finish, code: 255},
-		"ended meanwhile, removes itself":  {o: observed{record: record(container.Running, true), root: true, shim: deadShim, exit: exit}, want: remove, code: 3, volumes: true},
-		"exited":                           {o: observed{record: record(container.Exited, false), root: true, shim: deadShim, exit: exit}, want: keep},
-		"exited, not yet removed":          {o: observed{record: record(container.Exited, true), root: true}, want: remove, volumes: true},
-		"half removed":                     {o: observed{record: record(container.Removing, false), root: true}, want: remove, volumes: true},
-		"dead":                             {o: observed{record: record(container.Dead, false), root: true}, want: remove},
-		"dead, with a supervisor left":     {o: observed{record: record(container.Dead, false), root: true, shim: aliveShim}, want: remove, stopShim: true},
-		"a half-made one with a dead shim": {o: observed{root: true, shim: deadShim}, want: sweep},
-	} {
-		t.Run(name, func(t *testing.T) {
-			got := plan(c.o, now)
-			if got.action != c.want || got.stopShim != c.stopShim || got.volumes != c.volumes || got.state.ExitCode != c.code {
-				t.Errorf("%+v", got)
-			}
-			if c.again != 0 {
-				if got.state.Status != container.Restarting || got.state.RestartDelay != max(0, c.again) || got.state.Wait(now.Add(-time.Hour)) != max(0, c.again) {
-					t.Errorf("state %+v", got.state)
-				}
-				return
-			}
-			if c.code != 0 && (got.state.Status != container.Exited || got.state.Pid != 0 || got.state.FinishedAt.IsZero()) {
-				t.Errorf("state %+v", got.state)
-			}
-		})
-	}
-}
 
 // parent is the process that started pid.
 func parent(t *testing.T, pid int) int {

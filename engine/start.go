@@ -29,11 +29,17 @@ const startPrefix = "failed to create task for container: failed to create shim 
 // startFailedCode is the exit code of a start that failed before the program was looked for.
 const startFailedCode = 128
 
-// Start runs it. fault.NotModified: it runs already. One that waits for its policy's delay starts at once.
+// Start runs it, after what it was told to depend on. fault.NotModified: it runs already. One that waits for its
+// policy's delay starts at once.
 func (c *Containers) Start(ctx context.Context, ref string) error {
 	i, err := c.index.Get(ref)
 	if err != nil {
 		return err
+	}
+	if !i.record().State.Status.Alive() {
+		if err := (dependents{c}).bring(ctx, i); err != nil {
+			return err
+		}
 	}
 	i.op.Lock()
 	defer i.op.Unlock()
@@ -111,7 +117,10 @@ func (c *Containers) start(ctx context.Context, i *instance, by starting) error 
 	go c.watch(i, live)
 	c.forwards.Begin(next, live.ended)
 	if checked {
-		c.watchers.Go(func() { c.monitor(i, live, probes, live.recheck) })
+		c.watchers.Go(func() { prober{c}.monitor(i, live, probes, live.recheck) })
+	}
+	if !r.State.StartedAt.IsZero() { // others may have joined the run before
+		c.watchers.Go(func() { dependents{c}.rejoin(i) })
 	}
 	return nil
 }
@@ -332,7 +341,7 @@ func (c *Containers) startFailed(i *instance, before *container.Record, cause er
 	r.State.Error, r.State.ExitCode, r.State.FinishedAt, r.State.Pid = err.Error(), code, time.Now().UTC(), 0
 	again, nextErr := false, error(nil)
 	if by == byPolicy {
-		again, nextErr = c.wantedAgain(r, code, 0)
+		again, nextErr = wantedAgain(r, code, 0)
 	}
 	if !again {
 		r.State.Status, nextErr = container.Next(before.State.Status, container.Fail)
@@ -348,7 +357,7 @@ func (c *Containers) startFailed(i *instance, before *container.Record, cause er
 		i.tell(false)
 	}
 	if again {
-		c.schedule(i)
+		restarts{c}.schedule(i)
 	}
 	if kind != "" {
 		return fault.Wrap(kind, err)

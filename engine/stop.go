@@ -27,6 +27,9 @@ func (c *Containers) Stop(ctx context.Context, ref string, o StopOptions) error 
 	if err != nil {
 		return fmt.Errorf("cannot stop container: %s: %w", ref, err)
 	}
+	for _, name := range (dependents{c}).of(i) {
+		o.note("%s needs %s, and goes on running", name, i.record().Name)
+	}
 	if live != nil {
 		// What was begun is finished, whether the client stays or not.
 		if err := c.stop(context.WithoutCancel(ctx), i, live, o); err != nil {
@@ -69,6 +72,7 @@ func (c *Containers) stop(ctx context.Context, i *instance, live *run, o StopOpt
 	}
 	if deaf && discards(r, live.shim.Pid(), signal) {
 		// The kernel threw the signal away: to wait for its effect would be for nothing.
+		o.note("%s: process 1 has no handler for the stop signal (%d), so the kernel drops it; it was killed at once. With --init, or a handler, it ends in order", r.Name, signal)
 		c.log.Info("process 1 has no handler for the stop signal, so it is killed at once", "container", r.Name, "signal", signal)
 		limit = 0
 	}
@@ -149,6 +153,11 @@ func (c *Containers) restart(ctx context.Context, i *instance, o StopOptions, by
 			return err
 		}
 		c.announce(i.record(), events.ActionStop)
+	}
+	if by == byUser {
+		if err := (dependents{c}).bring(ctx, i); err != nil {
+			return err
+		}
 	}
 	i.op.Lock()
 	defer i.op.Unlock()

@@ -73,7 +73,7 @@ func hasCheck(r *container.Record) bool {
 func (c updater) watchHealth(i *instance, live *run) {
 	if probes, ok := container.ProbesOf(i.record().Config); ok {
 		changed := live.recheck
-		c.watchers.Go(func() { c.monitor(i, live, probes, changed) })
+		c.watchers.Go(func() { prober(c).monitor(i, live, probes, changed) })
 	}
 }
 

@@ -62,7 +62,7 @@ func (c *Containers) ended(i *instance, live *run, exit oci.Exit) {
 	i.mu.Unlock()
 	again := false
 	if !keep { // else the one who ended it starts it
-		again, err = c.wantedAgain(r, exit.Code, duration)
+		again, err = wantedAgain(r, exit.Code, duration)
 		c.logged("restart by policy", err)
 	}
 	if !again {
@@ -98,7 +98,7 @@ func (c *Containers) ended(i *instance, live *run, exit oci.Exit) {
 		close(settled)
 	})
 	if again {
-		c.schedule(i)
+		restarts{c}.schedule(i)
 	}
 }
 
