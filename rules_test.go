@@ -47,7 +47,7 @@ var mayImport = map[string][]string{
 	"engine/request":    {"container/forward", "engine/bundle", "container", "network", "oci", "fault", "engine/userns"},
 	"engine/toolbox":    {"engine/bundle", "container", "image", "union", "fault"},
 	"engine/machine":    {},
-	"engine":            {"engine/link", "engine/view", "engine/images", "engine/machine", "engine/toolbox", "engine/device", "engine/journal", "engine/bundle", "engine/request", "container", "container/forward", "engine/stream", "image", "registry", "network", "volume", "oci", "oci/shim", "blob", "union", "archive", "archive/compress", "internal/record", "fault", "engine/userns", "engine/usage", "engine/files", "engine/recovery"},
+	"engine":            {"engine/link", "engine/view", "engine/images", "engine/machine", "engine/toolbox", "engine/device", "engine/journal", "engine/bundle", "engine/request", "container", "container/forward", "engine/stream", "image", "registry", "network", "volume", "oci", "oci/shim", "blob", "union", "archive", "archive/compress", "internal/record", "fault", "engine/userns", "engine/usage", "engine/files", "engine/recovery", "engine/depend"},
 	"engine/files":      {"union", "archive", "archive/compress", "fault"},
 	"engine/images":     {"engine/journal", "image", "registry", "fault"},
 	"engine/journal":    {"fault"},
@@ -61,6 +61,7 @@ var mayImport = map[string][]string{
 	"cli/flag":          {"cli/format"},
 	"cli/format":        {"fault"},
 	"engine/recovery":   {"container", "oci"},
+	"engine/depend":     {"engine/journal", "container", "fault"},
 }
 
 // outside lists the folders that wire or test whatever they need.

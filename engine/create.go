@@ -10,6 +10,7 @@ import (
 
 	"berth/archive"
 	"berth/container"
+	"berth/engine/depend"
 	"berth/engine/files"
 	"berth/engine/link"
 	"berth/engine/request"
@@ -51,7 +52,7 @@ func (c *maker) Create(ctx context.Context, name string, r CreateRequest) (id st
 	}
 	u.push(func() { c.index.Release(name, rec.ID) })
 	rec.Name = name
-	if err := c.checkDependencies(name, rec.Settings); err != nil {
+	if err := (depend.Graph{Containers: others{shared: c.shared}}).Check(name, rec.Settings); err != nil {
 		return "", nil, err
 	}
 	if err := c.claimIDs(rec); err != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"berth/container"
+	"berth/engine/depend"
 	"berth/engine/request"
 	"berth/fault"
 
@@ -57,7 +58,7 @@ func (c restarts) await(i *instance, again <-chan struct{}) bool {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return c.life.Err() == nil && dependents(c).await(i, again)
+		return c.life.Err() == nil && c.needs().Await(i.record(), again)
 	case <-again:
 	case <-c.life.Done():
 	}
@@ -160,4 +161,41 @@ func (c *Containers) policyChanged(i *instance) error {
 	i.forgetRestart()
 	i.tell(false)
 	return nil
+}
+
+// others are the containers as package depend sees them.
+type others struct {
+	*shared
+	all *Containers // nil: to look at only
+}
+
+// needs is what containers have to do with each other's starts.
+func (c *Containers) needs() depend.Graph {
+	return depend.Graph{Containers: others{c.shared, c}, Events: c.events, Log: c.log, Life: c.life}
+}
+
+func (o others) Record(ref string) (*container.Record, error) {
+	i, err := o.index.Get(ref)
+	if err != nil {
+		return nil, err
+	}
+	return i.record(), nil
+}
+
+func (o others) Records() []*container.Record {
+	var all []*container.Record
+	for _, i := range o.index.All() {
+		all = append(all, i.record())
+	}
+	return all
+}
+
+func (o others) Start(ctx context.Context, ref string) error { return o.all.Start(ctx, ref) }
+
+func (o others) Again(id string) error {
+	i, err := o.index.Get(id)
+	if err != nil {
+		return err
+	}
+	return o.all.restart(o.life, i, StopOptions{}, byUser)
 }

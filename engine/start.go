@@ -37,7 +37,7 @@ func (c *Containers) Start(ctx context.Context, ref string) error {
 		return err
 	}
 	if !i.record().State.Status.Alive() {
-		if err := (dependents{c}).bring(ctx, i); err != nil {
+		if err := c.needs().Bring(ctx, i.record()); err != nil {
 			return err
 		}
 	}
@@ -120,7 +120,7 @@ func (c *Containers) start(ctx context.Context, i *instance, by starting) error 
 		c.watchers.Go(func() { prober{c}.monitor(i, live, probes, live.recheck) })
 	}
 	if !r.State.StartedAt.IsZero() { // others may have joined the run before
-		c.watchers.Go(func() { dependents{c}.rejoin(i) })
+		c.watchers.Go(func() { c.needs().Rejoin(i.record()) })
 	}
 	return nil
 }

@@ -27,7 +27,7 @@ func (c *Containers) Stop(ctx context.Context, ref string, o StopOptions) error 
 	if err != nil {
 		return fmt.Errorf("cannot stop container: %s: %w", ref, err)
 	}
-	for _, name := range (dependents{c}).of(i) {
+	for _, name := range c.needs().Of(i.record()) {
 		o.note("%s needs %s, and goes on running", name, i.record().Name)
 	}
 	if live != nil {
@@ -155,7 +155,7 @@ func (c *Containers) restart(ctx context.Context, i *instance, o StopOptions, by
 		c.announce(i.record(), events.ActionStop)
 	}
 	if by == byUser {
-		if err := (dependents{c}).bring(ctx, i); err != nil {
+		if err := c.needs().Bring(ctx, i.record()); err != nil {
 			return err
 		}
 	}
