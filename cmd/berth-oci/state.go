@@ -221,10 +221,11 @@ func featuresCommand(f *flag.FlagSet) func(*oci.Runtime, []string) (int, error) 
 			Hooks:        []string{"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"},
 			MountOptions: oci.MountOptions(),
 			Linux: &features.Linux{
-				Namespaces:   []string{"cgroup", "ipc", "mount", "network", "pid", "user", "uts"},
-				Capabilities: (^kernel.CapSet(0)).Names(),
-				Cgroup:       &features.Cgroup{V1: &yes, V2: &yes},
-				Seccomp:      &features.Seccomp{Enabled: &yes},
+				Namespaces:      []string{"cgroup", "ipc", "mount", "network", "pid", "user", "uts"},
+				Capabilities:    (^kernel.CapSet(0)).Names(),
+				Cgroup:          &features.Cgroup{V1: &yes, V2: &yes},
+				Seccomp:         &features.Seccomp{Enabled: &yes},
+				MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: &yes}},
 			},
 		})
 	}
