@@ -57,6 +57,7 @@ var verbs = []verb{
 	{paths: []string{"container export", "export"}, short: "Export a container's filesystem as a tar archive", command: exportCommand},
 	{paths: []string{"container prune"}, short: "Remove all stopped containers", command: pruneContainersCommand},
 	{paths: []string{"system events", "events"}, short: "Get real time events from the server", command: eventsCommand},
+	{paths: []string{"container explain", "explain"}, short: "Show a container as the kernel sees it", command: explainCommand},
 	{paths: []string{"image history", "history"}, short: "Show the history of an image", command: historyCommand},
 	{paths: []string{"image import", "import"}, short: "Import the contents from a tarball to create a filesystem image", command: importCommand},
 	{paths: []string{"inspect"}, short: "Return low-level information on containers and images", command: inspectCommand},

@@ -50,7 +50,7 @@ func New(e *engine.Engine, c Config) *Server {
 func (s *Server) Handler() http.Handler {
 	e, mux := s.engine, http.NewServeMux()
 	for _, routes := range [][]route{
-		s.systemRoutes(), containers{e.Containers}.routes(), execs{e.Containers}.routes(), insight{e.Insight}.routes(),
+		s.systemRoutes(), containers{e.Containers}.routes(), execs{e.Containers}.routes(), insight{e.Insight, e.Containers}.routes(),
 		images{e.Images, s.log}.routes(), networks{e.Networks}.routes(), volumes{e.Volumes}.routes(), missing(),
 	} {
 		for _, r := range routes {

@@ -4,14 +4,19 @@ import (
 	"net/http"
 
 	"berth/engine"
+	"berth/engine/explain"
 )
 
-// insight serves what looks into a container from outside: tools at its side.
-type insight struct{ engine *engine.Insight }
+// insight serves what looks into a container from outside: tools at its side, and what the kernel says of it.
+type insight struct {
+	engine     *engine.Insight
+	containers *engine.Containers
+}
 
 func (s insight) routes() []route {
 	return []route{
 		{"POST", "/containers/{id}/debug", s.debug},
+		{"GET", "/containers/{id}/explain", s.explain},
 	}
 }
 
@@ -26,4 +31,16 @@ func (s insight) debug(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return writeJSON(w, http.StatusCreated, answer)
+}
+
+func (s insight) explain(w http.ResponseWriter, r *http.Request) error {
+	c, err := s.containers.Inspect(r.Context(), r.PathValue("id"), false)
+	if err != nil {
+		return err
+	}
+	report, err := explain.Container(&c.InspectResponse)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, report)
 }

@@ -28,13 +28,14 @@ type Link struct {
 	MTU    int
 	Up     bool
 	Master int // index of the bridge it is a port of; 0 = none
+	Peer   int // index of a veth's other end, in that end's namespace; 0 = none
 	MAC    net.HardwareAddr
 }
 
 func known(l netlink.Link) Link {
 	a := l.Attrs()
 	return Link{Index: a.Index, Name: a.Name, Kind: l.Type(), Alias: a.Alias, MTU: a.MTU,
-		Up: a.RawFlags&unix.IFF_UP != 0, Master: a.MasterIndex, MAC: a.HardwareAddr}
+		Up: a.RawFlags&unix.IFF_UP != 0, Master: a.MasterIndex, Peer: a.ParentIndex, MAC: a.HardwareAddr}
 }
 
 // Link finds a link by its name; ENODEV when there is none.
