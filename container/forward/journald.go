@@ -15,7 +15,6 @@ const journalSocket = "/run/systemd/journal/socket"
 // A line's parts have at most 16 KiB, so that a message with all its fields fits into a datagram.
 type journald struct {
 	net.Conn
-	info   *Info
 	fields []byte // the same for all messages
 	buf    []byte
 }
@@ -25,7 +24,11 @@ func dialJournald(ctx context.Context, info *Info) (destination, error) {
 	if err != nil {
 		return nil, err
 	}
-	j := &journald{Conn: c, info: info}
+	return newJournald(c, info), nil
+}
+
+func newJournald(c net.Conn, info *Info) *journald {
+	j := &journald{Conn: c}
 	for _, f := range [][2]string{
 		{"CONTAINER_ID", info.ID()}, {"CONTAINER_ID_FULL", info.ContainerID}, {"CONTAINER_NAME", info.Name()}, {"CONTAINER_TAG", info.tag},
 		{"IMAGE_NAME", info.ContainerImageName}, {"SYSLOG_IDENTIFIER", info.tag},
@@ -35,7 +38,7 @@ func dialJournald(ctx context.Context, info *Info) (destination, error) {
 	for k, v := range info.attrs {
 		j.fields = appendField(j.fields, fieldName(k), v)
 	}
-	return j, nil
+	return j
 }
 
 // appendField writes one field: as a line, or, when its value has several, with its length.
