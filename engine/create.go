@@ -114,7 +114,7 @@ func (c *maker) draft(ctx context.Context, r CreateRequest) (*container.Record, 
 	rec.Mounts, err = request.Mounts(config, host, func(ref string) ([]container.Mount, error) {
 		other, err := c.index.Get(ref)
 		if err != nil {
-			return nil, err
+			return nil, fault.Wrap(fault.Invalid, err) // 404 would make clients pull the image
 		}
 		return other.record().Mounts, nil
 	})
@@ -164,7 +164,7 @@ func (c *maker) settleNetwork(rec *container.Record, r CreateRequest, hostname s
 			if e == nil {
 				continue
 			}
-			if a := e.IPAMConfig; a != nil && (a.IPv4Address.IsValid() || a.IPv6Address.IsValid()) {
+			if a := e.IPAMConfig; a != nil && (a.IPv4Address.IsValid() || a.IPv6Address.IsValid() || len(a.LinkLocalIPs) > 0) {
 				return invalid("user specified IP address is supported on user defined networks only")
 			}
 			if len(e.MacAddress) > 0 {

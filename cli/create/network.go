@@ -112,6 +112,9 @@ func (r *networkRequest) merge(f networkFlags) error {
 		}
 	}
 	if len(f.aliases) > 0 {
+		if !container.NetworkMode(r.name).IsUserDefined() {
+			return errors.New("network-scoped aliases are only supported for user-defined networks")
+		}
 		if err := conflict("network-alias", "alias", len(e.Aliases) > 0); err != nil {
 			return err
 		}
