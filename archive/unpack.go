@@ -59,7 +59,26 @@ type Unpacked struct {
 // stays the caller's. Of two members with one name the later wins; a symbolic link as a parent is followed as
 // long as it stays beneath root. A member that would leave root is fault.Invalid, a damaged stream
 // fault.Corrupt; a full disk keeps ENOSPC in the chain. After an error the tree is partial and the caller discards it.
-func Unpack(ctx context.Context, r io.Reader, root *os.File, o UnpackOptions) (Unpacked, error) {
+func Unpack(ctx context.Context, r io.Reader, root *os.File, o UnpackOptions) (done Unpacked, err error) {
+	if o.IDs.Empty() {
+		return unpack(ctx, r, root, o)
+	}
+	// A tree with id-mapped layers takes no files of owners that it has no number for, not even for a moment.
+	uid, gid, err := o.IDs.ToHost(0, 0)
+	if err != nil {
+		return Unpacked{}, err
+	}
+	err = kernel.Thread(func() error {
+		if err := kernel.ActAs(uid, gid); err != nil {
+			return err
+		}
+		done, err = unpack(ctx, r, root, o)
+		return err
+	})
+	return done, err
+}
+
+func unpack(ctx context.Context, r io.Reader, root *os.File, o UnpackOptions) (Unpacked, error) {
 	read := newAhead(r)
 	defer read.close()
 	in := &input{ctx: ctx, r: read, max: o.MaxBytes}
