@@ -158,3 +158,15 @@ func (c *shared) usedBy(image string) (running, stopped []string) {
 	}
 	return running, stopped
 }
+
+// left tells that a client detached by its keys, from a container or one of its execs.
+func (c *shared) left(id, exec string) {
+	i, err := c.index.Get(id)
+	switch {
+	case err != nil: // it is gone
+	case exec == "":
+		c.announce(i.record(), events.ActionDetach)
+	default:
+		c.announce(i.record(), events.ActionExecDetach, "execID", exec)
+	}
+}

@@ -198,6 +198,7 @@ func (e *Engine) openContainers(ctx context.Context, c Config) (err error) {
 	if err != nil {
 		return err
 	}
+	s.shims.Left = s.left
 	e.onClose(s.shims.Close)
 	s.bridge, err = network.Open(ctx, network.Config{
 		Dir: filepath.Join(c.DataRoot, "network"), Bridge: c.Bridge, BIP: c.BIP, Pool: c.Pool, Warn: func(text string) { c.Log.Warn(text) },

@@ -199,6 +199,9 @@ func (c *client) take(keys *detector, in []byte) {
 	if detached {
 		c.Stdin, c.HangUp = false, false
 		c.detach()
+		if c.s.left != nil {
+			c.s.left()
+		}
 	}
 }
 

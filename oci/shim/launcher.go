@@ -25,6 +25,10 @@ const greetTimeout = 10 * time.Second
 
 // Launcher starts supervisors and finds those that run.
 type Launcher struct {
+	// Left hears of clients that detached by their keys: from a container, or from one of its execs. It must not wait. Set it before
+	// the first Start or Open; nil: nobody listens.
+	Left func(container, exec string)
+
 	dir    string
 	spares *spares
 }
@@ -70,6 +74,7 @@ func (l *Launcher) Start(ctx context.Context, r Request) (*Shim, error) {
 	}
 	defer l.spares.refill()
 	s := newShim(dir, spare.conn, spare.process)
+	s.left = l.Left
 	go s.listen()
 	a, err := s.call(ctx, &call{Op: opStart, Start: &r})
 	if err == nil && a.State == nil {
@@ -136,7 +141,7 @@ func (l *Launcher) Open(id string) (*Shim, error) {
 	}
 	conn.SetReadDeadline(time.Time{})
 	s := newShim(path, conn, nil)
-	s.state = *m.State
+	s.state, s.left = *m.State, l.Left
 	go s.listen()
 	return s, nil
 }

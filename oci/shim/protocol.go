@@ -92,6 +92,7 @@ type answer struct {
 	Exit   *oci.Exit  `json:"exit,omitempty"`
 	Pid    int        `json:"pid,omitempty"`
 	Pids   []int      `json:"pids,omitempty"`
+	Left   *string    `json:"left,omitempty"` // answers nothing: a client detached by its keys, from the exec of this ID or, with "", the container
 }
 
 // attachments lists what the call hands over, in the order of its files.

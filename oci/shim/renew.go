@@ -259,6 +259,7 @@ func (in *inheritance) supervisor(dir string, h *heir, b builder) (*supervisor, 
 		s.log.share(&s.mu, func() { s.activity(wholeRound) })
 	}
 	sup.stdio = s
+	s.left = func() { sup.tellLeft("") }
 	for _, hp := range h.Peers {
 		p := &peer{conn: in.file(hp.File, "engine")}
 		sup.peers = append(sup.peers, p)

@@ -19,6 +19,16 @@ func (sup *supervisor) talk(p *peer) {
 	p.conn.Close()
 }
 
+// tellLeft tells every engine that a client detached.
+func (sup *supervisor) tellLeft(exec string) {
+	sup.mu.Lock()
+	peers := slices.Clone(sup.peers)
+	sup.mu.Unlock()
+	for _, p := range peers {
+		p.answer(&answer{Number: greeting, Left: &exec})
+	}
+}
+
 // listenTo takes one request; false ends the conversation.
 func (sup *supervisor) listenTo(p *peer) bool {
 	sup.gate.RLock()

@@ -22,6 +22,7 @@ type Shim struct {
 	conn  *os.File
 	child *os.Process // the supervisor, when this process started it, else nil
 	done  chan struct{}
+	left  func(container, exec string) // may be nil
 
 	writing sync.Mutex
 	mu      sync.Mutex
@@ -40,6 +41,9 @@ func (s *Shim) listen() {
 		m, err := receiveAnswer(s.conn)
 		if err != nil {
 			break
+		}
+		if m.Left != nil && s.left != nil {
+			s.left(s.ID(), *m.Left)
 		}
 		s.mu.Lock()
 		c := s.waiting[m.Number]

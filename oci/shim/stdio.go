@@ -53,6 +53,7 @@ type stdio struct {
 	serving  sync.WaitGroup // one per client
 	chunks   *sync.Pool
 	activity func(bytes int) // called after output and when a client leaves
+	left     func()          // called when a client detaches by its keys; may be nil
 }
 
 // stream is one direction of output.
