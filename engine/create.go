@@ -140,7 +140,7 @@ func (c *maker) draft(ctx context.Context, r CreateRequest) (*container.Record, 
 
 // machine is what requests are judged by.
 func (c *maker) machine() request.Machine {
-	return request.Machine{CPUs: runtime.NumCPU(), Network: c.defaultNetwork(), Defaults: c.defaults, Remap: !c.ids.Remap.IsZero(), Limits: c.limits}
+	return request.Machine{CPUs: runtime.NumCPU(), Network: c.defaultNetwork(), Defaults: c.defaults, Remap: !c.ids.Remap.IsZero(), Limits: c.limits, AppArmor: hasAppArmor()}
 }
 
 // defaultNetwork is what a container gets that asks for none by name.

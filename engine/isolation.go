@@ -2,6 +2,8 @@ package engine
 
 import (
 	"fmt"
+	"os"
+	"strings"
 
 	"berth/container"
 	"berth/engine/bundle"
@@ -44,4 +46,10 @@ func (c *starter) shareableIPC(ref string) (int, error) {
 		return 0, fault.New(fault.Invalid, "failed to join IPC namespace: container %s: non-shareable IPC (hint: use IpcMode:shareable for the donor container)", ref)
 	}
 	return pid, nil
+}
+
+// hasAppArmor tells whether profiles are applied (the kernel's Documentation/admin-guide/LSM/apparmor.rst).
+func hasAppArmor() bool {
+	text, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
+	return err == nil && strings.HasPrefix(string(text), "Y")
 }

@@ -277,7 +277,7 @@ func (c *starter) request(r *container.Record, ep *network.Endpoint) (shim.Reque
 
 // makeBundle looks up the facts and makes the bundle.
 func (c *starter) makeBundle(r *container.Record, ep *network.Endpoint) (b *oci.Bundle, err error) {
-	f := &bundle.Facts{Record: r, CgroupParent: c.cgroupParent, Files: c.store.Dir(r.ID), Seccomp: c.seccomp, Defaults: c.defaults.Defaults, Join: map[specs.LinuxNamespaceType]string{}}
+	f := &bundle.Facts{Record: r, CgroupParent: c.cgroupParent, Files: c.store.Dir(r.ID), Seccomp: c.seccomp, Defaults: c.defaults.Defaults, AppArmor: hasAppArmor(), Join: map[specs.LinuxNamespaceType]string{}}
 	if mode := r.HostConfig.NetworkMode; mode.IsContainer() {
 		f.Files = c.store.Dir(mode.ConnectedContainer())
 	} else if err := c.writeFiles(f.Files, r, ep); err != nil {
@@ -315,7 +315,15 @@ func (c *starter) makeBundle(r *container.Record, ep *network.Endpoint) (b *oci.
 		f.HostDevices = device.Host()
 	}
 	if r.Settings.Debug == nil {
-		return bundle.New(f)
+		devices := device.CDI{Dirs: c.defaults.CDISpecDirs}
+		names, err := devices.Select(r.HostConfig.DeviceRequests)
+		if err != nil {
+			return nil, err
+		}
+		if b, err = bundle.New(f); err != nil {
+			return nil, err
+		}
+		return b, devices.Inject(b.Spec, names)
 	}
 	tools, err := c.addTools(r, f)
 	if err != nil {

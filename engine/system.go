@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"berth/container"
+	"berth/engine/device"
 	"berth/engine/images"
 	"berth/engine/journal"
 	"berth/engine/machine"
@@ -105,8 +106,12 @@ func (s *System) Info() (system.Info, error) {
 		d.SecurityOptions = append(d.SecurityOptions, "name=userns")
 	}
 	s.count(&d)
+	devices, err := device.CDI{Dirs: d.CDISpecDirs}.Names()
+	for _, id := range devices {
+		d.DiscoveredDevices = append(d.DiscoveredDevices, system.DeviceInfo{Source: "cdi", ID: id})
+	}
 	usage.DescribeLimits(&d, s.containers.limits)
-	return d, nil
+	return d, err
 }
 
 func (s *System) count(d *system.Info) {

@@ -91,11 +91,7 @@ func create(ctx context.Context, bundle *Bundle, stdio Stdio, netns *os.File, o 
 // fitsDirect tells whether builder B can make this container. A user namespace takes a process of one
 // thread, and hooks are programs that want to run between the steps.
 func (b *builder) fitsDirect() bool {
-	h := hooksOf(b.spec)
-	if b.ns.has(namespace.User) || b.noPivot {
-		return false
-	}
-	if len(prestart(h))+len(h.CreateRuntime)+len(h.CreateContainer)+len(h.StartContainer) > 0 {
+	if b.ns.has(namespace.User) || b.noPivot || b.bundle.HasHooks() {
 		return false
 	}
 	// What only the first process can mount is not there yet when paths are resolved.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os/exec"
 	"time"
@@ -21,6 +22,24 @@ func hooksOf(s *specs.Spec) specs.Hooks {
 // prestart are the hooks that createRuntime's replaced; bundles still have them.
 func prestart(h specs.Hooks) []specs.Hook {
 	return h.Prestart //lint:ignore SA1019 deprecated, not gone
+}
+
+// HasHooks tells whether the bundle wants programs of the caller's run.
+func (b *Bundle) HasHooks() bool {
+	if b.Spec == nil {
+		return false
+	}
+	h := hooksOf(b.Spec)
+	return len(prestart(h))+len(h.CreateRuntime)+len(h.CreateContainer)+len(h.StartContainer)+len(h.Poststart)+len(h.Poststop) > 0
+}
+
+// Poststop runs the hooks that come after a container's end, all of them, whatever becomes of one.
+func (b *Bundle) Poststop() error {
+	var errs []error
+	for _, h := range hooksOf(b.Spec).Poststop {
+		errs = append(errs, b.runHooks([]specs.Hook{h}, 0, specs.StateStopped))
+	}
+	return errors.Join(errs...)
 }
 
 // runHooks runs programs of the caller's, in order, on the calling thread's namespaces; each gets the

@@ -358,7 +358,7 @@ func (c *Container) Delete(force bool) error {
 	if err := remove(c.group()); err != nil {
 		return err
 	}
-	hookErr := c.Bundle.runHooks(hooksOf(c.Bundle.Spec).Poststop, 0, specs.StateStopped)
+	hookErr := c.Bundle.Poststop()
 	return errors.Join(os.RemoveAll(c.dir), hookErr)
 }
 

@@ -32,6 +32,7 @@ type Facts struct {
 	LinkEnv      []string                            // variables that describe linked containers
 	BlockDevices map[string]specs.LinuxBlockIODevice // by path, for blkio rules
 	Seccomp      Filters
+	AppArmor     bool // the kernel has it, and it is on
 	Defaults     Defaults
 	Foreign      *oci.Foreign // another runtime that makes it; nil for ours
 }

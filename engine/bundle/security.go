@@ -46,7 +46,7 @@ func capabilityNames(names []string) (caps []string, all bool, err error) {
 			name = "CAP_" + name
 		}
 		if !slices.Contains(allCapabilities(), name) {
-			return nil, false, fault.New(fault.Invalid, "unknown capability: %q", n)
+			return nil, false, fault.New(fault.Invalid, "unknown capability: %q", name)
 		}
 		caps = append(caps, name)
 	}
@@ -156,6 +156,9 @@ func securityRule(f *Facts, b *oci.Bundle) error {
 		return err
 	}
 	b.Spec.Process.NoNewPrivileges = s.NoNewPrivs(f.Defaults)
+	if f.AppArmor && s.AppArmor != "unconfined" {
+		b.Spec.Process.ApparmorProfile = s.AppArmor
+	}
 	if !f.host().Privileged && !s.SystemPaths {
 		b.Spec.Linux.MaskedPaths = f.host().MaskedPaths
 		b.Spec.Linux.ReadonlyPaths = f.host().ReadonlyPaths
@@ -210,6 +213,15 @@ func (p *FilterCache) ForCapabilities(caps []string) (*oci.Filter, error) {
 	return f, nil
 }
 
+// CheckSeccomp refuses the value of a seccomp option that is no profile.
+func CheckSeccomp(profile string) error {
+	switch {
+	case profile == "", profile == "builtin", profile == "unconfined", json.Valid([]byte(profile)):
+		return nil
+	}
+	return fault.New(fault.Invalid, "Decoding seccomp profile failed: the profile is not JSON (the client sends the file's content)")
+}
+
 // seccompRule filters system calls; a privileged container is not filtered. Another runtime gets the profile, ours the compiled filter.
 func seccompRule(f *Facts, b *oci.Bundle) error {
 	s, err := ParseSecurity(f.host().SecurityOpt)
@@ -230,8 +242,8 @@ func seccompRule(f *Facts, b *oci.Bundle) error {
 	case profile == "" || profile == "builtin":
 		b.Filter, err = f.Seccomp.ForCapabilities(caps)
 		return err
-	case !json.Valid([]byte(profile)):
-		return fault.New(fault.Invalid, "Decoding seccomp profile failed: the profile is not JSON (the client sends the file's content)")
+	case CheckSeccomp(profile) != nil:
+		return CheckSeccomp(profile)
 	case b.Foreign != nil:
 		b.Spec.Linux.Seccomp, err = oci.ParseProfile([]byte(profile), caps)
 	default:

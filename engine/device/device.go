@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -47,31 +48,15 @@ func Stat(name string) (d specs.LinuxDevice, ok bool, err error) {
 // Host lists the machine's device nodes below /dev, for a privileged container; what every
 // container has of its own is left out.
 func Host() []specs.LinuxDevice {
-	var all []specs.LinuxDevice
-	// What vanishes or can't be read meanwhile is left out as well.
-	filepath.WalkDir("/dev", func(name string, entry fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return nil
-		case entry.IsDir():
-			switch name {
-			case "/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/fd", "/dev/.lxc", "/dev/.udev":
-				return filepath.SkipDir
-			}
-			return nil
-		case entry.Type()&fs.ModeDevice == 0:
-			return nil
-		}
-		switch name {
+	all, _ := below("/dev") // it fails for nothing
+	return slices.DeleteFunc(all, func(d specs.LinuxDevice) bool {
+		switch d.Path {
 		case "/dev/console", "/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx":
-			return nil
+			return true
 		}
-		if d, ok, err := Stat(name); ok && err == nil {
-			all = append(all, d)
-		}
-		return nil
+		info, err := os.Lstat(d.Path)
+		return err != nil || info.Mode()&fs.ModeSymlink != 0
 	})
-	return all
 }
 
 // Find looks --device up. A directory means all devices in it.
@@ -112,17 +97,34 @@ func devicesAt(name string) ([]specs.LinuxDevice, error) {
 	if ok {
 		return []specs.LinuxDevice{d}, nil
 	}
-	entries, err := os.ReadDir(name)
-	if err != nil {
-		return nil, errors.New("not a device node")
+	if info, err := os.Stat(name); err != nil || !info.IsDir() {
+		return nil, errors.Join(err, errors.New("not a device node"))
 	}
-	var all []specs.LinuxDevice
-	for _, e := range entries {
-		if d, ok, err := Stat(path.Join(name, e.Name())); ok && err == nil {
+	return below(name)
+}
+
+// below lists the devices in a directory and its directories, but for what every container has of its own. What
+// vanishes or can't be read meanwhile is left out.
+func below(dir string) (all []specs.LinuxDevice, err error) {
+	err = filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return nil
+		case entry.IsDir():
+			switch name {
+			case "/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/fd", "/dev/.lxc", "/dev/.udev":
+				return filepath.SkipDir
+			}
+			return nil
+		case entry.Type()&(fs.ModeDevice|fs.ModeSymlink) == 0:
+			return nil
+		}
+		if d, ok, err := Stat(name); ok && err == nil {
 			all = append(all, d)
 		}
-	}
-	return all, nil
+		return nil
+	})
+	return all, err
 }
 
 // Block looks up the devices that blkio rules name.

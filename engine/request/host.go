@@ -53,7 +53,24 @@ func Complete(given *api.HostConfig, c *api.Config, m Machine) (h *api.HostConfi
 	if len(h.PortBindings) > 0 && h.NetworkMode.IsHost() {
 		warnings = append(warnings, "Published ports are discarded when using host network mode")
 	}
-	return h, warnings, nil
+	return h, append(warnings, securityWarnings(h, m)...), nil
+}
+
+// securityWarnings tells what is taken and has no effect here.
+func securityWarnings(h *api.HostConfig, m Machine) (warnings []string) {
+	s, err := bundle.ParseSecurity(h.SecurityOpt)
+	if err != nil {
+		return nil // refused before
+	}
+	if s.AppArmor != "" && s.AppArmor != "unconfined" && !m.AppArmor {
+		warnings = append(warnings, "AppArmor is not enabled on this machine: the profile "+s.AppArmor+" has no effect")
+	}
+	for _, l := range s.Labels {
+		if l != "disable" {
+			warnings = append(warnings, "SELinux is not used: the label option "+l+" has no effect")
+		}
+	}
+	return warnings
 }
 
 func checkConfig(h *api.HostConfig, c *api.Config, _ Machine) error {
@@ -135,11 +152,6 @@ func checkMissing(h *api.HostConfig, _ *api.Config, _ Machine) error {
 	for k := range h.StorageOpt {
 		return invalid("--storage-opt %s is not supported: the overlay2 driver sets no limits", k)
 	}
-	for _, d := range h.DeviceRequests {
-		if d.Driver != "cdi" || len(d.DeviceIDs) > 0 {
-			return invalid("could not select device driver %q with capabilities: %v", d.Driver, d.Capabilities)
-		}
-	}
 	return nil
 }
 
@@ -158,7 +170,14 @@ func checkSecurity(h *api.HostConfig, _ *api.Config, m Machine) error {
 	if _, err := bundle.Capabilities(h.CapAdd, h.CapDrop, h.Privileged); err != nil {
 		return err
 	}
-	if _, err := bundle.ParseSecurity(h.SecurityOpt); err != nil {
+	s, err := bundle.ParseSecurity(h.SecurityOpt)
+	if err != nil {
+		return err
+	}
+	if s.WritableCgroups && (h.Privileged || h.CgroupnsMode.IsHost()) {
+		return invalid("option 'writable-cgroups' conflicts with privileged mode and with the host's cgroup namespace")
+	}
+	if err := bundle.CheckSeccomp(s.Seccomp); err != nil {
 		return err
 	}
 	for _, r := range h.DeviceCgroupRules {

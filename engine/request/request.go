@@ -15,6 +15,7 @@ import (
 type Machine struct {
 	CPUs     int
 	Network  string // the default one: bridge, or none where there is no bridge
+	AppArmor bool   // the kernel has it, and it is on
 	Defaults Defaults
 	Remap    bool        // containers are in a user namespace unless they say otherwise (--userns-remap)
 	Limits   *oci.Limits // what it can hold; nil: every limit

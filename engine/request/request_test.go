@@ -89,7 +89,6 @@ func TestRefusedHostConfigs(t *testing.T) {
 		"network x not found":                                                    {NetworkMode: "x"},
 		"plugin \"x\" not found":                                                 {VolumeDriver: "x"},
 		"--storage-opt size is not supported":                                    {StorageOpt: map[string]string{"size": "1g"}},
-		"could not select device driver":                                         {Resources: api.Resources{DeviceRequests: []api.DeviceRequest{{Capabilities: [][]string{{"gpu"}}}}}},
 		"container type network can't be used with links":                        {NetworkMode: "container:x", Links: []string{"a"}},
 		"port publishing and the container type network mode":                    {NetworkMode: "container:x", PublishAllPorts: true},
 		"invalid PID mode":                                                       {PidMode: "x"},

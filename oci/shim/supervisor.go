@@ -58,7 +58,7 @@ type supervisor struct {
 	init    container
 	stdio   *stdio
 	memory  memory
-	settled bool // is not renewed: what is known of another runtime's processes is not passed on
+	settled bool // is not renewed: what is known of another runtime's processes, or of hooks, is not passed on
 	chunks  sync.Pool
 
 	// gate is held for reading by whoever does something, as opposed to waiting for something to do. Who gets
@@ -198,6 +198,9 @@ func (sup *supervisor) start(r *Request) (err error) {
 	if r.Bundle.Foreign != nil {
 		r.Bundle.Dir, sup.settled = sup.dir, true
 	}
+	if err = sup.prepareHooks(&r.Bundle); err != nil {
+		return err
+	}
 	if sup.init, err = sup.create(context.Background(), &r.Bundle, given, r.NetNS); err != nil {
 		sup.init = nil
 		return err
@@ -336,6 +339,7 @@ func (sup *supervisor) supervise() {
 	if log := sup.stdio.log; log != nil {
 		log.settle(packPatience)
 	}
+	sup.poststop()
 	kernel.Unlock(sup.lock) // a next run may begin
 	sup.stdio.finish()
 	sup.running.Wait()
