@@ -1,6 +1,8 @@
 package bundle
 
 import (
+	"slices"
+
 	"berth/fault"
 
 	"github.com/moby/moby/api/types/blkiodev"
@@ -124,6 +126,9 @@ func blockChange(from, to *api.Resources, devices map[string]specs.LinuxBlockIOD
 	}
 	if from.BlkioWeight == to.BlkioWeight {
 		io.Weight = nil
+	}
+	if slices.EqualFunc(from.BlkioWeightDevice, to.BlkioWeightDevice, func(a, b *blkiodev.WeightDevice) bool { return *a == *b }) {
+		io.WeightDevice = nil
 	}
 	for _, t := range []struct {
 		from, to []*blkiodev.ThrottleDevice
