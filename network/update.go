@@ -22,33 +22,67 @@ func (b *Bridge) SetPorts(ep *Endpoint, ports []PortRequest) (*Endpoint, error) 
 	if h == nil || h.endpoint.Link == "" || h.endpoint.Link == pending {
 		return nil, fault.New(fault.Conflict, "endpoint %s is not attached", short(ep.ID))
 	}
-	before := h.endpoint
-	next := before
-	gone := slices.Clone(before.Ports)
-	next.Ports = nil
-	var added []Port
-	for _, r := range ports {
-		if k := slices.IndexFunc(gone, r.fits); k >= 0 {
-			next.Ports = append(next.Ports, gone[k])
-			gone = slices.Delete(gone, k, k+1)
-			continue
-		}
-		p, err := b.ports.reserve(r)
-		if err != nil {
-			return nil, errors.Join(err, b.ports.release(added))
-		}
-		added, next.Ports = append(added, p), append(next.Ports, p)
+	c := &portChange{before: h.endpoint, gone: slices.Clone(h.endpoint.Ports), now: make([]Port, len(ports))}
+	if err := c.plan(b.ports, ports); err != nil {
+		return nil, errors.Join(err, b.ports.release(c.held))
 	}
-	if err := b.swap(&before, added, gone); err != nil {
-		return nil, errors.Join(err, b.ports.release(added))
+	if err := b.swap(&c.before, c.added, append(c.gone, c.moved...)); err != nil {
+		return nil, errors.Join(err, b.ports.release(c.held))
 	}
+	next := c.before
+	next.Ports = c.now
 	h.endpoint, h.published = next, len(next.Ports) > 0
-	if err := b.ports.release(gone); err != nil {
+	if err := b.ports.release(c.gone); err != nil {
 		b.warn(fmt.Sprintf("release ports of container %s: %v", short(ep.ContainerID), err))
 	}
-	b.forgetFlows(&Endpoint{ContainerID: ep.ContainerID, Address: next.Address, Ports: added})
-	b.forgetOwnFlows(&next, gone)
+	b.forgetFlows(&Endpoint{ContainerID: ep.ContainerID, Address: next.Address, Ports: c.added})
+	b.forgetOwnFlows(&next, append(c.gone, c.moved...))
 	return &next, nil
+}
+
+// portChange sorts an endpoint's ports into what stays, comes and goes.
+type portChange struct {
+	before Endpoint
+	now    []Port // in the order in which they were asked for
+	added  []Port // to be published
+	held   []Port // those of added that were not ours before
+	moved  []Port // to be withdrawn: the host's port leads to another one of the container
+	gone   []Port // to be withdrawn and released
+}
+
+// plan keeps what fits, moves what only leads elsewhere, and reserves the rest.
+func (c *portChange) plan(t *portTable, ports []PortRequest) error {
+	var open []int
+	for n, r := range ports {
+		if k := slices.IndexFunc(c.gone, r.fits); k >= 0 {
+			c.now[n] = c.gone[k]
+			c.gone = slices.Delete(c.gone, k, k+1)
+		} else {
+			open = append(open, n)
+		}
+	}
+	for _, n := range open {
+		r, err := ports[n].checked()
+		if err != nil {
+			return err
+		}
+		k := slices.IndexFunc(c.gone, func(p Port) bool {
+			return r.HostPort != 0 && r.HostIP == p.HostIP && r.Proto == p.Proto && p.HostPort >= r.HostPort && p.HostPort <= max(r.HostPort, r.HostPortEnd)
+		})
+		if k >= 0 {
+			p := c.gone[k]
+			c.moved, c.gone = append(c.moved, p), slices.Delete(c.gone, k, k+1)
+			p.Port = r.Port
+			c.now[n], c.added = p, append(c.added, p)
+			continue
+		}
+		p, err := t.reserve(r)
+		if err != nil {
+			return err
+		}
+		c.now[n], c.added, c.held = p, append(c.added, p), append(c.held, p)
+	}
+	return nil
 }
 
 // fits tells whether a port that is held is what r asks for.
