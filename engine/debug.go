@@ -69,6 +69,11 @@ func (s *Insight) Debug(ctx context.Context, ref string, r DebugRequest) (none D
 		}
 		return s.debugNew(ctx, config, host, rec.ID, rec.Name, r)
 	}
+	if name := i.record().HostConfig.Runtime; name != "" {
+		if _, own, err := c.defaults.Runtimes.Find(name); err != nil || !own {
+			return none, errors.Join(err, fault.New(fault.Unsupported, "container %s is run by %s, which gives no tools to a process: only containers of --runtime berth can be debugged while they run", ref, name))
+		}
+	}
 	live, err := c.runnable(i)
 	if err != nil {
 		return none, err

@@ -27,14 +27,15 @@ func (s *Session) Command(k Kit, at string) []string {
 // Like gives what a further container is made from that has the settings and volumes of r, and nothing that others would notice.
 // fault.Unsupported: one with user ids of its own, in which the further one could not read.
 func Like(r *container.Record) (*api.Config, *api.HostConfig, error) {
-	if m := r.HostConfig.UsernsMode; m != "" && !m.IsHost() {
-		return nil, nil, fault.New(fault.Unsupported, "container %s has user ids of its own (--userns %s) and is not running: start it, and debug it then", r.Name, m)
+	if !r.IDs.IsZero() {
+		return nil, nil, fault.New(fault.Unsupported, "container %s has user ids of its own (%s) and is not running: start it, and debug it then", r.Name, r.IDs)
 	}
 	config, host := *r.Config, *r.HostConfig
 	config.Image = r.Image.String()
 	config.ExposedPorts, config.Volumes = nil, nil
 	host.PortBindings, host.PublishAllPorts, host.Links = nil, false, nil
 	host.Binds, host.Mounts, host.VolumesFrom = nil, nil, []string{r.ID}
+	host.Runtime = "" // our own: no other has room for tools
 	if host.NetworkMode.IsContainer() || host.UTSMode.IsHost() || host.NetworkMode.IsHost() {
 		config.Hostname = ""
 	}
