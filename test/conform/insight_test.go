@@ -300,3 +300,53 @@ func checkNetwork(t *testing.T, x *client.Explanation, inside func(...string) st
 		}
 	}
 }
+
+// TestComposeFilesAreValid lets the compose-spec's own library read what inspect --as compose prints.
+func TestComposeFilesAreValid(t *testing.T) {
+	judge := filepath.Join(t.TempDir(), "compose")
+	build := exec.Command("go", "build", "-o", judge, ".")
+	build.Dir = "testdata/compose" // a module of its own, so that ours needs none of this
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Skipf("the library of the compose-spec can't be built here: %v\n%s", err, out)
+	}
+	e := testengine.Start(t)
+	e.Busybox(t)
+	var names []string
+	for i, words := range asked {
+		if slices.Contains(words, "image-with-settings") {
+			continue
+		}
+		names = append(names, "c"+strconv.Itoa(i))
+		e.Run(t, append([]string{"create", "--name", names[len(names)-1]}, words...)...)
+	}
+	file := filepath.Join(t.TempDir(), "compose.yaml")
+	text := e.Run(t, append([]string{"inspect", "--as", "compose"}, names...)...)
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(judge, file)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %s\n%s", err, stderr.String(), text)
+	}
+	var services map[string]struct {
+		Command     []string           `json:"command"`
+		Environment map[string]*string `json:"environment"`
+		MemLimit    string             `json:"mem_limit"`
+	}
+	if err := json.Unmarshal(out, &services); err != nil || len(services) != len(names) {
+		t.Fatalf("%d services, want %d: %v", len(services), len(names), err)
+	}
+	// It understood what was meant.
+	if got := services["c1"].Command; !slices.Equal(got, asked[1][1:]) {
+		t.Errorf("got %q, want %q", got, asked[1][1:])
+	}
+	i := slices.IndexFunc(asked, func(words []string) bool { return slices.Contains(words, "MULTI=a\nb") })
+	for _, w := range asked[i] {
+		if key, value, ok := strings.Cut(w, "="); ok && (services["c"+strconv.Itoa(i)].Environment[key] == nil || *services["c"+strconv.Itoa(i)].Environment[key] != value) {
+			t.Errorf("%q was read as %q", w, text)
+		}
+	}
+}
