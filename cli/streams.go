@@ -71,6 +71,7 @@ func (j *joint) input() error {
 			in = &keyReader{r: in, keys: j.keys}
 		}
 		if _, err := io.Copy(j.stream, in); errors.Is(err, errDetached) {
+			j.stream.Write(j.keys) // so that the daemon knows that this is no broken connection
 			return err
 		}
 	}

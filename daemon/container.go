@@ -25,6 +25,7 @@ func (s containers) routes() []route {
 		{"POST", "/containers/{id}/update", s.update},
 		{"GET", "/containers/{id}/logs", s.logs},
 		{"POST", "/containers/{id}/logs/clear", s.clearLogs},
+		{"GET", "/containers/{id}/attach/ws", s.attachSocket},
 		{"POST", "/containers/{id}/start", s.start},
 		{"POST", "/containers/{id}/stop", s.stop},
 		{"POST", "/containers/{id}/restart", s.restart},

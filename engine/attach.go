@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"berth/container"
 	"berth/engine/stream"
@@ -45,6 +46,9 @@ func (c *streams) Attach(ctx context.Context, ref string, r AttachRequest) error
 	rec := i.record()
 	if !rec.Config.OpenStdin {
 		a.Stdin = false
+	}
+	if !rec.Config.Tty {
+		a.DetachKeys = nil // see attachment
 	}
 	a.HangUp = rec.Settings.Debug != nil
 	c.announce(rec, events.ActionAttach)
@@ -107,4 +111,17 @@ func (c *streams) replay(ctx context.Context, i *instance, r AttachRequest) erro
 	}
 	r.Logs = false
 	return c.Attach(ctx, i.id, r)
+}
+
+// AttachPipe attaches a client that has no socket of its own to hand over, such as a web socket's. The caller closes the result.
+func (c *streams) AttachPipe(ctx context.Context, ref string, r AttachRequest) (*os.File, error) {
+	conn, client, err := shim.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	r.Conn = conn
+	if err := c.Attach(ctx, ref, r); err != nil {
+		return nil, errors.Join(err, client.Close())
+	}
+	return client, nil
 }

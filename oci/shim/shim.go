@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"berth/fault"
+	"berth/kernel"
 	"berth/oci"
 )
 
@@ -150,6 +151,9 @@ func (s *Shim) Close() error {
 	}
 	return err
 }
+
+// Pipe returns the two ends of a connection: one to hand over as an Attachment's, and the other for a client that has none of its own.
+func Pipe() (conn, client *os.File, err error) { return kernel.SocketPair("client") }
 
 // State asks for the current state.
 func (s *Shim) State(ctx context.Context) (State, error) {
