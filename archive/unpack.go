@@ -58,7 +58,7 @@ type Unpacked struct {
 // digest over the stream is complete) and makes its members beneath root, an open directory that
 // stays the caller's. Of two members with one name the later wins; a symbolic link as a parent is followed as
 // long as it stays beneath root. A member that would leave root is fault.Invalid, a damaged stream
-// fault.Corrupt; a full disk keeps ENOSPC in the chain. After an error the tree is partial and the caller discards it.
+// fault.Corrupt; a full disk keeps ENOSPC in the chain. After an error the tree is partial, and the caller discards it unless it is Live.
 func Unpack(ctx context.Context, r io.Reader, root *os.File, o UnpackOptions) (done Unpacked, err error) {
 	if o.IDs.Empty() {
 		return unpack(ctx, r, root, o)
@@ -86,6 +86,9 @@ func unpack(ctx context.Context, r io.Reader, root *os.File, o UnpackOptions) (U
 	u := &unpacker{ctx: ctx, o: o, tree: newTree(root, o), in: in, tr: tar.NewReader(br), dirs: map[string]dirMeta{}}
 	defer u.tree.close()
 	if err := u.all(); err != nil {
+		if o.Live { // nobody discards it: what was made so far is to be of use
+			err = errors.Join(err, u.finishDirs())
+		}
 		return Unpacked{}, err
 	}
 	if _, err := io.Copy(io.Discard, br); err != nil {

@@ -31,7 +31,10 @@ func (u *unpacker) file(hdr *tar.Header, parent *os.File, name string) (err erro
 		return err
 	})
 	if u.o.Live && kernel.IsBusy(err) { // a mount, such as a container's hosts file: it takes the new content
-		f, err = u.inPlace(parent, name)
+		var there error
+		if f, there = u.inPlace(parent, name); there == nil {
+			err = nil
+		}
 	}
 	if err != nil {
 		return err
