@@ -246,8 +246,8 @@ func TestCommitPausesAndTellsOfIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, _ := w.Images.store.Get(image)
-	second, err := w.Images.store.Get(again)
+	first, _ := w.Images.Store.Get(image)
+	second, err := w.Images.Store.Get(again)
 	if err != nil || len(second.Layers) != len(first.Layers) || second.Chain != first.Chain {
 		t.Errorf("a container without changes got a layer: %v %v", second, err)
 	}
