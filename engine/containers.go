@@ -64,6 +64,7 @@ type shared struct {
 	seccomp      *bundle.FilterCache
 	defaults     request.Defaults
 	ids          *userns.Ranges
+	mapsLayers   func() bool // whether layers can show owners through a user namespace
 	limits       *oci.Limits // what this machine can hold
 	gone         gone
 	forwards     *forward.Set

@@ -11,7 +11,6 @@ import (
 	"berth/archive"
 	"berth/container"
 	"berth/engine/depend"
-	"berth/engine/files"
 	"berth/engine/link"
 	"berth/engine/request"
 	"berth/fault"
@@ -63,6 +62,9 @@ func (c *maker) Create(ctx context.Context, name string, r CreateRequest) (id st
 		return "", nil, err
 	}
 	c.index.Add(rec.ID, newInstance(rec))
+	if !rec.IDs.IsZero() && !c.mapsLayers() {
+		warnings = append(warnings, "the image's layers are copied for the container's ids: "+noMapping)
+	}
 	if img == nil {
 		warnings = append(warnings, "the container has no image: its root is empty")
 	}
@@ -218,7 +220,7 @@ func (c *maker) build(ctx context.Context, rec *container.Record, u *undo) error
 		return err
 	}
 	u.push(func() { c.logged("remove directory", c.store.Delete(rec.ID)) })
-	root, err := c.layers.Create(rec.ID, rec.Chain, files.Prepare)
+	root, err := c.createRoot(ctx, rec)
 	if errors.Is(err, fault.NotFound) {
 		return fault.New(fault.NotFound, "No such image: %s", rec.ImageName) // removed meanwhile
 	}
@@ -244,6 +246,9 @@ func (c *maker) makeVolumes(ctx context.Context, rec *container.Record, root uni
 			return err
 		}
 		if created {
+			if err := own(v.Path, root.IDs); err != nil {
+				return err
+			}
 			u.push(func() { c.logged("remove volume", c.volumes.Remove(v.Name)) })
 			c.events.Publish(events.VolumeEventType, events.ActionCreate, v.Name, map[string]string{"driver": "local"})
 		}

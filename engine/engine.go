@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"berth/blob"
@@ -165,7 +166,14 @@ func (e *Engine) openBytes(c Config) error {
 		return err
 	}
 	e.Containers = newContainers(&shared{
-		ids:          ids,
+		ids: ids,
+		mapsLayers: sync.OnceValue(func() bool {
+			err := oci.CanMapLayers(c.DataRoot, "probe")
+			if err != nil {
+				c.Log.Warn("containers in user namespaces get copies of their layers", "error", err)
+			}
+			return err == nil
+		}),
 		cgroupParent: c.CgroupParent, index: container.NewIndex[*instance](), images: e.Images, layers: layers, events: e.Events,
 		jobs: jobs, seccomp: &bundle.FilterCache{}, defaults: c.Defaults, limits: new(oci.SupportedLimits()), log: c.Log, packer: c.Packer,
 	})

@@ -1,9 +1,14 @@
 package engine
 
 import (
+	"context"
 	"fmt"
+	"os"
 
+	"berth/archive"
 	"berth/container"
+	"berth/engine/files"
+	"berth/union"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -24,6 +29,37 @@ func (c *maker) claimIDs(rec *container.Record) error {
 		}
 		return taken
 	})
+}
+
+// noMapping is why something is not id-mapped.
+const noMapping = "this kernel (before Linux 5.19) or the data root's file system has no id-mapped mounts for it"
+
+// createRoot makes a container's root: over the image's layers, or over a copy with other owners where they can't be id-mapped.
+func (c *maker) createRoot(ctx context.Context, rec *container.Record) (union.Root, error) {
+	if rec.IDs.IsZero() || c.mapsLayers() {
+		return c.layers.Create(rec.ID, rec.Chain, files.Prepare)
+	}
+	root, _, err := union.CreateShifted(ctx, c.layers, rec.ID, rec.Chain, idMap(rec.IDs), files.Prepare)
+	return root, err
+}
+
+func idMap(ids container.IDs) archive.IDMap {
+	ranges := func(list []specs.LinuxIDMapping) (all []archive.IDRange) {
+		for _, m := range list {
+			all = append(all, archive.IDRange{Container: m.ContainerID, Host: m.HostID, Size: m.Size})
+		}
+		return all
+	}
+	return archive.IDMap{UIDs: ranges(ids.UIDs), GIDs: ranges(ids.GIDs)}
+}
+
+// own gives a new volume to the root of a container whose mounts can't be id-mapped, as ids has it; otherwise it stays the host's root's.
+func own(dir string, ids archive.IDMap) error {
+	uid, gid, err := ids.ToHost(0, 0)
+	if err != nil || ids.Empty() {
+		return err
+	}
+	return os.Chown(dir, int(uid), int(gid))
 }
 
 // joinUserns makes a container that shares namespaces with others share their user namespace, without which it had no

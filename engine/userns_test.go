@@ -1,6 +1,8 @@
 package engine
 
 import (
+	archivetar "archive/tar"
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -8,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"berth/engine/files"
 	"berth/fault"
 
 	api "github.com/moby/moby/api/types/container"
@@ -139,6 +142,51 @@ func TestUsernsRefusals(t *testing.T) {
 		c.change(r.HostConfig)
 		if _, _, err := w.Containers.Create(context.Background(), "", r); fault.Of(err) != fault.Invalid || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: %v", r.HostConfig.UsernsMode, err)
+		}
+	}
+}
+
+// Where layers can't be id-mapped, the container stands on a copy, and is told so.
+func TestUsernsByCopies(t *testing.T) {
+	w := newWorld(t)
+	w.Containers.mapsLayers = func() bool { return false }
+	r := CreateRequest{Config: &api.Config{Image: "busybox", Cmd: []string{"sh", "-c", "stat -c %u:%g / /bin/busybox /etc/hosts /data /data/first /v; touch /new /v/new && chown 1000:1000 /new; stat -c %u /v/new"}},
+		HostConfig: &api.HostConfig{NetworkMode: "none", UsernsMode: "auto", Binds: []string{"filled:/data", "empty:/v"}}}
+	id, warnings, err := w.Containers.Create(context.Background(), "", r)
+	if err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], "the image's layers are copied for the container's ids") {
+		t.Fatal(warnings, err)
+	}
+	if res := w.finish(id); res.out != strings.Repeat("0:0\n", 6)+"0\n" || res.errOut != "" {
+		t.Errorf("%+v", res)
+	}
+	i, err := w.Containers.index.Get(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := w.Containers.layers.Open(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := i.record().IDs.UIDs[0].HostID
+	var st syscall.Stat_t
+	if err := syscall.Lstat(root.Upper+"/new", &st); err != nil || st.Uid != first+1000 {
+		t.Errorf("on disk it belongs to %d, not to %d (%v)", st.Uid, first+1000, err)
+	}
+	var tar bytes.Buffer
+	if err := files.PackUpper(context.Background(), &tar, root); err != nil {
+		t.Fatal(err)
+	}
+	for r := archivetar.NewReader(&tar); ; {
+		h, err := r.Next()
+		if err != nil {
+			t.Errorf("the changes have no /new: %v", err)
+			break
+		}
+		if h.Name == "new" {
+			if h.Uid != 1000 || h.Gid != 1000 {
+				t.Errorf("of the changes, it belongs to %d:%d", h.Uid, h.Gid)
+			}
+			break
 		}
 	}
 }

@@ -113,6 +113,11 @@ func (o *overlay) root(id string, b base) (Root, error) {
 	dir := o.path("roots", id)
 	r := Root{ID: id, Lower: lower, Upper: filepath.Join(dir, "diff"), Work: filepath.Join(dir, "work"), Merged: filepath.Join(dir, "merged")}
 	r.Mount = overlayMount(lower, r.Upper, r.Work)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if l := o.layers[b.chain]; l != nil {
+		r.IDs = l.IDs
+	}
 	return r, nil
 }
 

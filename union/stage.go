@@ -23,13 +23,11 @@ func (o *overlay) Stage() (*Stage, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	return &Stage{
-		root: root,
-		commit: func(root *os.File, chain, parent digest.Digest, u archive.Unpacked) error {
-			return o.commit(dir, root, chain, parent, u)
-		},
-		abort: func() error { return o.trash.take(dir) },
-	}, nil
+	s := &Stage{root: root, abort: func() error { return o.trash.take(dir) }}
+	s.commit = func(root *os.File, chain, parent digest.Digest, u archive.Unpacked) error {
+		return o.commit(dir, root, Layer{Chain: chain, Parent: parent, Size: u.Size, IDs: s.ids}, u)
+	}
+	return s, nil
 }
 
 // newStage makes an unnamed directory with an empty diff, 0755 as a root directory is.
@@ -47,10 +45,11 @@ func (o *overlay) newStage(prefix string) (dir, diff string, err error) {
 	return dir, diff, err
 }
 
-func (o *overlay) commit(dir string, root *os.File, chain, parent digest.Digest, u archive.Unpacked) error {
-	if err := validChain(chain); err != nil {
+func (o *overlay) commit(dir string, root *os.File, l Layer, u archive.Unpacked) error {
+	if err := validChain(l.Chain); err != nil {
 		return err
 	}
+	parent := l.Parent
 	if err := o.hold(parent); err != nil { // it stays while its directories are read
 		return err
 	}
@@ -64,7 +63,6 @@ func (o *overlay) commit(dir string, root *os.File, chain, parent digest.Digest,
 			return err
 		}
 	}
-	l := Layer{chain, parent, u.Size}
 	if err := record.Put(filepath.Join(dir, "layer.json"), l); err != nil {
 		return err
 	}

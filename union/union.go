@@ -59,6 +59,7 @@ type Layer struct {
 	Chain  digest.Digest
 	Parent digest.Digest // "" at the bottom
 	Size   int64         // of its own files, in bytes
+	IDs    archive.IDMap `json:",omitzero"` // how their owners are shifted
 }
 
 // Root is a writable directory over a chain of layers.
@@ -82,7 +83,8 @@ type Mount struct {
 
 // Stage is a layer in the making, for one goroutine. One of Commit and Abort ends it.
 type Stage struct {
-	root   *os.File // nil when ended
+	root   *os.File      // nil when ended
+	ids    archive.IDMap // how the owners of its files are shifted
 	commit func(root *os.File, chain, parent digest.Digest, u archive.Unpacked) error
 	abort  func() error
 	once   sync.Once

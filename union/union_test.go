@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -500,7 +501,7 @@ func survives(t *testing.T, d union.Driver, dir string) {
 	before, _ := d.Layers()
 	d = reopen(t, d, dir)
 	after, err := d.Layers()
-	if err != nil || !slices.Equal(before, after) {
+	if err != nil || !reflect.DeepEqual(before, after) {
 		t.Errorf("layers %v → %v, %v", before, after, err)
 	}
 	if ids, err := d.Roots(); err != nil || !slices.Equal(ids, []string{"r"}) {
