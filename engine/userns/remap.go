@@ -101,10 +101,13 @@ func Remap(spec string, f Files) (container.IDs, error) {
 	if len(gids) == 0 {
 		gids = f.ranges(user, f.SubGIDs, uid) // newer tools write the user's name there
 	}
-	for file, list := range map[string][]Range{"subuid": uids, "subgid": gids} {
-		if len(list) == 0 {
+	for _, one := range []struct {
+		file   string
+		ranges []Range
+	}{{"subuid", uids}, {"subgid", gids}} {
+		if len(one.ranges) == 0 {
 			return container.IDs{}, fault.New(fault.Invalid, "can't create ID mappings: no %s ranges found for user %q in %s: add a line such as %s:100000:65536 (subuid(5))",
-				file, user, filepath.Join(f.Dir, file), user)
+				one.file, user, filepath.Join(f.Dir, one.file), user)
 		}
 	}
 	return container.IDs{UIDs: inOrder(uids), GIDs: inOrder(gids)}, nil
