@@ -52,6 +52,9 @@ func (s *session) stats(ctx context.Context, o statsOptions, names []string) err
 	if _, err := m.look(ctx); err != nil {
 		return err
 	}
+	if o.format == "" {
+		o.format = s.config().StatsFormat
+	}
 	live := !o.noStream && isTerminal(s.Out)
 	for wait := statsFirst; ; wait = statsPeriod {
 		time.Sleep(wait)

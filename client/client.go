@@ -151,12 +151,13 @@ func minorOf(version string) (int, error) {
 	return n, nil
 }
 
-// settle takes a lower version from an answer that refused ours, and tells whether to try again.
-func (c *Client) settle(r *Response) (again bool) {
+// settle takes a lower version from an answer that refused ours, and tells whether to try again. sent is the version of the
+// request: another one may have settled a lower one meanwhile.
+func (c *Client) settle(r *Response, sent string) (again bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.settled {
-		return false
+		return r.Status == 400 && sent != c.version
 	}
 	if r.Status != 400 || r.Header["api-version"] == "" {
 		c.settled = true

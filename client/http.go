@@ -71,11 +71,12 @@ func (c *Client) Do(ctx context.Context, q Request) (*Response, error) {
 		}
 	}
 	for {
+		version := c.Version()
 		r, err := c.send(ctx, q, body, stream)
 		if err != nil {
 			return nil, err
 		}
-		if c.settle(r) {
+		if c.settle(r, version) {
 			r.Close()
 			continue
 		}
