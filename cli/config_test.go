@@ -41,6 +41,19 @@ func TestConfigurationIsDockers(t *testing.T) {
 			t.Errorf("%q: docker (-) and berth (+) differ:\n%s", args, diff)
 		}
 	}
+	write(t, filepath.Join(f.config, "config.json"), `{"statsFormat": "{{.Name}}!", "pruneFilters": ["label!=keep"]}`)
+	f.on("GET /containers/web/stats", container.StatsResponse{Name: "/web"})
+	if got := f.berth("stats", "--no-stream", "web"); got.out != "web!\n" {
+		t.Errorf("stats: %+v", got)
+	}
+	f.on("POST /containers/prune", container.PruneReport{})
+	if got := f.berth("container", "prune", "-f"); got.code != 0 {
+		t.Errorf("prune: %+v", got)
+	}
+	if all := f.take(); !strings.Contains(all[len(all)-1].query.Get("filters"), "label!") {
+		t.Errorf("the configured filters are not asked for: %v", all)
+	}
+	write(t, filepath.Join(f.config, "config.json"), `{"detachKeys": "ctrl-x,q"}`)
 	f.on("GET /containers/web/json", container.InspectResponse{ID: fakeID, State: &container.State{Running: true}, Config: &container.Config{}})
 	f.on("POST /containers/"+fakeID+"/wait", map[string]int{"StatusCode": 0})
 	f.on("POST /containers/"+fakeID+"/attach", refusal{404, "enough"})

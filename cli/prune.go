@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"berth/cli/flag"
@@ -34,7 +35,7 @@ func pruneContainersCommand(s *session) *cobra.Command {
 
 func (s *session) pruneContainers(ctx context.Context, o pruneOptions) error {
 	filters := client.Filters{}
-	for _, f := range o.filters {
+	for _, f := range append(slices.Clone(s.config().PruneFilters), o.filters...) {
 		key, value, ok := strings.Cut(f, "=")
 		if !ok {
 			return fmt.Errorf("invalid argument %q for \"--filter\" flag: bad format of filter (expected name=value)", f)

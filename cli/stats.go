@@ -48,6 +48,9 @@ func (s *session) stats(ctx context.Context, o statsOptions, names []string) err
 	if err != nil {
 		return err
 	}
+	if o.format == "" {
+		o.format = s.config().StatsFormat
+	}
 	m := &meter{api: api, names: names, all: o.all, last: map[string]container.StatsResponse{}}
 	if _, err := m.look(ctx); err != nil {
 		return err

@@ -21,7 +21,7 @@ import (
 // from then on the stream does not pass through this process.
 func (s containers) attach(w http.ResponseWriter, r *http.Request) error {
 	id, q := r.PathValue("id"), r.URL.Query()
-	tty, err := s.engine.CheckAttach(id)
+	tty, err := s.engine.CheckAttach(id, q.Get("detachKeys"))
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ import (
 // alike. Unlike a connection that was upgraded it passes through this process, and ends with it.
 func (s containers) attachSocket(w http.ResponseWriter, r *http.Request) error {
 	id, q := r.PathValue("id"), r.URL.Query()
-	if _, err := s.engine.CheckAttach(id); err != nil {
+	if _, err := s.engine.CheckAttach(id, q.Get("detachKeys")); err != nil {
 		return err
 	}
 	// Below 1.42 the three were not looked at.

@@ -15,7 +15,10 @@ import (
 )
 
 // CheckAttach tells, before the connection is hijacked, whether ref can be attached to, and whether it has a terminal.
-func (c *streams) CheckAttach(ref string) (tty bool, err error) {
+func (c *streams) CheckAttach(ref, keys string) (tty bool, err error) {
+	if _, err := stream.ParseKeys(keys); err != nil {
+		return false, err
+	}
 	i, err := c.index.Get(ref)
 	if err != nil {
 		return false, err

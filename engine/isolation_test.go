@@ -102,7 +102,7 @@ func TestTerminal(t *testing.T) {
 		r.Config.Tty, r.Config.OpenStdin = true, true
 		r.HostConfig.ConsoleSize = [2]uint{30, 90}
 	}, "sh", "-c", "stty size; read x; stty size; echo $TERM got $x")
-	if tty, err := w.Containers.CheckAttach(id); err != nil || !tty {
+	if tty, err := w.Containers.CheckAttach(id, ""); err != nil || !tty {
 		t.Errorf("%v, %v", tty, err)
 	}
 	client := w.attach(id, AttachRequest{Stream: true, Stdin: true})

@@ -76,7 +76,7 @@ func TestStatusCodes(t *testing.T) {
 		{"GET", "/containers/raw/logs", "", 400, "you must choose at least one stream"},
 		{"GET", "/containers/json?filters=bad", "", 400, "invalid filter"},
 		{"GET", "/containers/json?filters=%7B%22name%22%3A%7B%22raw%22%3Atrue%7D%7D", "", 200, `"/raw"`},
-		{"GET", "/containers/raw/stats", "", 501, "stats: not supported"},
+		{"GET", "/containers/raw/stats?stream=false&one-shot=1", "", 200, `"cpu_stats"`},
 		{"POST", "/containers/raw/stop?t=0", "", 204, ""},
 		{"POST", "/containers/raw/stop", "", 304, ""},
 		{"POST", "/v1.41/containers/raw/wait", "", 200, `"StatusCode":137`},

@@ -1,0 +1,108 @@
+package script
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"berth/test/testengine"
+)
+
+// row is a line of README.md's tables: what is promised, the file that shows it, and the words there to look for.
+type row struct{ name, file, words string }
+
+func rows(t *testing.T) []row {
+	t.Helper()
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []row
+	for _, line := range strings.Split(string(text), "\n") {
+		cells := strings.Split(strings.TrimSuffix(strings.TrimPrefix(line, "| "), " |"), " | ")
+		if !strings.HasPrefix(line, "| ") || len(cells) != 3 || cells[0] == "row" {
+			continue
+		}
+		all = append(all, row{cells[0], cells[1], strings.Trim(cells[2], "`")})
+	}
+	return all
+}
+
+// TestEveryRowHasItsScenario looks in the files that README.md names for what they are to show.
+func TestEveryRowHasItsScenario(t *testing.T) {
+	all := rows(t)
+	if len(all) < 300 {
+		t.Fatalf("README.md has only %d rows", len(all))
+	}
+	for _, r := range all {
+		if reason, ok := strings.CutPrefix(r.file, "not applicable:"); ok {
+			if strings.TrimSpace(reason) == "" {
+				t.Errorf("%s: not applicable without a reason", r.name)
+			}
+			continue
+		}
+		path := filepath.Join("testdata", r.file)
+		if strings.Contains(r.file, "/") {
+			path = filepath.Join("../..", r.file)
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Errorf("%s: %v", r.name, err)
+			continue
+		}
+		if r.words == "" || !slices.ContainsFunc(strings.Split(string(text), "\n"), func(line string) bool {
+			return !strings.HasPrefix(line, "#") && strings.Contains(line, r.words)
+		}) {
+			t.Errorf("%s: %s has no %q", r.name, r.file, r.words)
+		}
+	}
+}
+
+// options are an option's line in a command's help: its short name, if any, and its long one.
+var options = regexp.MustCompile(`(?m)^ +(?:(-\w), )?(--[a-z0-9-]+)`)
+
+// TestEveryOptionHasARow asks the program what container commands and options there are.
+func TestEveryOptionHasARow(t *testing.T) {
+	bin := filepath.Join(testengine.Programs(t), "berth")
+	help := func(args ...string) string {
+		out, err := exec.Command(bin, append([]string{"help"}, args...)...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("help %v: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	known := map[string]bool{}
+	for _, r := range rows(t) {
+		known[r.name] = true
+	}
+	commands := regexp.MustCompile(`(?m)^  (\w+) +\w`).FindAllStringSubmatch(help("container"), -1)
+	if len(commands) < 25 {
+		t.Fatalf("help lists only %d commands of containers", len(commands))
+	}
+	for _, c := range append(commands, []string{"", "events"}) {
+		name, command := c[1], []string{"container", c[1]}
+		switch name {
+		case "create":
+			continue // the options are run's
+		case "ls":
+			name = "ps"
+		case "prune":
+			name = "container prune"
+		case "events":
+			command = []string{"events"}
+		}
+		if !known[name] {
+			t.Errorf("%s has no row", name)
+		}
+		for _, o := range options.FindAllStringSubmatch(help(command...), -1) {
+			r := name + " " + strings.TrimPrefix(strings.Join(o[1:], ", "), ", ")
+			if o[2] != "--help" && !known[r] {
+				t.Errorf("%s has no row", r)
+			}
+		}
+	}
+}
