@@ -61,7 +61,8 @@ func CheckName(name string) error {
 
 // Open returns the store in dir, made when missing, and removes what a crash left half-made.
 func Open(dir string) (*Store, error) {
-	if err := os.MkdirAll(dir, 0o711); err != nil {
+	// Nobody else passes: root's setuid programs in a volume may come from inside a container (CVE-2021-41091).
+	if err := errors.Join(os.MkdirAll(dir, 0o700), os.Chmod(dir, 0o700)); err != nil {
 		return nil, fmt.Errorf("open the store of volumes: %w", err)
 	}
 	entries, err := os.ReadDir(dir)
