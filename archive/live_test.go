@@ -97,7 +97,7 @@ func (c *changing) Write(p []byte) (int, error) {
 
 func TestPackOfALivingTree(t *testing.T) {
 	root := t.TempDir()
-	must(t, os.WriteFile(filepath.Join(root, "a"), []byte("a"), 0o644))
+	must(t, os.WriteFile(filepath.Join(root, "a"), bytes.Repeat([]byte("a"), 300<<10), 0o644))
 	must(t, os.WriteFile(filepath.Join(root, "gone"), []byte("g"), 0o644))
 	must(t, os.WriteFile(filepath.Join(root, "kind"), []byte("k"), 0o644))
 	must(t, os.WriteFile(filepath.Join(root, "shrinks"), bytes.Repeat([]byte("s"), 1<<20), 0o644))

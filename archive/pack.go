@@ -2,6 +2,7 @@ package archive
 
 import (
 	"archive/tar"
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -55,7 +56,7 @@ func Pack(ctx context.Context, w io.Writer, root *os.File, o PackOptions) error 
 type Packer struct {
 	ctx   context.Context
 	o     PackOptions
-	out   io.Writer
+	out   *bufio.Writer
 	tw    *tar.Writer
 	links map[inode]string // first name of what has several
 }
@@ -64,15 +65,21 @@ type inode struct{ dev, ino uint64 }
 
 // NewPacker begins a stream to w, which stays the caller's.
 func NewPacker(ctx context.Context, w io.Writer, o PackOptions) *Packer {
-	return &Packer{ctx: ctx, o: o, out: w, tw: tar.NewWriter(w), links: map[inode]string{}}
+	out := bufio.NewWriterSize(w, 128<<10) // headers are small, and who reads is often another goroutine or process
+	return &Packer{ctx: ctx, o: o, out: out, tw: tar.NewWriter(out), links: map[inode]string{}}
 }
 
 // Add writes what is called name in dir, "." for dir itself, with all below it, as the member called as. With "" the members'
 // names begin with a slash. A symbolic link is a member itself.
 func (p *Packer) Add(dir *os.File, name, as string) error { return p.child(dir, name, as, false) }
 
-// Close writes the end marker.
-func (p *Packer) Close() error { return p.tw.Close() }
+// Close writes the end marker and all that was held back.
+func (p *Packer) Close() error {
+	if err := p.tw.Close(); err != nil {
+		return err
+	}
+	return p.out.Flush()
+}
 
 func (p *Packer) top(dir *os.File) error {
 	st, err := kernel.Stat(dir)
