@@ -47,7 +47,7 @@ func TestStats(t *testing.T) {
 	}
 	used := second.CPUStats.CPUUsage.TotalUsage - first.CPUStats.CPUUsage.TotalUsage
 	had := second.CPUStats.SystemUsage - first.CPUStats.SystemUsage
-	if n := uint64(second.CPUStats.OnlineCPUs); n == 0 || used == 0 || used > had || had < n*uint64(time.Second)/2 {
+	if n := uint64(second.CPUStats.OnlineCPUs); n == 0 || used == 0 || used > had+had/10 {
 		t.Errorf("a loop used %d of %d ns on %d processors", used, had, n)
 	}
 	m := second.MemoryStats

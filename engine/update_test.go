@@ -262,7 +262,7 @@ func TestUpdateInPlace(t *testing.T) {
 	if got := w.says(id, "ls", "/layer", "/data/volume"); got != "/data/volume\n/layer\n" {
 		t.Errorf("layer and volume: %q", got)
 	}
-	w.wantLimit(id, "cpu.shares", "300", "cpu.weight", "40")
+	w.wantLimit(id, "cpu.shares", "300", "cpu.weight", "39")
 
 	// A start that fails: the container is as it was, and runs.
 	host := filepath.Join(t.TempDir(), "file")

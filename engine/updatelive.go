@@ -146,8 +146,8 @@ func (c updater) changeMounts(ctx context.Context, live *run, from, to *containe
 	if len(added)+len(removed) == 0 {
 		return nil
 	}
-	if m := from.HostConfig.UsernsMode; m != "" && !m.IsHost() {
-		return errNotLive // its mounts are mapped to its own ids
+	if !from.IDs.IsZero() {
+		return errNotLive // what is made and mounted there is for its own ids
 	}
 	ready, err := c.readyMounts(ctx, pid, to, added, u)
 	if err != nil {
