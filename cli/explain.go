@@ -40,7 +40,7 @@ func explain(ctx context.Context, s *session, template string, args []string) er
 	return s.each(args, func(ref string) error {
 		raw, err := api.Containers.Explain(ctx, ref)
 		if err != nil {
-			return err
+			return onlyOurs(err, "explain")
 		}
 		var e client.Explanation
 		if err := json.Unmarshal(raw, &e); err != nil {
