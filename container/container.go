@@ -106,7 +106,8 @@ type State struct {
 	RestartDelay time.Duration `json:",omitempty"` // the policy's last one; the next is longer
 	ManualStop   bool          `json:",omitempty"` // stopped by a user, which restart policies respect
 	// Health is what the probes found; nil without a health check. It is replaced, never changed.
-	Health *container.Health `json:",omitempty"`
+	Health     *container.Health `json:",omitempty"`
+	Committing bool              `json:",omitempty"` // frozen for a commit; should that die, the next engine lets it run on
 	// RemoveVolumes is what the removal that began was asked for.
 	RemoveVolumes bool `json:",omitempty"`
 	// Endpoints are the network's own records, by network name; they belong to package network.

@@ -13,6 +13,7 @@ import (
 	"berth/engine/request"
 	"berth/fault"
 	"berth/image"
+	"berth/oci/shim"
 
 	"github.com/distribution/reference"
 	api "github.com/moby/moby/api/types/container"
@@ -82,20 +83,51 @@ func (c *insides) Commit(ctx context.Context, ref string, q CommitRequest) (id s
 	return img.ID.String(), nil
 }
 
-// freeze pauses a container that runs; thaw lets it run on. One that does not run, or is paused already, stays as it is.
+// freeze pauses a container that runs; thaw lets it run on, and so does the next engine if this one dies before. One that
+// does not run, or is paused already, stays as it is.
 func (c *insides) freeze(ctx context.Context, i *instance) (thaw func(), err error) {
 	if i.record().State.Status != container.Running {
 		return func() {}, nil
 	}
-	if err := c.pause(ctx, i, true); err != nil {
-		if _, runs := i.current(); runs != nil || errors.Is(err, fault.Conflict) {
-			return func() {}, nil // it has just ended, or was paused by somebody else
-		}
+	if err := c.committing(i, true); err != nil {
 		return nil, err
 	}
-	return func() {
-		if err := c.pause(context.WithoutCancel(ctx), i, false); err != nil && !errors.Is(err, fault.Conflict) {
-			c.logged("resume container "+i.record().Name+" after a commit", err)
+	if err := c.pause(ctx, i, true); err != nil {
+		markErr := c.committing(i, false)
+		if errors.Is(err, fault.Conflict) {
+			return func() {}, markErr // it has just ended, or was paused by somebody else
 		}
+		return nil, errors.Join(err, markErr)
+	}
+	return func() {
+		err := c.pause(context.WithoutCancel(ctx), i, false)
+		if errors.Is(err, fault.Conflict) { // it has ended, or somebody else was first
+			err = nil
+		}
+		c.logged("resume container "+i.record().Name+" after a commit", errors.Join(err, c.committing(i, false)))
 	}, nil
+}
+
+// committing notes on disk whether a commit has the container frozen.
+func (c *insides) committing(i *instance, is bool) error {
+	i.op.Lock()
+	defer i.op.Unlock()
+	if s := i.record().State; s.Status == container.Removing || s.Committing == is {
+		return nil
+	}
+	r := i.record().Clone()
+	r.State.Committing = is
+	return c.saveState(i, r)
+}
+
+// thaw ends a freeze for a commit that died with the engine before.
+func (c *insides) thaw(r *container.Record, sh *shim.Shim) error {
+	if !r.State.Committing {
+		return nil
+	}
+	if err := sh.Resume(c.life); err != nil && !errors.Is(err, fault.Conflict) {
+		return fmt.Errorf("resume after a commit that was cut off: %w", err)
+	}
+	r.State.Committing, r.State.Status = false, container.Running
+	return c.store.SaveState(r)
 }

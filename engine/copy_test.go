@@ -282,3 +282,38 @@ func TestPruneLeavesWhatRuns(t *testing.T) {
 		}
 	}
 }
+
+func TestACommitThatDiesLeavesNothingFrozen(t *testing.T) {
+	w := newWorld(t)
+	id := w.create(nil, "sh", "-c", "n=0; while :; do n=$((n+1)); echo $n >/now; done")
+	w.start(id)
+	i, err := w.Containers.index.Get(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Containers.freeze(context.Background(), i); err != nil {
+		t.Fatal(err)
+	}
+	if s := i.record().State; s.Status != container.Paused || !s.Committing {
+		t.Fatalf("it is %s", s.Status)
+	}
+	if err := w.Engine.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.open()
+	d, err := w.Containers.Inspect(context.Background(), id, false)
+	if err != nil || d.State.Paused || !d.State.Running {
+		t.Fatalf("it is %+v %v", d.State, err)
+	}
+	at := func() string {
+		got, _ := w.get(id, "/now")
+		return string(got)
+	}
+	before := at()
+	eventually(t, func() error {
+		if at() == before {
+			return errors.New("its processes are frozen")
+		}
+		return nil
+	})
+}

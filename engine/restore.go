@@ -151,6 +151,9 @@ func (c *Containers) apply(ctx context.Context, id string, o *recovery.Found, p 
 func (c *Containers) adopt(i *instance, sh *shim.Shim) error {
 	r := i.record()
 	r.State.Pid, r.State.StartedAt = sh.Pid(), sh.StartedAt()
+	if err := c.thaw(r, sh); err != nil {
+		return err
+	}
 	live := &run{shim: sh, endpoint: endpointOf(r), ended: make(chan struct{}), recheck: make(chan struct{})}
 	i.mu.Lock()
 	i.run, i.settled = live, make(chan struct{})
