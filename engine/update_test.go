@@ -137,13 +137,15 @@ func TestUpdateOfLimits(t *testing.T) {
 		w.refused(id, want, UpdateRequest{Resources: r})
 	}
 	// What the kernel refuses half-way leaves nothing of the rest.
-	if w.Containers.limits.Version == "1" {
-		err := w.refused(id, "memory limit", UpdateRequest{Resources: api.Resources{Memory: 10 * mega, MemorySwap: 10 * mega, MemoryReservation: 8 * mega, CPUShares: 999}})
-		if !errors.Is(err, fault.Conflict) {
-			t.Error(err)
-		}
+	err := w.refused(id, "set memory limit to 10485760", UpdateRequest{Resources: api.Resources{Memory: 10 * mega, MemorySwap: 10 * mega, MemoryReservation: 8 * mega, CPUShares: 999}})
+	if !errors.Is(err, fault.Conflict) {
+		t.Error(err)
+	}
+	w.wantLimit(id, "cpu.shares", "256", "cpu.weight", "35")
+	w.wantLimit(id, "memory.memsw.limit_in_bytes", fmt.Sprint(160*mega), "memory.swap.max", fmt.Sprint(80*mega))
+	if w.Containers.limits.CPURealtime { // refused after the shares are set
+		w.refused(id, "realtime runtime", UpdateRequest{Resources: api.Resources{CPUShares: 999, CPURealtimeRuntime: 1000}})
 		w.wantLimit(id, "cpu.shares", "256", "", "")
-		w.wantLimit(id, "memory.memsw.limit_in_bytes", fmt.Sprint(160*mega), "", "")
 	}
 	if _, err := w.Containers.Update(t.Context(), "nosuch", UpdateRequest{}); !errors.Is(err, fault.NotFound) {
 		t.Error(err)

@@ -44,6 +44,7 @@ func memoryChange(from, to *api.Resources) *specs.LinuxMemory {
 	m := specs.LinuxMemory{}
 	if from.Memory != to.Memory {
 		m.Limit = new(orUnlimited(to.Memory))
+		m.CheckBeforeUpdate = new(true) // cgroup v2 would kill, where v1 refuses
 	}
 	// With memory alone changed the limit of both is written too, as v2 counts swap by itself.
 	if orUnlimited(from.MemorySwap) != orUnlimited(to.MemorySwap) || m.Limit != nil && to.MemorySwap > 0 {

@@ -29,8 +29,8 @@ func TestLimitChange(t *testing.T) {
 		"nothing": {},
 		"memory": {
 			api.Resources{}, api.Resources{Memory: 64 * mega, MemorySwap: 128 * mega, MemoryReservation: 32 * mega},
-			specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: new(64 * mega), Swap: new(128 * mega), Reservation: new(32 * mega)}},
-			specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: new(int64(-1)), Swap: new(int64(-1)), Reservation: new(int64(-1))}},
+			specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: new(64 * mega), Swap: new(128 * mega), Reservation: new(32 * mega), CheckBeforeUpdate: new(true)}},
+			specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: new(int64(-1)), Swap: new(int64(-1)), Reservation: new(int64(-1)), CheckBeforeUpdate: new(true)}},
 		},
 		"swap alone": {
 			api.Resources{Memory: 64 * mega, MemorySwap: 128 * mega}, api.Resources{Memory: 64 * mega, MemorySwap: -1},
@@ -39,8 +39,8 @@ func TestLimitChange(t *testing.T) {
 		},
 		"memory alone": {
 			api.Resources{Memory: 64 * mega, MemorySwap: 128 * mega}, api.Resources{Memory: 80 * mega, MemorySwap: 128 * mega},
-			specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: new(80 * mega), Swap: new(128 * mega)}},
-			specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: new(64 * mega), Swap: new(128 * mega)}},
+			specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: new(80 * mega), Swap: new(128 * mega), CheckBeforeUpdate: new(true)}},
+			specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: new(64 * mega), Swap: new(128 * mega), CheckBeforeUpdate: new(true)}},
 		},
 		"processors": {
 			api.Resources{CPUPeriod: 50000}, api.Resources{NanoCPUs: 5e8, CPUShares: 7, CpusetCpus: "1", CpusetMems: "0"},

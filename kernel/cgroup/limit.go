@@ -164,7 +164,8 @@ func (s setting) failed(err error) error {
 	return kind(fmt.Errorf("set %s to %s: %s/%s: %w%s", s.what, s.value, s.dir, s.file, cause, hint))
 }
 
-// checkUsage refuses a memory limit below what is in use, when that was asked for; v2 would start to kill.
+// checkUsage refuses a memory limit below what is in use, when that was asked for; v2 would start to kill. Files that the
+// kernel can drop don't count.
 func (g *Group) checkUsage(m *specs.LinuxMemory) error {
 	if m == nil || m.CheckBeforeUpdate == nil || !*m.CheckBeforeUpdate || m.Limit == nil || *m.Limit <= 0 {
 		return nil
@@ -173,7 +174,16 @@ func (g *Group) checkUsage(m *specs.LinuxMemory) error {
 	if d == "" {
 		file, d = "memory.current", g.in("memory", 2)
 	}
-	if used, ok := readUint(d, file); ok && used > uint64(*m.Limit) {
+	used, ok := readUint(d, file)
+	detail := readKeyed(d, "memory.stat")
+	for _, files := range [][2]string{{"total_inactive_file", "inactive_file"}, {"total_active_file", "active_file"}} {
+		n, v1 := detail[files[0]]
+		if !v1 {
+			n = detail[files[1]]
+		}
+		used -= min(n, used)
+	}
+	if ok && used > uint64(*m.Limit) {
 		return fault.New(fault.Conflict, "set memory limit to %d: cgroup %s uses %d bytes now; free some first, or set a higher limit", *m.Limit, g.path, used)
 	}
 	return nil
