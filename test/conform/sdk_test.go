@@ -62,6 +62,19 @@ func TestDockerode(t *testing.T) {
 	judge(t, cmd)
 }
 
+// TestTestcontainers runs what Java's and Go's test suites run most.
+func TestTestcontainers(t *testing.T) {
+	program := filepath.Join(testengine.Cache(), "testcontainers")
+	if !exists(program) {
+		t.Skip("no program at ", program, ": `make fixtures` builds it of testdata/testcontainers")
+	}
+	e := testengine.Start(t)
+	e.Busybox(t)
+	cmd := e.Command(program)
+	cmd.Env = append(cmd.Env, "TESTCONTAINERS_RYUK_DISABLED=true") // its helper is an image to pull
+	judge(t, cmd)
+}
+
 // TestOldVersions speaks every version of the API that brought or took something, by each docker client there is.
 func TestOldVersions(t *testing.T) {
 	for name, path := range clients(t) {

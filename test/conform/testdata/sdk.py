@@ -1,5 +1,5 @@
 # What Docker's own library for Python does, on busybox. Argument: an image that can be pulled.
-import io, sys, threading, time
+import io, sys, tarfile, threading, time
 import docker
 
 client = docker.from_env(timeout=20)
@@ -86,6 +86,48 @@ c.start()
 c.restart(timeout=0)
 c.remove(force=True, v=True)
 refused("get", docker.errors.NotFound, "No such container", lambda: client.containers.get("sdk2"))
+
+# The rest of what can be done to a container.
+c = client.containers.run("busybox", ["sh", "-c", "trap 'exit 6' TERM; while :; do sleep 0.1; done"], detach=True, name="more", volumes=["/anonymous"],
+                          healthcheck={"test": ["CMD", "true"], "interval": 100_000_000}, restart_policy={"Name": "on-failure", "MaximumRetryCount": 1})
+want("top", [p[-1][:7] for p in c.top()["Processes"]][0], "sh -c t")
+want("top's columns", c.top(ps_args="-o pid,comm")["Titles"], ["PID", "COMMAND"])
+once = c.stats(stream=False)
+want("stats", (once["name"], once["memory_stats"]["usage"] > 0, once["networks"].keys()), ("/more", True, {"eth0": 0}.keys()))
+streamed = c.stats(decode=True)
+want("stats in a stream", [next(streamed)["id"], next(streamed)["id"]], [c.id, c.id])
+streamed.close()
+text = b"put here\n"
+archive = io.BytesIO()
+with tarfile.open(fileobj=archive, mode="w") as t:
+    entry = tarfile.TarInfo("put")
+    entry.size, entry.uid, entry.mode = len(text), 1000, 0o640
+    t.addfile(entry, io.BytesIO(text))
+want("put", c.put_archive("/tmp", archive.getvalue()), True)
+want("what was put", c.exec_run("stat -c '%u %a' /tmp/put").output, b"1000 640\n")
+chunks, stat = c.get_archive("/tmp/put")
+want("get's head", (stat["name"], stat["size"]), ("put", len(text)))
+want("get", tarfile.open(fileobj=io.BytesIO(b"".join(chunks))).extractfile("put").read(), text)
+refused("get of nothing", docker.errors.NotFound, "Could not find the file /nosuch", lambda: c.get_archive("/nosuch"))
+want("diff", [x for x in c.diff() if x["Path"] == "/tmp/put"], [{"Path": "/tmp/put", "Kind": 1}])
+with tarfile.open(fileobj=io.BytesIO(b"".join(c.export()))) as t:
+    want("export", t.extractfile("tmp/put").read(), text)
+made = c.commit(repository="sdk", tag="made", message="said", author="me", changes=["ENV Y=2", "LABEL z=3"])
+want("commit", (made.tags, made.labels, client.containers.run(made, "sh -c 'cat /tmp/put; echo $Y'", entrypoint="", remove=True)), (["sdk:made"], {"z": "3"}, text + b"2\n"))
+c.update(mem_limit="128m", memswap_limit="256m", cpu_shares=512, restart_policy={"Name": "no"})
+c.reload()
+want("update", (c.attrs["HostConfig"]["Memory"], c.attrs["HostConfig"]["CpuShares"], c.attrs["HostConfig"]["RestartPolicy"]["Name"]), (128 << 20, 512, "no"))
+while c.attrs["State"]["Health"]["Status"] != "healthy":
+    time.sleep(0.05)
+    c.reload()
+refused("resize", docker.errors.APIError, "", lambda: client.api.resize("nosuch", 1, 1))
+c.resize(20, 80)
+c.stop(timeout=5)
+want("wait for one that has ended", c.wait(condition="not-running")["StatusCode"], 6)
+want("logs of nothing", c.logs(tail=1, timestamps=True, since=1), b"")
+want("prune of the old", client.containers.prune(filters={"until": "24h"})["ContainersDeleted"] or [], [])
+want("prune", c.id in client.containers.prune()["ContainersDeleted"], True)
+client.images.remove("sdk:made")
 
 quick = client.containers.run("busybox", "sh -c 'exit 4'", detach=True, auto_remove=True)
 want("wait when it has gone", quick.wait()["StatusCode"], 4)
