@@ -78,7 +78,7 @@ func (c prober) probe(i *instance, live *run, p container.Probes) *api.Healthche
 
 // ask runs the check's program until it ends, or kills it when ctx is done.
 func (c prober) ask(ctx context.Context, i *instance, live *run, p container.Probes) (output string, code int, err error) {
-	mine, theirs, err := shim.Pair()
+	theirs, mine, err := shim.Pipe()
 	if err != nil {
 		return "", 0, err
 	}
