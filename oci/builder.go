@@ -40,6 +40,7 @@ type tree struct {
 	group    *cgroup.Group
 	grouped  func() error // waits for group, which is made beside all this; nil: it is there
 	noPivot  bool         // the caller's root can't be pivoted
+	first    bool         // we are the container's first process
 	proc     *os.File     // the procfs that the caller sees, verified
 	root     *os.File     // the container's root directory
 	late     []lateMount

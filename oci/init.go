@@ -113,7 +113,7 @@ func (i *inside) prepare() (*kernel.Script, error) {
 	}
 	i.pid = o.Pid
 	i.builder = builder{
-		tree:     tree{bundle: o.Bundle, spec: &spec, console: o.Console, noPivot: o.NoPivot, given: given},
+		tree:     tree{bundle: o.Bundle, spec: &spec, console: o.Console, noPivot: o.NoPivot, given: given, first: true},
 		preserve: o.Preserve, inNS: true, ask: i.askHooks,
 	}
 	i.ns.fresh = o.Kinds

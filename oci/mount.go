@@ -337,11 +337,20 @@ func (t *tree) hasLateProc() bool {
 	return false
 }
 
-// mountProc leaves procfs to the first process: it shows the pid namespace of the process that makes it.
+// mountProc leaves procfs to the first process, as it shows the pid namespace of the process that makes it, unless we are that.
 func (t *tree) mountProc(o mountOptions, dest string) error {
 	target, err := t.directory(dest)
 	if err != nil {
 		return err
+	}
+	if t.first {
+		defer target.Close()
+		f, err := kernel.NewMount("proc", "proc", o.data, int(o.set))
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return t.attachTo(f, target, o)
 	}
 	t.late = append(t.late, lateMount{kind: "proc", options: o, target: t.own(target), name: dest})
 	return nil
