@@ -88,6 +88,7 @@ func (r *Runtime) Load(id, dir string) (*Bundle, error) {
 			spec.Mounts[i].Source = filepath.Join(dir, m.Source)
 		}
 	}
+	allowDefaultDevices(spec.Linux)
 	spec.Linux.CgroupsPath = r.cgroupPath(spec.Linux.CgroupsPath, id)
 	return &Bundle{ID: id, Dir: dir, Spec: &spec, UserFromSpec: true}, nil
 }

@@ -134,7 +134,7 @@ func deviceRule(f *Facts, b *oci.Bundle) error {
 		r.Devices = []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}
 		return nil
 	}
-	r.Devices = defaultDeviceRules()
+	r.Devices = append([]specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}, oci.DefaultDevices()...)
 	for _, d := range f.Devices {
 		b.Spec.Linux.Devices = append(b.Spec.Linux.Devices, d.LinuxDevice)
 		r.Devices = append(r.Devices, specs.LinuxDeviceCgroup{Allow: true, Type: d.Type, Major: new(d.Major), Minor: new(d.Minor), Access: d.Access})
@@ -147,26 +147,6 @@ func deviceRule(f *Facts, b *oci.Bundle) error {
 		r.Devices = append(r.Devices, parsed)
 	}
 	return nil
-}
-
-// defaultDeviceRules let a container make any node, and use the harmless ones and its terminals.
-func defaultDeviceRules() []specs.LinuxDeviceCgroup {
-	allow := func(kind string, major, minor int64, access string) specs.LinuxDeviceCgroup {
-		d := specs.LinuxDeviceCgroup{Allow: true, Type: kind, Access: access}
-		if major >= 0 {
-			d.Major = &major
-		}
-		if minor >= 0 {
-			d.Minor = &minor
-		}
-		return d
-	}
-	return []specs.LinuxDeviceCgroup{
-		{Allow: false, Access: "rwm"},
-		allow("c", -1, -1, "m"), allow("b", -1, -1, "m"),
-		allow("c", 1, 3, "rwm"), allow("c", 1, 5, "rwm"), allow("c", 1, 7, "rwm"), allow("c", 1, 8, "rwm"), allow("c", 1, 9, "rwm"), // null zero full random urandom
-		allow("c", 5, 0, "rwm"), allow("c", 5, 1, "rwm"), allow("c", 5, 2, "rwm"), allow("c", 136, -1, "rwm"), // tty console ptmx pts/*
-	}
 }
 
 // ParseDeviceRule reads "c 42:* rmw".
