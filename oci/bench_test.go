@@ -86,6 +86,55 @@ func (s spans) report(b *testing.B) {
 func BenchmarkDirect(b *testing.B)   { benchmark(b, "direct") }
 func BenchmarkIndirect(b *testing.B) { benchmark(b, "indirect") }
 
+// BenchmarkUserNamespace is BenchmarkIndirect with ids of the container's own: what id-mapped layers, and all that is made
+// outside, add. Its network namespace, which can't come from a pool, is measured by BenchmarkOwnedNet.
+func BenchmarkUserNamespace(b *testing.B) {
+	kerneltest.Root(b)
+	root := newRoot(b)
+	ids := idsFrom(300000)
+	var times spans
+	for b.Loop() {
+		bundle, _ := mapped(b, root, 300000, "/bin/true")
+		netns, err := namespace.NewOwnedNet(ids, ids)
+		if err != nil {
+			b.Fatal(err)
+		}
+		begin := time.Now()
+		p, err := Create(context.Background(), bundle, Stdio{}, netns)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := p.Start(); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := p.Wait(); err != nil {
+			b.Fatal(err)
+		}
+		times = append(times, time.Since(begin))
+		if err := p.Delete(); err != nil {
+			b.Fatal(err)
+		}
+		netns.Close()
+	}
+	times.report(b)
+}
+
+// BenchmarkOwnedNet is the making of a network namespace together with its user namespace.
+func BenchmarkOwnedNet(b *testing.B) {
+	kerneltest.Root(b)
+	var times spans
+	for b.Loop() {
+		begin := time.Now()
+		netns, err := namespace.NewOwnedNet(idsFrom(300000), idsFrom(300000))
+		if err != nil {
+			b.Fatal(err)
+		}
+		times = append(times, time.Since(begin))
+		netns.Close()
+	}
+	times.report(b)
+}
+
 // BenchmarkExec is one more process in a running container: request to reaped.
 func BenchmarkExec(b *testing.B) {
 	kerneltest.Root(b)

@@ -2,6 +2,7 @@ package request
 
 import (
 	"berth/engine/userns"
+	"berth/fault"
 
 	api "github.com/moby/moby/api/types/container"
 )
@@ -15,7 +16,12 @@ func checkUserns(h *api.HostConfig, m Machine) error {
 	if mode.Host || !mode.Auto && !m.Remap {
 		return nil
 	}
+	_, own, err := m.Defaults.Runtimes.Find(h.Runtime)
 	switch {
+	case err != nil:
+		return err
+	case !own: // its network and layers are made for a user namespace that it could only join
+		return fault.New(fault.Unsupported, "runtime %s: containers in user namespaces are made by runtime %s only: use that, or --userns host", h.Runtime, DefaultRuntime)
 	case h.Privileged:
 		return invalid("privileged mode is incompatible with user namespaces.  You must run the container in the host namespace when running privileged mode")
 	case h.NetworkMode.IsHost():
