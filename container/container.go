@@ -89,7 +89,7 @@ type Mount struct {
 	Explicit    bool              `json:",omitempty"` // asked for by --mount: a missing source is an error, not made
 	Options     []string          `json:",omitempty"` // of a tmpfs
 	Subpath     string            `json:",omitempty"`
-	IDMap       bool              `json:",omitempty"` // show owners through the container's user namespace
+	IDMap       bool              `json:",omitempty"` // of a bind: its source's owner is the container's root
 }
 
 // State is how a container stands. It is written by rename, without a sync: a reboot voids it.

@@ -29,6 +29,11 @@ func (c *starter) findMounts(r *container.Record) ([]bundle.Mount, error) {
 				if err := os.MkdirAll(m.Source, 0o755); err != nil {
 					return nil, invalid("error while creating mount source path '%s': %w", m.Source, err)
 				}
+				if uid, gid := r.IDs.Root(); uid != 0 && !m.IDMap {
+					if err := os.Chown(m.Source, int(uid), int(gid)); err != nil {
+						return nil, err
+					}
+				}
 			}
 			if err := volume.CheckPropagation(m.Source, m.Propagation); err != nil {
 				return nil, err

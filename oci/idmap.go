@@ -1,6 +1,8 @@
 package oci
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -43,4 +45,53 @@ func CanMapLayers(dir, name string) (err error) {
 		}
 		return kernel.MkdirIn(made, "made", 0o700)
 	})
+}
+
+// OwnerIsRoot is our own option of a bind: whoever owns the source on the host is root in the container, with or without a user
+// namespace, and everybody else is as always. Files that root makes there are the owner's on the host.
+const OwnerIsRoot = "idmap=owner"
+
+// ownerMap makes the user namespace for that; owner is the container's, nil when it is the host's. The caller closes it.
+func ownerMap(l *specs.Linux, source, owner *os.File) (*os.File, error) {
+	st, err := kernel.Stat(source)
+	if err != nil {
+		return nil, err
+	}
+	everybody := []specs.LinuxIDMapping{{Size: 1<<32 - 1}}
+	uids, gids := everybody, everybody
+	if owner != nil {
+		uids, gids = l.UIDMappings, l.GIDMappings
+	}
+	if len(uids) == 0 || len(gids) == 0 {
+		return nil, errors.New("the user namespace's uidMappings and gidMappings are not given")
+	}
+	ids, err := namespace.NewUser(swapped(st.Uid, uids), swapped(st.Gid, gids))
+	if err != nil {
+		return nil, fmt.Errorf("map %d:%d to root: %w", st.Uid, st.Gid, err)
+	}
+	return ids, nil
+}
+
+// swapped maps ids on disk to the host's ids for a container whose ids are mapped as given: owner to the container's root, 0 to whom the
+// container calls by the owner's number, all others as the container has them.
+func swapped(owner uint32, ids []specs.LinuxIDMapping) (list []specs.LinuxIDMapping) {
+	const all = 1<<32 - 1
+	parts := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 0, Size: all}} // on disk, in the container
+	if owner != 0 {
+		parts = []specs.LinuxIDMapping{
+			{ContainerID: 0, HostID: owner, Size: 1}, {ContainerID: 1, HostID: 1, Size: owner - 1},
+			{ContainerID: owner, HostID: 0, Size: 1}, {ContainerID: owner + 1, HostID: owner + 1, Size: all - owner - 1},
+		}
+	}
+	for _, p := range parts {
+		for _, m := range ids {
+			first, end := max(uint64(p.HostID), uint64(m.ContainerID)), min(uint64(p.HostID)+uint64(p.Size), uint64(m.ContainerID)+uint64(m.Size))
+			if first < end {
+				list = append(list, specs.LinuxIDMapping{
+					ContainerID: p.ContainerID + uint32(first) - p.HostID, HostID: m.HostID + uint32(first) - m.ContainerID, Size: uint32(end - first),
+				})
+			}
+		}
+	}
+	return list
 }

@@ -23,6 +23,7 @@ type mountOptions struct {
 	data            []string // the file system's own
 	copyUp          bool     // tmpfs starts with what lies beneath
 	idmap, idmapAll bool     // owners are shown through a user namespace, in all mounts below too
+	idmapOwner      bool     // the source's owner is the container's root
 }
 
 type spread struct {
@@ -93,6 +94,8 @@ func (o *mountOptions) other(name string) {
 		o.copyUp = true
 	case "idmap":
 		o.idmap = true
+	case OwnerIsRoot:
+		o.idmapOwner = true
 	case "ridmap":
 		o.idmap, o.idmapAll = true, true
 	case "", "defaults", "remount", "async", "nomand", "nolazytime", "loud", "silent", "iversion", "noiversion", "z", "Z":
@@ -193,6 +196,13 @@ func (t *tree) newMount(m specs.Mount, o mountOptions, owner *os.File) (*os.File
 	f, err := kernel.CloneMount(nil, m.Source, o.recursive)
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "bind source %s: %w", m.Source, bare(err))
+	}
+	if o.idmapOwner {
+		if ids, err = ownerMap(t.spec.Linux, f, owner); err != nil {
+			f.Close()
+			return nil, err
+		}
+		defer ids.Close()
 	}
 	if ids == nil {
 		return f, nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -178,5 +179,29 @@ func TestPipesInAUserNamespace(t *testing.T) {
 	b.User = "alice"
 	if res := (runner{}).run(t, b); res.out != "one\n" || res.err != "two\n" {
 		t.Errorf("%+v", res)
+	}
+}
+
+func TestSwapped(t *testing.T) {
+	id := func(on, to, size uint32) specs.LinuxIDMapping {
+		return specs.LinuxIDMapping{ContainerID: on, HostID: to, Size: size}
+	}
+	all := []specs.LinuxIDMapping{id(0, 0, 1<<32-1)}
+	two := []specs.LinuxIDMapping{id(0, 5000, 1000), id(1000, 90000, 1000)}
+	for _, c := range []struct {
+		owner uint32
+		ids   []specs.LinuxIDMapping
+		want  []specs.LinuxIDMapping
+	}{
+		{0, all, all},
+		{1, all, []specs.LinuxIDMapping{id(0, 1, 1), id(1, 0, 1), id(2, 2, 1<<32-3)}},
+		{1000, all, []specs.LinuxIDMapping{id(0, 1000, 1), id(1, 1, 999), id(1000, 0, 1), id(1001, 1001, 1<<32-1-1001)}},
+		{0, two, two},
+		{1500, two, []specs.LinuxIDMapping{id(0, 90500, 1), id(1, 5001, 999), id(1000, 90000, 500), id(1500, 5000, 1), id(1501, 90501, 499)}},
+		{7000, two, []specs.LinuxIDMapping{id(1, 5001, 999), id(1000, 90000, 1000), id(7000, 5000, 1)}},
+	} {
+		if got := swapped(c.owner, c.ids); !slices.Equal(got, c.want) {
+			t.Errorf("owner %d: %v, want %v", c.owner, got, c.want)
+		}
 	}
 }

@@ -96,7 +96,10 @@ func userMounts(f *Facts) ([]specs.Mount, error) {
 	var all []specs.Mount
 	for _, m := range f.Mounts {
 		one := UserMount(m)
-		if !f.Record.IDs.IsZero() && (m.IDMap || m.Type == mount.TypeVolume && f.Root.IDs.Empty()) {
+		switch {
+		case m.IDMap:
+			one.Options = append(one.Options, oci.OwnerIsRoot)
+		case !f.Record.IDs.IsZero() && m.Type == mount.TypeVolume && f.Root.IDs.Empty():
 			one.Options = append(one.Options, "idmap") // so that root's files in a volume are root's on disk, whoever has it next
 		}
 		all = append(all, one)
