@@ -13,9 +13,11 @@ import (
 	"time"
 
 	"berth/container"
+	"berth/engine/request"
 	"berth/fault"
 
 	api "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
 )
 
 var (
@@ -92,6 +94,12 @@ func (w *world) agrees(i *instance) error {
 	case r.State.Status == container.Removing, r.State.Status == container.Dead:
 		return fmt.Errorf("%s is %s: %s", r.Name, r.State.Status, r.State.Error)
 	}
+	if wanted, err := request.Ports(r.Config, r.HostConfig); r.State.Status.Alive() && endpointOf(r) != nil && (err != nil || len(endpointOf(r).Ports) != len(wanted)) {
+		return fmt.Errorf("%s publishes %v, and is recorded to publish %v, %v", r.Name, endpointOf(r).Ports, wanted, err)
+	}
+	if u, err := w.Containers.store.Updating(i.id); u != nil || err != nil {
+		return fmt.Errorf("%s: an update is noted: %v", r.Name, err)
+	}
 	stored, err := w.Containers.store.Load(i.id)
 	if err != nil || stored.State.Status != r.State.Status || stored.State.ExitCode != r.State.ExitCode || stored.Name != r.Name {
 		return fmt.Errorf("%s: on disk %+v, shown %+v, %v", r.Name, stored, r.State, err)
@@ -149,13 +157,38 @@ func randomContainer(random *rand.Rand) CreateRequest {
 	return r
 }
 
+// randomUpdate changes one thing, live or by a new start.
+func randomUpdate(random *rand.Rand) (u UpdateRequest) {
+	c := &u.Changes
+	switch random.IntN(7) {
+	case 0:
+		u.RestartPolicy.Name = []api.RestartPolicyMode{"no", "always", "unless-stopped"}[random.IntN(3)]
+	case 1:
+		u.Resources.CPUShares = 2 + random.Int64N(1000)
+	case 2:
+		c.EnvAdd = []string{fmt.Sprintf("N=%d", random.IntN(100))}
+	case 3:
+		c.LabelAdd = map[string]string{"n": fmt.Sprint(random.IntN(100))}
+	case 4:
+		c.PublishAdd = publish(fmt.Sprintf("%d:80", 7100+random.IntN(4)))
+	case 5:
+		c.PublishRemove = []string{"80"}
+	case 6:
+		c.MountAdd, c.MountRemove = []mount.Mount{{Type: mount.TypeTmpfs, Target: "/added"}}, nil
+		if random.IntN(2) == 0 {
+			c.MountAdd, c.MountRemove = nil, []string{"/added"}
+		}
+	}
+	return u
+}
+
 // randomStep does one thing. A program that ends by itself is among those it starts.
 func (w *world) randomStep(random *rand.Rand, name string) (op string, err error) {
 	c := w.Containers
 	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
 	defer cancel()
 	zero := 0
-	switch random.IntN(19) {
+	switch random.IntN(21) {
 	case 0, 1, 2:
 		_, _, err = c.Create(ctx, name, randomContainer(random))
 		op = "create"
@@ -188,11 +221,9 @@ func (w *world) randomStep(random *rand.Rand, name string) (op string, err error
 				}
 			}
 		}
-	case 16:
+	case 16, 19, 20:
 		op = "update"
-		u := UpdateRequest{}
-		u.RestartPolicy.Name = []api.RestartPolicyMode{"no", "always", "unless-stopped"}[random.IntN(3)]
-		_, err = c.Update(ctx, name, u)
+		_, err = c.Update(ctx, name, randomUpdate(random))
 	case 17:
 		op, err = "rename", c.Rename(ctx, name, fmt.Sprintf("walk%d", random.IntN(8)))
 	case 18:
