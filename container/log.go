@@ -239,9 +239,10 @@ func (r *LogReader) raw() ([]byte, error) {
 		if n > 0 {
 			continue
 		}
-		if err != nil && err != io.EOF {
+		if err != nil && err != io.EOF && (len(r.files) <= 1 || r.files[0].gz == nil) {
 			return nil, fmt.Errorf("read log: %w", err)
 		}
+		// A broken compressed part ends where it is broken.
 		if len(r.files) <= 1 {
 			return nil, nil
 		}

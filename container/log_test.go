@@ -439,6 +439,41 @@ func TestReadFrom(t *testing.T) {
 	}
 }
 
+// TestBrokenParts are passed over, and what is lost is told.
+func TestBrokenParts(t *testing.T) {
+	for _, keep := range []int{0, 5, 60} {
+		w := newRotatingLog(t, 3)
+		w.write(0, 1)
+		w.rotate(true)
+		w.write(2, 3)
+		w.rotate(true)
+		w.write(4)
+		if err := os.Truncate(w.path+".1.gz", int64(keep)); err != nil {
+			t.Fatal(err)
+		}
+		r, err := OpenLog(w.path, LogOptions{Stdout: true, Stderr: true, Tail: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for {
+			l, err := r.Next(t.Context())
+			if err != nil {
+				break
+			}
+			if l.Skipped > 0 {
+				got += "…"
+			} else {
+				got += fmt.Sprint(number(t, l))
+			}
+		}
+		r.Close()
+		if got != "01…4" && got != "012…4" {
+			t.Errorf("%d bytes left: %s", keep, got)
+		}
+	}
+}
+
 // TestTailCountsLines: a line in parts is one, and one that has not ended counts too.
 func TestTailCountsLines(t *testing.T) {
 	record := func(text string) string {

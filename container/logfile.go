@@ -79,6 +79,9 @@ func openParts(names []string) (files []*logFile, whole bool, err error) {
 			whole = false
 			continue
 		}
+		if errors.Is(err, gzip.ErrHeader) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			continue // a compressed part that a power cut left empty or broken: the others are still there
+		}
 		if err != nil {
 			for _, f := range files {
 				f.Close()

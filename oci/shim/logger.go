@@ -183,6 +183,9 @@ func (l *logger) begin() error {
 		f.Close()
 		return err
 	}
+	if info, err := l.file.Stat(); err == nil { // somebody may have cut it
+		l.size = min(l.size, info.Size())
+	}
 	l.file.Close()
 	l.file, l.offset, l.size = f, l.offset+l.size, 0
 	return nil

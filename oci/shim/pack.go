@@ -16,6 +16,9 @@ const (
 	newSuffix    = ".new"    // a file that is about to be the current one
 )
 
+// worthPacking is the size of files below which a helper's start would cost more than they hold.
+const worthPacking = 16 << 10
+
 // Arguments of Log.Packer. Compressing takes a megabyte and a processor, and even the tables of a compressor are a tenth of an idle supervisor: so it
 // is another program's.
 const (
@@ -47,7 +50,7 @@ func (p *packing) moveUp(files int) {
 // pack has the newest of the older files compressed that is not yet, unless a helper is at work. The
 // oldest may be dropped before its turn comes, when output comes faster than it can be compressed.
 func (l *logger) pack() {
-	if l.Packer == "" || l.settled || l.packing != nil {
+	if l.Packer == "" || l.MaxSize < worthPacking || l.settled || l.packing != nil {
 		return
 	}
 	for i := 1; i < l.MaxFiles; i++ {

@@ -21,14 +21,17 @@ func readSnapshot(l *logger) (string, error) {
 	return string(all), err
 }
 
+// numbered is a line of 4,100 bytes with its number.
+const numbered = "line %04096d"
+
 // packedLog has lines of 0 to n-1 in files of about five.
 func packedLog(t *testing.T, l Log, n int) *logger {
 	t.Helper()
-	l.MaxSize, l.Packer = 400, "/proc/self/exe"
+	l.MaxSize, l.Packer = 5*4200, "/proc/self/exe"
 	log := openTestLog(t, l)
 	for i := range n {
 		log.mu.Lock()
-		log.add("stdout", fmt.Appendf(nil, "line %03d", i), true, noon)
+		log.add("stdout", fmt.Appendf(nil, numbered, i), true, noon)
 		log.flush()
 		log.mu.Unlock()
 	}
@@ -67,10 +70,10 @@ func TestOldFilesArePacked(t *testing.T) {
 	first := 60 - bytes.Count(text, []byte{'\n'})
 	var want bytes.Buffer
 	for i := first; i < 60; i++ {
-		fmt.Fprintf(&want, "line %03d\n", i)
+		fmt.Fprintf(&want, numbered+"\n", i)
 	}
 	if string(text) != want.String() || first < 30 {
-		t.Errorf("replayed from line %d: %q", first, text)
+		t.Errorf("replayed from line %d: %d bytes, want %d", first, len(text), want.Len())
 	}
 	data, err := os.ReadFile(log.packed(1))
 	if err != nil {
