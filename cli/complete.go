@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,6 +39,7 @@ func (s completer) tree() *cobra.Command {
 			whole := s.command(v, path)
 			whole.Parent().RemoveCommand(whole)
 			whole.ValidArgsFunction = s.names(v)
+			s.values(v, whole)
 			parents[group].AddCommand(whole)
 		}
 	}
@@ -82,11 +84,10 @@ const completionTime = 2 * time.Second
 
 // names completes containers or images, whichever the command takes. It starts no daemon.
 func (s completer) names(v *verb) cobra.CompletionFunc {
-	return func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return func(_ *cobra.Command, args []string, said string) ([]string, cobra.ShellCompDirective) {
 		ctx, cancel := context.WithTimeout(context.Background(), completionTime)
 		defer cancel()
-		s.Launch = nil
-		api, err := s.api()
+		api, err := s.quiet()
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
@@ -101,7 +102,14 @@ func (s completer) names(v *verb) cobra.CompletionFunc {
 			if verb == "exec" && len(args) > 0 {
 				return nil, cobra.ShellCompDirectiveDefault
 			}
+			if len(args) > 0 && takesOne(verb) {
+				return nil, cobra.ShellCompDirectiveDefault
+			}
 			found = containerNames(ctx, api, verb)
+			if verb == "cp" {
+				return places(found, said)
+			}
+			found = slices.DeleteFunc(found, func(n string) bool { return slices.Contains(args, n) })
 		case kind == "inspect":
 			found = append(containerNames(ctx, api, verb), imageNames(ctx, api)...)
 		default:
@@ -109,6 +117,32 @@ func (s completer) names(v *verb) cobra.CompletionFunc {
 		}
 		return found, cobra.ShellCompDirectiveNoFileComp
 	}
+}
+
+// quiet is the client, which starts no daemon for a shell's question.
+func (s completer) quiet() (*client.Client, error) {
+	s.Launch = nil
+	return s.api()
+}
+
+// takesOne tells whether only a verb's first argument is a container.
+func takesOne(verb string) bool {
+	switch verb {
+	case "attach", "commit", "debug", "diff", "exec", "explain", "export", "logs", "port", "rename", "top":
+		return true
+	}
+	return false
+}
+
+// places offers containers as cp takes them, with a path to follow; what looks like a path is left to the shell.
+func places(names []string, said string) ([]string, cobra.ShellCompDirective) {
+	if strings.ContainsAny(said, "/.:") {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	for i := range names {
+		names[i] += ":"
+	}
+	return names, cobra.ShellCompDirectiveNoSpace
 }
 
 func imageNames(ctx context.Context, api *client.Client) []string {
@@ -129,6 +163,8 @@ func containerNames(ctx context.Context, api *client.Client, verb string) []stri
 	switch verb {
 	case "stop", "kill", "pause", "exec", "attach", "top":
 		q.All = false
+	case "start":
+		q.Filters = client.Filters{"status": {"created", "exited"}}
 	case "unpause":
 		q.Filters = client.Filters{"status": {"paused"}}
 	}
