@@ -60,6 +60,7 @@ type AttachRequest struct {
 	Stream                bool   // what comes; without it only the log
 	Frames                bool   // eight-byte headers; false for a terminal's raw stream
 	DetachKeys            string // "ctrl-p,ctrl-q" by default
+	HangUp                bool   // of an exec: it ends when its client is gone, also with the engine
 }
 
 // LogsRequest selects lines of a container's log.

@@ -71,11 +71,16 @@ type shared struct {
 	packer       string // program that compresses logs; "": none
 	log          *slog.Logger
 
+	starts   chan struct{}   // has room for the starts by policy that are made at a time
 	life     context.Context // ends when the engine is closed
 	watchers sync.WaitGroup
 }
 
+// startsAtATime bounds the starts by policy: after a reboot all containers want theirs at once.
+const startsAtATime = 8
+
 func newContainers(s *shared) *Containers {
+	s.starts = make(chan struct{}, startsAtATime)
 	c := &Containers{
 		shared: s, maker: maker{s}, starter: starter{s}, streams: streams{s}, views: views{s},
 		execs: execs{shared: s, byID: map[string]*execution{}},

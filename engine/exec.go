@@ -270,7 +270,7 @@ func (c *execs) prepareExec(id string, r ExecStartRequest) (*execution, shim.Exe
 		if err != nil {
 			return nil, request, err
 		}
-		a.HangUp = e.lent()
+		a.HangUp = e.lent() || r.Attach.HangUp
 		request.Attach = []shim.Attachment{a}
 	}
 	e.mu.Lock()

@@ -85,7 +85,7 @@ func (c prober) ask(ctx context.Context, i *instance, live *run, p container.Pro
 	defer fault.Close(mine, &err)
 	e := c.prepare(i, live, api.ExecCreateRequest{Cmd: p.Command, AttachStdout: true, AttachStderr: true})
 	defer c.forgetExec(e)
-	if err := c.ExecStart(ctx, e.id, ExecStartRequest{Attach: &AttachRequest{Conn: theirs, Stdout: true, Stderr: true, Stream: true}}); err != nil {
+	if err := c.ExecStart(ctx, e.id, ExecStartRequest{Attach: &AttachRequest{Conn: theirs, Stdout: true, Stderr: true, Stream: true, HangUp: true}}); err != nil {
 		return "", 0, err
 	}
 	stop := context.AfterFunc(ctx, func() { mine.SetReadDeadline(time.Unix(1, 0)) })

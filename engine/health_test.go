@@ -2,6 +2,8 @@ package engine
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -149,8 +151,23 @@ func TestHealthSurvivesTheEngine(t *testing.T) {
 	id := w.create(checked("[ ! -e /tmp/bad ]", nil), "sleep", "1000")
 	w.start(id)
 	w.awaitHealth(id, api.Healthy)
+	slow := w.create(checked("exec sleep 78", nil), "sleep", "1000")
+	w.start(slow)
+	probing := func() bool {
+		cmdlines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+		return slices.ContainsFunc(cmdlines, func(path string) bool {
+			text, err := os.ReadFile(path)
+			return err == nil && string(text) == "sleep\x0078\x00"
+		})
+	}
+	w.await(slow, "is not asked", func(*container.Record) bool { return probing() })
 	if err := w.Engine.Close(); err != nil {
 		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); probing(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("a probe outlives its engine")
+		}
 	}
 	w.open()
 	if h := w.awaitStatus(id, container.Running).State.Health; h == nil || h.Status != api.Healthy {

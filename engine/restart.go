@@ -41,6 +41,7 @@ func (c restarts) schedule(i *instance) {
 		if !c.await(i, again) {
 			return
 		}
+		defer func() { <-c.starts }()
 		i.op.Lock()
 		defer i.op.Unlock()
 		if i.again != again { // it was given up while we came here
@@ -52,13 +53,24 @@ func (c restarts) schedule(i *instance) {
 	})
 }
 
-// await waits until it is time, and what the container needs is there; false when the restart is given up.
+// await waits until it is time, what the container needs is there, and there is room among the starts, which is taken then;
+// false when the restart is given up.
 func (c restarts) await(i *instance, again <-chan struct{}) bool {
 	timer := time.NewTimer(i.record().State.Wait(time.Now()))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return c.life.Err() == nil && c.needs().Await(i.record(), again)
+	case <-again:
+		return false
+	case <-c.life.Done():
+		return false
+	}
+	if !c.needs().Await(i.record(), again) {
+		return false
+	}
+	select {
+	case c.starts <- struct{}{}:
+		return true
 	case <-again:
 	case <-c.life.Done():
 	}
