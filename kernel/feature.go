@@ -16,6 +16,8 @@ func Features() []Feature {
 	return []Feature{
 		{"mount_setattr", "5.12", "mounts are remounted by path; recursive read-only binds are refused", CanSetMount},
 		{"close_range with CLOSE_RANGE_CLOEXEC", "5.11", "descriptors are close-on-exec one by one, as they are opened", canCloseRange},
+		{"id-mapped mounts", "5.12", "volumes and binds of containers in user namespaces can't show owners through them", func() bool { return atLeast(5, 12) }},
+		{"overlay over id-mapped layers", "5.19", "containers in user namespaces get copies of their layers", func() bool { return atLeast(5, 19) }},
 		{"overlay lowerdir+", "6.7", "layers are named in one page of mount options", CanAddLower},
 		{"cgroup.kill", "5.14", "groups are frozen, killed one by one and thawed", func() bool { return atLeast(5, 14) }},
 		{"memfd_create MFD_EXEC", "6.3", "copies of our program in memory are executable by default", func() bool { return atLeast(6, 3) }},

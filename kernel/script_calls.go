@@ -106,6 +106,9 @@ func (s *Script) Prctl(option int, args ...Arg) Ref {
 	return s.add(unix.SYS_PRCTL, append([]Arg{N(option)}, args...)...)
 }
 
+// EndWithThread has the process killed when the thread that forked it ends (PR_SET_PDEATHSIG), as all do when a program is killed.
+func (s *Script) EndWithThread() { s.Prctl(unix.PR_SET_PDEATHSIG, N(int(unix.SIGKILL))) }
+
 // AllowMissing tolerates that the call behind r finds nothing.
 func (s *Script) AllowMissing(r Ref) Ref { return s.Allow(r, unix.ENOENT, unix.ENOTDIR) }
 

@@ -154,7 +154,7 @@ func (b *builder) spawn(self, theirs, ours *os.File, st starter, r rights) (chil
 		_, err = mapOut.Write([]byte{1})
 	}
 	if err != nil {
-		mapOut.Close() // the child ends by itself
+		kernel.SignalPid(child.PidFD, kill)
 		kernel.Reap(child.PidFD)
 		child.Close()
 		child.PidFD.Close()

@@ -33,25 +33,35 @@ func owned(kinds uintptr, which string, uids, gids []specs.LinuxIDMapping) (ns *
 		return nil, err
 	}
 	defer in.Close()
-	var s kernel.Script
-	s.For("make a user namespace")
-	s.CloseFile(out)
-	s.Await(in)
-	child, err := s.Fork(kinds)
-	if err != nil {
-		out.Close()
-		return nil, err
+	defer out.Close()
+	err = kernel.Thread(func() error { // which lives as long as the process is needed, and no longer than this program
+		var s kernel.Script
+		s.For("make a user namespace")
+		s.EndWithThread()
+		s.CloseFile(out)
+		s.Await(in)
+		child, err := s.Fork(kinds)
+		if err != nil {
+			return err
+		}
+		dir := fmt.Sprintf("/proc/%d", child.Pid)
+		if err = WriteMaps(dir, uids, gids); err == nil {
+			ns, err = os.Open(path.Join(dir, "ns", which))
+		}
+		// The end of the pipe may be open in others that were forked meanwhile, so it doesn't end by itself.
+		err = errors.Join(err, kernel.SignalPid(child.PidFD, kill))
+		_, reapErr := kernel.Reap(child.PidFD)
+		child.Close()
+		return errors.Join(err, reapErr, child.PidFD.Close())
+	})
+	if err != nil && ns != nil {
+		ns.Close()
+		ns = nil
 	}
-	dir := fmt.Sprintf("/proc/%d", child.Pid)
-	if err = WriteMaps(dir, uids, gids); err == nil {
-		ns, err = os.Open(path.Join(dir, "ns", which))
-	}
-	out.Close()
-	kernel.Reap(child.PidFD)
-	child.Close()
-	child.PidFD.Close()
 	return ns, err
 }
+
+const kill = 9 // SIGKILL
 
 // WriteMaps maps the ids of the user namespace that the process behind dir, its directory in a procfs, was born in (user_namespaces(7)).
 func WriteMaps(dir string, uids, gids []specs.LinuxIDMapping) error {
