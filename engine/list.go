@@ -14,10 +14,12 @@ import (
 	"berth/engine/journal"
 	"berth/engine/view"
 	"berth/fault"
+	"berth/image"
 
 	"github.com/docker/go-units"
 	api "github.com/moby/moby/api/types/container"
 	wire "github.com/moby/moby/api/types/network"
+	"github.com/opencontainers/go-digest"
 )
 
 // List describes those that fit, newest first. It reads snapshots and waits for nothing, unless sizes are wanted.
@@ -214,19 +216,40 @@ func (c *views) selectName(s *selection, key string, values []string) error {
 			return !slices.ContainsFunc(values, func(v string) bool { return !journal.HasLabel(have, v) })
 		})
 	case "ancestor":
-		ids := map[string]bool{}
-		for _, v := range values {
-			if id, err := c.images.ID(v); err == nil {
-				ids[id] = true
-			}
-		}
-		s.tests = append(s.tests, func(r *container.Record) bool { return ids[r.Image.String()] })
+		s.tests = append(s.tests, c.descends(values))
 	case "isolation", "is-task": // of other systems
 		s.any(values, func(_ *container.Record, v string) bool { return v == "default" || v == "" || v == "false" })
 	default:
 		return invalid("invalid filter '%s'", key)
 	}
 	return nil
+}
+
+// descends is the test for containers whose image is one of refs, or was built upon one: it begins with the same layers.
+func (c *views) descends(refs []string) func(*container.Record) bool {
+	var bases []*image.Image
+	for _, v := range refs {
+		if img, err := c.images.Store.Get(v); err == nil {
+			bases = append(bases, img)
+		}
+	}
+	known := map[digest.Digest]bool{}
+	return func(r *container.Record) bool {
+		fits, seen := known[r.Image]
+		if seen || len(bases) == 0 {
+			return fits
+		}
+		var layers []digest.Digest
+		if img, err := c.images.Store.Get(r.Image.String()); err == nil {
+			layers = img.DiffIDs
+		}
+		fits = slices.ContainsFunc(bases, func(b *image.Image) bool {
+			n := len(b.DiffIDs)
+			return b.ID == r.Image || n > 0 && len(layers) > n && slices.Equal(layers[:n], b.DiffIDs)
+		})
+		known[r.Image] = fits
+		return fits
+	}
 }
 
 func (c *views) selectPlace(s *selection, key string, values []string) error {
