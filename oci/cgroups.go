@@ -32,7 +32,7 @@ func (t *tree) mountCgroups(o mountOptions, dest string) error {
 			return nil
 		}
 		defer target.Close()
-		f, err := t.cloneGroup(v2)
+		f, err := t.cloneGroup("", v2)
 		if err != nil {
 			return err
 		}
@@ -57,9 +57,9 @@ func (t *tree) mountCgroups(o mountOptions, dest string) error {
 }
 
 // cloneGroup makes a mount of one of the container's groups.
-func (t *tree) cloneGroup(dir string) (*os.File, error) {
+func (t *tree) cloneGroup(name, dir string) (*os.File, error) {
 	if t.given != nil {
-		return t.given.take(givenGroup(dir))
+		return t.given.take(givenGroup + name)
 	}
 	return kernel.CloneMount(nil, dir, false)
 }
@@ -68,6 +68,14 @@ func (t *tree) cloneGroup(dir string) (*os.File, error) {
 // the hierarchy's mount point, such as "cpu,cpuacct".
 func (t *tree) v1Groups() map[string]string {
 	groups := map[string]string{}
+	for name := range t.given { // from inside they can't be told apart
+		if name, is := strings.CutPrefix(name, givenGroup); is && name != "" {
+			groups[name] = name
+		}
+	}
+	if t.given != nil {
+		return groups
+	}
 	for _, h := range cgroup.Detect().Hierarchies {
 		if h.Version != 1 || h.Base == "" {
 			continue
@@ -87,7 +95,7 @@ func (t *tree) bindGroup(top *os.File, name, dir string, o mountOptions) error {
 	if err := kernel.MkdirIn(top, name, 0o755); err != nil {
 		return err
 	}
-	f, err := t.cloneGroup(dir)
+	f, err := t.cloneGroup(name, dir)
 	if err != nil {
 		return err
 	}

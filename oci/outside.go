@@ -34,8 +34,10 @@ const (
 	givenSys   = "sysfs"
 )
 
-func givenMount(m specs.Mount) string    { return "mount " + m.Source + " on " + m.Destination }
-func givenGroup(directory string) string { return "cgroup " + directory }
+func givenMount(m specs.Mount) string { return "mount " + m.Source + " on " + m.Destination }
+
+// givenGroup is for the group in one of v1's hierarchies, by the name of its mount point; of v2 it ends there.
+const givenGroup = "cgroup "
 
 // newOutside looks at the user namespace of the process pid, whose maps are written.
 func newOutside(t *tree, pid int) (o *outside, err error) {
@@ -152,8 +154,12 @@ func (o *outside) makeGroups() error {
 	if o.group == nil {
 		return nil
 	}
-	for _, dir := range o.group.Paths() {
-		name := givenGroup(dir)
+	groups := o.v1Groups()
+	if v2, ok := o.group.Paths()[""]; ok {
+		groups[""] = v2
+	}
+	for name, dir := range groups {
+		name = givenGroup + name
 		if slices.Contains(o.names, name) {
 			continue
 		}

@@ -182,6 +182,19 @@ func TestPipesInAUserNamespace(t *testing.T) {
 	}
 }
 
+// Its own control groups are shown as to any other container.
+func TestGroupsInAUserNamespace(t *testing.T) {
+	kerneltest.Root(t)
+	show := sh("ls /sys/fs/cgroup; grep -c cgroup /proc/mounts")
+	plain := newBundle(t, newRoot(t), show...)
+	plain.Spec.Linux.Namespaces = append(plain.Spec.Linux.Namespaces, specs.LinuxNamespace{Type: "cgroup"})
+	want := runner{}.run(t, plain)
+	b, _ := mapped(t, newRoot(t), 500000, show...)
+	if res := (runner{}).run(t, b); res.out != want.out || len(strings.Fields(res.out)) < 3 {
+		t.Errorf("%q, without a user namespace %q", res.out, want.out)
+	}
+}
+
 func TestSwapped(t *testing.T) {
 	id := func(on, to, size uint32) specs.LinuxIDMapping {
 		return specs.LinuxIDMapping{ContainerID: on, HostID: to, Size: size}
