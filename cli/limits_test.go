@@ -177,6 +177,10 @@ func TestUpdateOfMore(t *testing.T) {
 	if diff := cmp.Diff(plain(want), plain(body.Berth)); diff != "" {
 		t.Error(diff)
 	}
+	f.on("POST /containers/other/update", map[string]any{"Warnings": nil})
+	if got := f.berth("update", "--label-add", "a=b", "other"); got.code != 1 || got.out != "" || !strings.Contains(got.err, "this engine changes only limits and restart policy") {
+		t.Errorf("an engine that does not know it: %+v", got)
+	}
 	for line, want := range map[string]string{
 		"update --no-healthcheck --health-cmd x web": "--no-healthcheck conflicts", "update --health-interval -1s web": "cannot be negative",
 		"update --publish-add x web": "x", "update --mount-add type=tmpfs web": "target is required", "update --label-add =x web": "invalid label",

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"berth/cli/create"
+	"berth/fault"
 
 	"github.com/spf13/cobra"
 )
@@ -37,6 +38,9 @@ func (s *session) update(cmd *cobra.Command, options *create.Update, args []stri
 			return err
 		}
 		warnings = append(warnings, answer.Warnings...)
+		if request.Berth.Any() && answer.Berth.Way == "" {
+			return fault.New(fault.Unsupported, "%s: this engine changes only limits and restart policy; the rest was passed over", id)
+		}
 		fmt.Fprintln(s.Out, id)
 		if way := answer.Berth.Way; way == "recreated" {
 			fmt.Fprintf(s.Err, "%s: recreated: it was ended and started again, with its writable layer and volumes\n", id)

@@ -34,7 +34,7 @@ type UpdateRequest struct {
 	Berth Changes `json:",omitzero"`
 }
 
-// UpdateResponse is what update answers. Way is "changed live", "recreated" or "recorded"; other engines don't say.
+// UpdateResponse is what update answers. Way is "changed live", "recreated", "recorded" or "unchanged"; other engines don't say.
 type UpdateResponse struct {
 	Warnings []string
 	Berth    struct{ Way string }

@@ -30,7 +30,7 @@ type Way string
 
 // The ways. One that does not run gets it at its next start.
 const (
-	Unchanged   Way = ""
+	Unchanged   Way = "unchanged"
 	Recorded    Way = "recorded"
 	ChangedLive Way = "changed live"
 	Recreated   Way = "recreated" // ended and started again, with its name, ID, writable layer and volumes
@@ -80,7 +80,7 @@ func (c updater) updateInPlace(ctx context.Context, i *instance, r UpdateRequest
 	if err != nil {
 		return result, err
 	}
-	if sameRecord(old, next) {
+	if result.Way = Unchanged; sameRecord(old, next) {
 		c.announce(old, events.ActionUpdate)
 		return result, nil
 	}
