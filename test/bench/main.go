@@ -74,7 +74,7 @@ func compare(rounds int, only string) error {
 		peers = append(peers, p)
 	}
 	header(peers)
-	for _, m := range measurements {
+	for _, m := range slices.Concat(measurements, fileMeasurements) {
 		if !strings.Contains(m.name, only) {
 			continue
 		}

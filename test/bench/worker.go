@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -173,7 +174,7 @@ func serve(name string) int {
 			return 0
 		}
 		a := answer{Error: "unknown measurement"}
-		for _, m := range measurements {
+		for _, m := range slices.Concat(measurements, fileMeasurements) {
 			if m.name == want {
 				v, err := m.run(e)
 				a = answer{Value: v}
