@@ -418,3 +418,16 @@ func TestWarningsOfAStopAreHeard(t *testing.T) {
 		}
 	}
 }
+
+func FuzzWarnings(f *testing.F) {
+	for _, seed := range []string{`199 berth "a\nb"`, "", `"`, ` "\u0000"`, ` "\"`} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, header string) {
+		for _, line := range warnings(header) {
+			if strings.Contains(line, "\n") {
+				t.Errorf("%q: %q", header, line)
+			}
+		}
+	})
+}

@@ -82,3 +82,18 @@ func TestCycle(t *testing.T) {
 		}
 	}
 }
+
+func FuzzDependency(f *testing.F) {
+	for _, seed := range []string{"db", "/db:started", "db:healthy", ":", "a:b:c", "//"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		n, err := ParseDependency(text)
+		if err != nil || n.Ref[0] == '/' { // no container has such a name
+			return
+		}
+		if again, err := ParseDependency(n.Ref + ":" + string(n.Until)); err != nil || again != n {
+			t.Errorf("%q: %+v, then %+v, %v", text, n, again, err)
+		}
+	})
+}

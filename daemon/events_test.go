@@ -54,3 +54,17 @@ func TestEventForms(t *testing.T) {
 		t.Errorf("%q, %v", b.String(), err)
 	}
 }
+
+func FuzzAccept(f *testing.F) {
+	for _, seed := range []string{"application/json-seq", "application/jsonl;q=0.5, */*;q=1", ";;q=,=", "application/x-ndjson;Q=0.000"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, header string) {
+		r := &http.Request{Header: http.Header{"Accept": {header}}}
+		switch kind := eventType(r); kind {
+		case "application/json", "application/x-ndjson", "application/jsonl", "application/json-seq":
+		default:
+			t.Errorf("%q: %s", header, kind)
+		}
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -86,6 +87,49 @@ func TestTheEngineStartsInOrder(t *testing.T) {
 			t.Errorf("%s was started too early", r.Name)
 		}
 		last = r.State.StartedAt
+	}
+}
+
+// TestAReboot takes the run state away with the processes, as a power cut does.
+func TestAReboot(t *testing.T) {
+	w := newWorld(t)
+	always, failure := w.named("always", policy("always", 0)), w.named("failure", policy("on-failure", 5))
+	unless, none := w.named("unless", policy("unless-stopped", 0)), w.named("none", nil)
+	var pids []int
+	for _, id := range []string{always, failure, unless, none} {
+		w.start(id)
+		pids = append(pids, w.awaitStatus(id, container.Running).State.Pid)
+	}
+	must(t, w.Containers.Stop(t.Context(), unless, StopOptions{Timeout: new(0)}), w.Engine.Close())
+	for _, pid := range pids {
+		if p, err := os.FindProcess(pid); err == nil {
+			p.Kill()
+		}
+		awaitGone(t, pid)
+	}
+	w.settled()
+	must(t, os.RemoveAll(filepath.Join(w.config.ExecRoot, "containers")))
+	w.open()
+	for id, want := range map[string]container.Status{always: container.Running, failure: container.Running, unless: container.Exited, none: container.Exited} {
+		r := w.awaitStatus(id, want)
+		if want == container.Running && r.State.RestartCount != 0 || id == none && r.State.ExitCode != 255 {
+			t.Errorf("%s: %+v", r.Name, r.State)
+		}
+	}
+}
+
+// settled waits until the supervisors of containers that have ended are gone.
+func (w *world) settled() {
+	w.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+		left, err := filepath.Glob(filepath.Join(w.config.ExecRoot, "containers", "*", "exit.json"))
+		all, _ := filepath.Glob(filepath.Join(w.config.ExecRoot, "containers", "*"))
+		if err == nil && len(left) == len(all) {
+			return
+		}
+		if time.Now().After(deadline) {
+			w.t.Fatalf("%d of %d supervisors have recorded an exit", len(left), len(all))
+		}
 	}
 }
 

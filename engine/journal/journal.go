@@ -2,7 +2,7 @@
 // outlives the engine.
 //
 // It is not a log of the program, and nothing is decided by it. Invariants: two events never share their time, also over the
-// engine's restarts; a listener gets what happened and what comes without a gap or a double; nobody who tells waits
+// engine's restarts and small changes of the clock; a listener gets what happened and what comes without a gap or a double; nobody who tells waits
 // for a listener or for the disk.
 package journal
 
@@ -19,6 +19,9 @@ import (
 const (
 	recent  = 256  // events that one who names an end but no beginning gets
 	backlog = 1024 // events that a listener may lag behind
+
+	// clockSlack is how far the clock may be set back and events still follow each other. A clock that was wrong by more is not held on to.
+	clockSlack = 24 * time.Hour
 )
 
 // Journal is the events of one engine. It is safe for concurrent use.
@@ -90,7 +93,10 @@ func (j *Journal) drop(s *Subscription) {
 func (j *Journal) Publish(kind events.Type, action events.Action, id string, attributes map[string]string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	now := max(time.Now().UnixNano(), j.last+1) // so that since and until can tell them apart
+	now := time.Now().UnixNano()
+	if ahead := j.last - now; ahead >= 0 && ahead < int64(clockSlack) { // so that since and until can tell them apart
+		now = j.last + 1
+	}
 	j.last = now
 	m := events.Message{
 		Type: kind, Action: action, Actor: events.Actor{ID: id, Attributes: attributes},

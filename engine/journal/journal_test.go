@@ -263,3 +263,36 @@ func BenchmarkPublish(b *testing.B) {
 		j.Publish(events.ContainerEventType, events.ActionCreate, "cafe", attributes)
 	}
 }
+
+// FuzzHistory reads files that a crash, or somebody else, left.
+func FuzzHistory(f *testing.F) {
+	f.Add([]byte(`{"Type":"container","Action":"die","Actor":{"ID":"x"},"timeNano":5}` + "\n{\n\n[]\n"))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "1.jsonl"), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		j := open(t, dir)
+		defer j.Close()
+		j.say("after")
+		past, _ := subscribe(t, j, Request{Since: time.Unix(0, 1)})
+		if len(past) == 0 || past[len(past)-1].Actor.ID != "after" {
+			t.Errorf("%+v", past)
+		}
+		j.history.flush()
+	})
+}
+
+func TestAClockThatWasWrongIsNotHeldOnTo(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "1.jsonl"), []byte(`{"Type":"container","Action":"die","timeNano":9223372036854775807}`+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	j := open(t, dir)
+	defer j.Close()
+	j.say("now")
+	past, _ := subscribe(t, j, Request{Since: time.Now().Add(-time.Minute), Until: time.Now().Add(time.Minute)})
+	if len(past) != 1 || past[0].Actor.ID != "now" {
+		t.Errorf("%+v", past)
+	}
+}
