@@ -8,9 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"berth/cli/flag"
 	"berth/cli/format"
-	"berth/client"
 
 	"github.com/spf13/cobra"
 )
@@ -27,22 +25,15 @@ func pruneContainersCommand(s *session) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return s.pruneContainers(cmd.Context(), o) },
 	}
 	fs := cmd.Flags()
-	fs.Var(flag.List(&o.filters), "filter", `Provide filter values (e.g. "until=<timestamp>")`)
+	fs.Var(filterFlag(&o.filters), "filter", `Provide filter values (e.g. "until=<timestamp>")`)
 	fs.BoolVarP(&o.force, "force", "f", false, "Do not prompt for confirmation")
 	fs.BoolVar(&o.dry, "dry-run", false, "Show what would be removed, and remove nothing")
 	return cmd
 }
 
 func (s *session) pruneContainers(ctx context.Context, o pruneOptions) error {
-	filters := client.Filters{}
-	for _, f := range append(slices.Clone(s.config().PruneFilters), o.filters...) {
-		key, value, ok := strings.Cut(f, "=")
-		if !ok {
-			return fmt.Errorf("invalid argument %q for \"--filter\" flag: bad format of filter (expected name=value)", f)
-		}
-		key = strings.ToLower(strings.TrimSpace(key)) // "label!" too: label!=KEY takes the others
-		filters[key] = append(filters[key], value)
-	}
+	// "label!" is a key too: label!=KEY takes the others.
+	filters := toFilters(append(slices.Clone(s.config().PruneFilters), o.filters...))
 	if !o.force && !o.dry {
 		if !s.confirm("WARNING! This will remove all stopped containers.\nAre you sure you want to continue?") {
 			return errors.New("container prune has been cancelled")
