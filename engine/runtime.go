@@ -13,8 +13,8 @@ func (c *starter) foreign(name string) (*oci.Foreign, error) {
 		return nil, err
 	}
 	path, err := exec.LookPath(r.Path)
-	if err != nil {
-		return nil, invalid("OCI runtime %s: %w: install it, or tell the daemon where it is (--add-runtime %s=PATH)", name, err, name)
+	if err != nil { // without the system's words: clients take "no such file" for the container's program
+		return nil, invalid("OCI runtime %s: there is no program %s: install it, or tell the daemon where it is (--add-runtime %s=PATH)", name, r.Path, name)
 	}
 	return &oci.Foreign{Name: name, Path: path, Args: r.Args}, nil
 }

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
+)
+
+// reading applies a file's text to fresh flags, after args were given on the command line.
+func reading(text string, args ...string) (*defaults, *pflag.FlagSet, error) {
+	d := &defaults{}
+	f := pflag.NewFlagSet("berthd", pflag.ContinueOnError)
+	d.declare(f)
+	f.StringArray("host", nil, "")
+	f.Bool("debug", false, "")
+	if err := f.Parse(args); err != nil {
+		return nil, nil, err
+	}
+	err := d.apply(f, []byte(text))
+	if err == nil {
+		err = d.finish()
+	}
+	return d, f, err
+}
+
+func TestFile(t *testing.T) {
+	d, f, err := reading(`{
+		"hosts": ["unix:///a", "tcp://127.0.0.1:1"], "debug": true, "default-shm-size": "1m", "init": true, "default-runtime": "x",
+		"runtimes": {"x": {"path": "/bin/x", "runtimeArgs": ["-v"]}}, "default-ulimits": {"nofile": {"Soft": 1, "Hard": 2}},
+		"log-opts": {"max-size": "1m"}, "cdi-spec-dirs": [], "default-stop-timeout": 3, "dns": ["1.1.1.1"]}`, "--add-runtime", "y=/bin/y")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := d.set
+	if s.ShmSize != 1<<20 || !s.Init || s.Runtime != "x" || len(s.Runtimes) != 2 || s.Runtimes["x"].Args[0] != "-v" || s.Ulimits["nofile"].Hard != 2 || s.LogOpts["max-size"] != "1m" || s.StopTimeout != 3 {
+		t.Errorf("%+v", s)
+	}
+	if diff := cmp.Diff([]string{`the configuration file's "dns" has no effect in this version`}, d.warnings); diff != "" {
+		t.Error(diff)
+	}
+	if hosts, _ := f.GetStringArray("host"); len(hosts) != 2 {
+		t.Errorf("hosts: %q", hosts)
+	}
+	for text, want := range map[string]string{
+		`{"x": 1}`:    "the following directives don't match any configuration option: x",
+		`{"init": 5}`: "init: ",
+		`{`:           "unexpected end",
+		`{"runtimes": {"berth": {"path": "/x"}}}`:                       "is reserved",
+		`{"runtimes": {"x": {"path": "/x", "runtimeType": "kata.v2"}}}`: "runtimeType kata.v2 is not supported",
+		`{"default-ulimits": {"nofile": null}}`:                         "has no value",
+		`{"default-ulimits": {"fun": {"Soft": 1}}}`:                     "fun",
+		`{"hosts": [1]}`:          "a list of texts is wanted",
+		`{"seccomp-profile": {}}`: "an object is not wanted",
+	} {
+		if _, _, err := reading(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	if _, _, err := reading(`{"debug": false}`, "--debug"); err == nil || !strings.Contains(err.Error(), "specified both as a flag and in the configuration file: debug: (from flag: true, from file: false)") {
+		t.Errorf("given twice: %v", err)
+	}
+	if _, _, err := reading("\xef\xbb\xbf \n"); err != nil {
+		t.Errorf("an empty file: %v", err)
+	}
+}
+
+func FuzzFile(f *testing.F) {
+	f.Add(`{"hosts": ["unix:///a"], "runtimes": {"x": {"path": "/x"}}}`)
+	f.Add(`{"default-ulimits": {"nofile": {"Soft": 1, "Hard": 2}}, "log-opts": {"a": "b"}}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		d, _, err := reading(text)
+		if err == nil && d.set.Check() != nil {
+			t.Errorf("%q passes and can't be used: %v", text, d.set.Check())
+		}
+	})
+}
