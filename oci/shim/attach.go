@@ -61,7 +61,7 @@ func (s *stdio) attach(a Attachment) error {
 	s.mu.Unlock()
 	go func() {
 		defer s.serving.Done()
-		defer s.activity(wholeRound)
+		defer s.sup.memory.used(wholeRound)
 		defer func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -176,8 +176,8 @@ func (c *client) input() {
 }
 
 func (c *client) read(keys *detector) error {
-	buf := c.s.chunks.Get().(*chunk)
-	defer c.s.chunks.Put(buf)
+	buf := c.s.sup.chunks.Get().(*chunk)
+	defer c.s.sup.chunks.Put(buf)
 	n, err := kernel.TryRead(c.Conn, buf[:])
 	if err == nil {
 		c.take(keys, buf[:n])
@@ -199,9 +199,7 @@ func (c *client) take(keys *detector, in []byte) {
 	if detached {
 		c.Stdin, c.HangUp = false, false
 		c.detach()
-		if c.s.left != nil {
-			c.s.left()
-		}
+		c.s.sup.tellLeft(c.s.exec)
 	}
 }
 

@@ -95,7 +95,7 @@ func (sup *supervisor) launch(e *execution, r *ExecRequest) (err error) {
 		closeAll(r.Attach)
 		return err
 	}
-	io.left = func() { sup.tellLeft(r.ID) }
+	io.exec = r.ID
 	if r.Terminal {
 		r.Spec.Process.ConsoleSize = r.Size.box()
 	}

@@ -256,10 +256,9 @@ func (in *inheritance) supervisor(dir string, h *heir, b builder) (*supervisor, 
 	}
 	if l := h.Log; l != nil {
 		s.log = &logger{Log: l.Log, file: in.file(l.File, l.Log.Path), size: l.Size, lost: l.Lost, offset: l.Offset}
-		s.log.share(&s.mu, func() { s.activity(wholeRound) })
+		s.log.share(&s.mu, func() { sup.memory.used(wholeRound) })
 	}
 	sup.stdio = s
-	s.left = func() { sup.tellLeft("") }
 	for _, hp := range h.Peers {
 		p := &peer{conn: in.file(hp.File, "engine")}
 		sup.peers = append(sup.peers, p)

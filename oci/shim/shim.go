@@ -170,7 +170,7 @@ func (s *Shim) State(ctx context.Context) (State, error) {
 // Signal sends signal n to the container's first process; fault.Conflict when it has ended.
 func (s *Shim) Signal(ctx context.Context, n int) error { return s.ExecSignal(ctx, "", n) }
 
-// Resize sets the terminal's size, and the program gets SIGWINCH; fault.Conflict without a terminal.
+// Resize sets the terminal's size, and the program gets SIGWINCH; without a terminal nothing happens.
 func (s *Shim) Resize(ctx context.Context, size ConsoleSize) error {
 	return s.ExecResize(ctx, "", size)
 }

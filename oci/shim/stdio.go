@@ -30,7 +30,9 @@ type chunk [frameHeader + chunkSize]byte
 // stdio is one process's standard streams, the supervisor's side: a copier per
 // output stream reads, logs, and writes to every attached client, in that order.
 type stdio struct {
-	once bool // stdin closes when the first client that feeds it ends
+	sup  *supervisor
+	exec string // ID of the process, "" for the container's first
+	once bool   // stdin closes when the first client that feeds it ends
 
 	mu      sync.Mutex // for what follows; held while the log is written, never while a client is
 	log     *logger    // nil: nothing is kept
@@ -41,18 +43,14 @@ type stdio struct {
 
 	served int // clients that are not gone altogether
 
-	process  atomic.Pointer[container] // to be ended when its client hangs up; nil while there is none
-	gate     *sync.RWMutex             // see supervisor
-	feeding  sync.Mutex                // one writer to stdin at a time
-	streams  []*stream
-	master   *os.File // of the terminal, else nil
-	given    []*os.File
-	ended    atomic.Bool // the process was reaped: drain what is there and stop
-	copiers  sync.WaitGroup
-	serving  sync.WaitGroup // one per client
-	chunks   *sync.Pool
-	activity func(bytes int) // called after output and when a client leaves
-	left     func()          // called when a client detaches by its keys; may be nil
+	process atomic.Pointer[container] // to be ended when its client hangs up; nil while there is none
+	feeding sync.Mutex                // one writer to stdin at a time
+	streams []*stream
+	master  *os.File // of the terminal, else nil
+	given   []*os.File
+	ended   atomic.Bool // the process was reaped: drain what is there and stop
+	copiers sync.WaitGroup
+	serving sync.WaitGroup // one per client
 }
 
 // stream is one direction of output.
@@ -68,9 +66,9 @@ type stream struct {
 
 // newStdio makes the pipes that a process is to be created with; a terminal comes later, with begin. end, or close when there is no process.
 func (sup *supervisor) newStdio(terminal, openStdin, once bool, log *logger) (s *stdio, given oci.Stdio, err error) {
-	s = &stdio{once: once && !terminal, log: log, gate: &sup.gate, chunks: &sup.chunks, activity: sup.memory.used}
+	s = &stdio{sup: sup, once: once && !terminal, log: log}
 	if log != nil {
-		log.share(&s.mu, func() { s.activity(wholeRound) })
+		log.share(&s.mu, func() { sup.memory.used(wholeRound) })
 	}
 	if terminal {
 		return s, oci.Stdio{Console: true}, nil
@@ -200,13 +198,13 @@ func (s *stdio) copy(st *stream) {
 
 // pass reads what is there and delivers it.
 func (s *stdio) pass(st *stream, ended bool) error {
-	s.gate.RLock()
-	defer s.gate.RUnlock()
+	s.sup.gate.RLock()
+	defer s.sup.gate.RUnlock()
 	if ended && st.left <= 0 { // somebody else goes on writing
 		return io.EOF
 	}
-	c := s.chunks.Get().(*chunk)
-	defer s.chunks.Put(c)
+	c := s.sup.chunks.Get().(*chunk)
+	defer s.sup.chunks.Put(c)
 	n, err := kernel.TryRead(st.file, c[frameHeader:])
 	if err != nil {
 		return err
@@ -250,7 +248,7 @@ func (s *stdio) deliver(st *stream, frame []byte) {
 	for _, c := range clients {
 		c.write(st.number, frame)
 	}
-	s.activity(len(data) / outputShare)
+	s.sup.memory.used(len(data) / outputShare)
 }
 
 // feed writes a client's input to the process. It waits until the process takes it, and drops it when there is nobody to.

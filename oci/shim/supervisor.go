@@ -188,7 +188,6 @@ func (sup *supervisor) start(r *Request) (err error) {
 		return err
 	}
 	sup.stdio = io
-	io.left = func() { sup.tellLeft("") }
 	if err = sup.note(&r.Bundle); err != nil {
 		return err
 	}
