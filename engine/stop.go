@@ -142,6 +142,11 @@ func (c *Containers) Restart(ctx context.Context, ref string, o StopOptions) err
 }
 
 func (c *Containers) restart(ctx context.Context, i *instance, o StopOptions, by starting) error {
+	if by == byUser {
+		if err := c.needs().Bring(ctx, i.record()); err != nil {
+			return err
+		}
+	}
 	if live, err := i.current(); err == nil {
 		i.mu.Lock()
 		i.keep = i.run == live
@@ -153,11 +158,6 @@ func (c *Containers) restart(ctx context.Context, i *instance, o StopOptions, by
 			return err
 		}
 		c.announce(i.record(), events.ActionStop)
-	}
-	if by == byUser {
-		if err := c.needs().Bring(ctx, i.record()); err != nil {
-			return err
-		}
 	}
 	i.op.Lock()
 	defer i.op.Unlock()
