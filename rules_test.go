@@ -46,7 +46,7 @@ var mayImport = map[string][]string{
 	"engine/device":     {"engine/bundle", "container", "fault"},
 	"engine/request":    {"container/forward", "engine/bundle", "container", "network", "oci", "fault", "engine/userns"},
 	"engine/explain":    {"network", "oci", "fault"},
-	"engine/toolbox":    {"engine/bundle", "container", "image", "union", "fault"},
+	"engine/toolbox":    {"engine/bundle", "container", "image", "union", "fault", "oci"},
 	"engine/machine":    {},
 	"engine":            {"engine/link", "engine/view", "engine/images", "engine/machine", "engine/toolbox", "engine/device", "engine/journal", "engine/bundle", "engine/request", "container", "container/forward", "engine/stream", "image", "registry", "network", "volume", "oci", "oci/shim", "blob", "union", "archive", "archive/compress", "internal/record", "fault", "engine/userns", "engine/usage", "engine/files", "engine/recovery", "engine/depend"},
 	"engine/files":      {"union", "archive", "archive/compress", "fault"},

@@ -33,7 +33,7 @@ debug --image busybox hello-world ls -l /`,
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd.Context(), s, args) },
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&o.request.Image, "image", "", "Image whose programs are the tools (default: busybox, or any here with a static shell)")
+	fs.StringVar(&o.request.Image, "image", "", "Image whose programs are the tools (default: busybox, or any here with a shell)")
 	fs.StringVarP(&o.request.Script, "command", "c", "", "Commands for the tools' shell, instead of a session")
 	fs.StringVar(&o.keys, "detach-keys", "", "Override the key sequence for detaching")
 	fs.VarP(flag.Checked(&o.env, create.ValidEnv), "env", "e", "Set environment variables")
@@ -82,7 +82,7 @@ func (o *debugOptions) run(ctx context.Context, s *session, args []string) (err 
 		return err
 	}
 	if session && q.Tty {
-		fmt.Fprintf(s.Err, "Tools of %s are at %s.%s\n", ready.Image, ready.Tools, discarded(ready))
+		fmt.Fprintln(s.Err, welcome(ready))
 	}
 	if ready.Exec != "" {
 		return execForeground(ctx, s, ready.Exec, q.ExecCreateRequest, start, keys)
@@ -92,12 +92,16 @@ func (o *debugOptions) run(ctx context.Context, s *session, args []string) (err 
 	return r.run(ctx)
 }
 
-// discarded warns of what a container for tools does with what is written there.
-func discarded(r client.DebugResponse) string {
-	if r.Exec != "" {
-		return ""
+// welcome says where things are, and what becomes of what is written to a container for tools.
+func welcome(r client.DebugResponse) string {
+	text := fmt.Sprintf("Tools of %s are at %s.", r.Image, r.Tools)
+	if r.Files != "/" && r.Files != "" {
+		text = fmt.Sprintf("This is %s; the container's files are at %s, its processes are all here.", r.Image, r.Files)
 	}
-	return " It is not running: this is a copy, and what you write to it is discarded at the end (volumes excepted)."
+	if r.Container != "" {
+		text += " It is not running: this is a copy, and what you write to it is discarded at the end (volumes excepted)."
+	}
+	return text
 }
 
 // prepare asks the daemon, and pulls the image that is named when it isn't there.

@@ -18,6 +18,7 @@ type DebugResponse struct {
 	Exec, Container string
 	Image           string // that the tools are from
 	Tools           string // where they are
+	Files           string // where the container's are
 }
 
 // Debug prepares a process with tools in a container, or in a new one with the files of a stopped container or an image.

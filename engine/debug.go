@@ -34,6 +34,7 @@ type DebugResponse struct {
 	Container string `json:",omitempty"`
 	Image     string // that the tools are from
 	Tools     string // where they are
+	Files     string // where the container's are
 }
 
 // Debug prepares a process with tools in a container that runs, or in a new one with the files of ref: a container that
@@ -78,21 +79,20 @@ func (s *Insight) Debug(ctx context.Context, ref string, r DebugRequest) (none D
 	if err != nil {
 		return none, err
 	}
-	img, kit, err := c.findTools(r.Image)
+	img, kit, err := c.findTools(r.Image, true)
 	if err != nil {
 		return none, err
 	}
-	r.Cmd = r.Command(kit, toolbox.Side)
+	r.Cmd = r.Command(kit, kit.Place())
 	e := c.prepare(i, live, r.ExecCreateRequest)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.tools = func(spec *oci.ExecSpec) (release func(), err error) {
 		m, err := c.lender().Hold(e.id, img, toolbox.Side)
-		spec.Tools = []specs.Mount{m}
-		spec.Process.Env = kit.Environment(spec.Process.Env, toolbox.Side)
+		kit.Lend(spec, m)
 		return func() { c.logged("let tools go", c.lender().LetGo(e.id)) }, err
 	}
-	return DebugResponse{Exec: e.id, Image: imageName(img), Tools: toolbox.Side}, nil
+	return DebugResponse{Exec: e.id, Image: imageName(img), Tools: kit.Place(), Files: "/" + kit.Rooted}, nil
 }
 
 func imageName(img *image.Image) string {
@@ -105,7 +105,7 @@ func imageName(img *image.Image) string {
 // debugNew makes a container for the process; of is the one whose written files lie below its own, "" for none.
 func (s *Insight) debugNew(ctx context.Context, config *api.Config, host *api.HostConfig, of, name string, r DebugRequest) (DebugResponse, error) {
 	c := s.containers
-	img, kit, err := c.findTools(r.Image)
+	img, kit, err := c.findTools(r.Image, false)
 	if err != nil {
 		return DebugResponse{}, err
 	}
@@ -125,7 +125,7 @@ func (s *Insight) debugNew(ctx context.Context, config *api.Config, host *api.Ho
 			s.sweep(c.life, id)
 		}
 	})
-	return DebugResponse{Container: id, Image: imageName(img), Tools: toolbox.Fresh}, nil
+	return DebugResponse{Container: id, Image: imageName(img), Tools: toolbox.Fresh, Files: "/"}, nil
 }
 
 // sweep removes containers for tools that were never started: the one of that id, or, for "", all.
@@ -140,14 +140,14 @@ func (s *Insight) sweep(ctx context.Context, id string) {
 
 func (c *shared) lender() toolbox.Lender { return toolbox.Lender{Layers: c.layers} }
 
-// findTools finds the image that a user wants, or one that will do.
-func (c *shared) findTools(wanted string) (*image.Image, toolbox.Kit, error) {
+// findTools finds the image that a user wants, or one that will do; rooted: its programs may need it as their root.
+func (c *shared) findTools(wanted string, rooted bool) (*image.Image, toolbox.Kit, error) {
 	if wanted == "" {
 		all, err := c.images.Store.List()
 		if err != nil {
 			return nil, toolbox.Kit{}, err
 		}
-		return c.lender().Choose(all)
+		return c.lender().Choose(all, rooted)
 	}
 	img, err := c.images.Store.Get(wanted)
 	if err != nil {
@@ -156,6 +156,9 @@ func (c *shared) findTools(wanted string) (*image.Image, toolbox.Kit, error) {
 	kit, err := c.lender().Look(img)
 	if err != nil {
 		return nil, kit, fault.New(fault.Invalid, "image %s can't lend tools: %w", wanted, err)
+	}
+	if kit.Rooted != "" && !rooted {
+		return nil, kit, fault.New(fault.Invalid, "image %s can lend tools only to a container that runs: %s", wanted, kit.Why)
 	}
 	return img, kit, nil
 }

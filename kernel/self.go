@@ -19,6 +19,16 @@ func Chdir(path string) error {
 	return pathError("chdir", path, retry(func() error { return unix.Chdir(path) }))
 }
 
+// Chroot makes dir the calling thread's root and working directory (chroot(2)), for a thread that shares them with nobody (UnshareFS).
+func Chroot(dir *os.File) error {
+	err := unix.Fchdir(fd(dir))
+	keep(dir)
+	if err == nil {
+		err = unix.Chroot(".")
+	}
+	return pathError("chroot", dir.Name(), err)
+}
+
 // Umask sets the calling thread's mask.
 func Umask(mask int) { unix.Umask(mask) }
 

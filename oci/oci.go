@@ -53,6 +53,9 @@ type ExecSpec struct {
 	GroupAdd     []string      `json:"groupAdd,omitempty"`
 	// Tools are mounted, at directories that exist, for this process and its children alone.
 	Tools []specs.Mount `json:"tools,omitempty"`
+	// ToolsRoot makes the first of Tools the process's root. It is a directory in there, at which the container's own root, with all that is
+	// mounted below, is put; /proc, /sys and /dev are the container's, too.
+	ToolsRoot string `json:"toolsRoot,omitempty"`
 }
 
 // StartError is a failure to execute the container's program, with the exit

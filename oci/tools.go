@@ -1,7 +1,9 @@
 package oci
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"path"
 
 	"berth/kernel"
@@ -47,6 +49,13 @@ func (x *entrant) attachTools() error {
 	if err := kernel.Propagation("/", kernel.PropSlave, true); err != nil {
 		return err
 	}
+	var views []view
+	if x.spec.ToolsRoot != "" { // as the container is without its tools
+		var err error
+		if views, err = x.openViews(); err != nil {
+			return err
+		}
+	}
 	for i, m := range x.spec.Tools {
 		dest := path.Clean("/" + m.Destination)
 		target, err := kernel.OpenIn(nil, dest, kernel.OPath|kernel.ODirectory, 0, kernel.NoSymlinks)
@@ -59,5 +68,54 @@ func (x *entrant) attachTools() error {
 			return fmt.Errorf("tools at %s: %w", dest, err)
 		}
 	}
-	return nil
+	if x.spec.ToolsRoot == "" {
+		return nil
+	}
+	return x.enterTools(views)
+}
+
+// view is a copy of a part of the container's tree, and where it goes in the tools' root.
+type view struct {
+	at    string
+	mount *os.File
+}
+
+// openViews copies what a process whose root are the tools sees of the container.
+func (x *entrant) openViews() ([]view, error) {
+	var all []view
+	for _, v := range []struct{ from, at string }{{"/", x.spec.ToolsRoot}, {"/proc", "proc"}, {"/sys", "sys"}, {"/dev", "dev"}} {
+		m, err := kernel.CloneMount(nil, v.from, true)
+		if err != nil {
+			if v.from != "/" {
+				continue // the container has none
+			}
+			return nil, err
+		}
+		all = append(all, view{v.at, x.own(m)})
+	}
+	return all, nil
+}
+
+// enterTools puts the views into the first of the tools, by a path without links of that foreign tree, and makes it the root.
+func (x *entrant) enterTools(views []view) error {
+	root, err := kernel.OpenIn(nil, x.spec.Tools[0].Destination, kernel.OPath|kernel.ODirectory, 0, kernel.NoSymlinks)
+	if err != nil {
+		return err
+	}
+	x.own(root)
+	for _, v := range views {
+		target, err := kernel.OpenIn(root, v.at, kernel.OPath|kernel.ODirectory, 0, kernel.Beneath|kernel.NoSymlinks)
+		if errors.Is(err, os.ErrNotExist) && v.at != x.spec.ToolsRoot {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("the tools have no directory %s: %w", v.at, bare(err))
+		}
+		err = kernel.AttachMount(v.mount, target)
+		target.Close()
+		if err != nil {
+			return fmt.Errorf("the container at %s of its tools: %w", v.at, err)
+		}
+	}
+	return kernel.Chroot(root)
 }

@@ -57,3 +57,44 @@ func TestToolsAreForTheProcessAlone(t *testing.T) {
 		}
 	}
 }
+
+// TestToolsAsRoot: programs that need their own root get it, with the container's at a directory, and the container doesn't notice.
+func TestToolsAsRoot(t *testing.T) {
+	kerneltest.Root(t)
+	tools, hostile := newRoot(t), newRoot(t)
+	for _, dir := range []string{"mnt", "only-tools"} {
+		if err := os.Mkdir(filepath.Join(tools, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, to := range map[string]string{"mnt": "/", "srv": "../../.."} {
+		if err := os.Symlink(to, filepath.Join(hostile, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root := newRoot(t)
+	b := newBundle(t, root, "sleep", "1000")
+	p := sleeper(t, b)
+	e := execSpec(b, "sh", "-c", "ls -d /only-tools /mnt/only-tools; echo mine >/mnt/tmp/file; echo x >/only-tools/file; pwd; ls /proc/1/root/only-tools; head -c 0 /dev/null && ps | grep -c '[s]leep 1000$'; grep -c overlay /proc/1/mountinfo")
+	e.Tools = []specs.Mount{{Destination: "/proc/fs", Type: "bind", Source: tools, Options: []string{"bind", "ro", "nosuid", "nodev", "private"}}}
+	e.ToolsRoot, e.Process.Cwd = "mnt", "/mnt/tmp"
+	r, err := execIn(t, p, b, e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(r.out, "/only-tools\n/mnt/tmp\n") || !strings.Contains(r.err, "/mnt/only-tools: No such file") || !strings.Contains(r.err, "Read-only file system") ||
+		!strings.Contains(r.err, "/proc/1/root/only-tools: No such file") || !strings.Contains(r.out, "\n1\n") {
+		t.Errorf("got %+v", r)
+	}
+	if data, err := os.ReadFile(filepath.Join(root, "tmp/file")); err != nil || string(data) != "mine\n" {
+		t.Errorf("the container's file: %q, %v", data, err)
+	}
+	// Links of the tools' tree lead nowhere.
+	e.Tools[0].Source = hostile
+	for _, at := range []string{"mnt", "srv", "nothere", "../../tmp"} {
+		e.ToolsRoot = at
+		if _, err := execIn(t, p, b, e); err == nil || !strings.Contains(err.Error(), "the tools have no directory "+at) {
+			t.Errorf("%s: got %v", at, err)
+		}
+	}
+}

@@ -18,15 +18,26 @@ import (
 // Lender lends the layers of images.
 type Lender struct{ Layers union.Driver }
 
-// Choose finds the first image that has tools: one called busybox, or the first of the others. fault.NotFound: there is none.
-func (l Lender) Choose(all []*image.Image) (*image.Image, Kit, error) {
+// Choose finds the first image that has tools: one called busybox, or the first of the others, or one whose programs need it as their root, where
+// that will do. fault.NotFound: there is none.
+func (l Lender) Choose(all []*image.Image, rooted bool) (*image.Image, Kit, error) {
 	slices.SortStableFunc(all, func(a, b *image.Image) int { return rank(a) - rank(b) })
+	var second *image.Image
+	var kit Kit
 	for _, img := range all {
-		if k, err := l.Look(img); err == nil {
-			return img, k, nil
-		} else if !errors.Is(err, fault.NotFound) {
+		k, err := l.Look(img)
+		switch {
+		case err != nil && !errors.Is(err, fault.NotFound):
 			return nil, k, err
+		case err != nil:
+		case k.Rooted == "":
+			return img, k, nil
+		case second == nil && rooted:
+			second, kit = img, k
 		}
+	}
+	if second != nil {
+		return second, kit, nil
 	}
 	return nil, Kit{}, fault.New(fault.NotFound, "no image here has a statically linked shell to lend: "+
 		"get one ('berth pull busybox'), or name one with --image")

@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"berth/fault"
+	"berth/oci"
 	"berth/union"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -30,8 +31,10 @@ const Fresh = "/.tools"
 
 // Kit is what an image has to offer.
 type Kit struct {
-	Shell string   // below the image's root, without a leading slash
-	Dirs  []string // that hold programs, the same
+	Shell  string   // below the image's root, without a leading slash
+	Dirs   []string // that hold programs, the same
+	Rooted string   // when its programs only run with the image as their root: a directory of it, where a container's files go
+	Why    string   // they only do
 }
 
 // shells are looked for in this order.
@@ -44,27 +47,34 @@ func programDirs() []string {
 }
 
 // Find looks for a shell that runs below any directory: it needs no loader or library, which it would look for at the container's
-// own paths, and no symbolic link with an absolute path leads to it. The fault.NotFound that says
-// there is none tells why. top is the tree's root and stays the caller's.
+// own paths, and no symbolic link with an absolute path leads to it. Where there is only another one, the kit is a Rooted one.
+// fault.NotFound: there is none. top is the tree's root and stays the caller's.
 func Find(top *os.File) (k Kit, err error) {
 	root, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", top.Fd()))
 	if err != nil {
 		return Kit{}, err
 	}
 	defer fault.Close(root, &err)
-	reason := "it has no shell"
 	for _, name := range shells() {
 		why := portable(root, name)
 		if why == "" {
-			k.Shell = name
+			k.Shell, k.Why = name, ""
 			break
 		}
-		if why != "-" {
-			reason = why
+		if why != "-" && k.Shell == "" {
+			k.Shell, k.Why = name, why
 		}
 	}
 	if k.Shell == "" {
-		return Kit{}, fault.New(fault.NotFound, "%s", reason)
+		return Kit{}, fault.New(fault.NotFound, "it has no shell")
+	}
+	for _, dir := range []string{"mnt", "media", "srv", "opt", "home"} {
+		if info, err := root.Lstat(dir); err == nil && info.IsDir() && k.Why != "" && k.Rooted == "" {
+			k.Rooted = dir
+		}
+	}
+	if k.Why != "" && k.Rooted == "" {
+		return Kit{}, fault.New(fault.NotFound, "%s", k.Why)
 	}
 	for _, dir := range programDirs() {
 		if info, err := root.Stat(dir); err == nil && info.IsDir() {
@@ -72,6 +82,23 @@ func Find(top *os.File) (k Kit, err error) {
 		}
 	}
 	return k, nil
+}
+
+// Lend changes a process of a container that runs into one with tools, which are mounted by m.
+func (k Kit) Lend(e *oci.ExecSpec, m specs.Mount) {
+	e.Tools, e.ToolsRoot = []specs.Mount{m}, k.Rooted
+	e.Process.Env = k.Environment(e.Process.Env, k.Place())
+	if k.Rooted != "" {
+		e.Process.Cwd = path.Join("/", k.Rooted, e.Process.Cwd)
+	}
+}
+
+// Place is where a process of a container that runs finds the tools.
+func (k Kit) Place() string {
+	if k.Rooted != "" {
+		return "/"
+	}
+	return Side
 }
 
 // portable tells why a program doesn't run elsewhere: "" when it does, "-" when there is none.

@@ -12,7 +12,10 @@ import (
 	"testing"
 
 	"berth/fault"
+	"berth/oci"
 	"berth/union"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // program makes the header of an ELF file; with a loader it is dynamic.
@@ -50,6 +53,8 @@ func TestFind(t *testing.T) {
 		{"a link that leads out", nil, map[string]string{"bin": "../../../bin"}, "", "no shell"},
 		{"a script", map[string][]byte{"bin/sh": []byte("#!/x")}, nil, "", "no program"},
 		{"nothing", nil, nil, "", "no shell"},
+		{"dynamic, with room for the container", map[string][]byte{"bin/sh": dynamic, "mnt/.keep": nil}, nil, "bin/sh", ""},
+		{"an absolute link, with room for the container", map[string][]byte{"bin/busybox": static, "srv/.keep": nil}, map[string]string{"bin/sh": "/bin/busybox"}, "bin/sh", ""},
 	} {
 		dir := t.TempDir()
 		for name, data := range c.files {
@@ -76,6 +81,9 @@ func TestFind(t *testing.T) {
 		top.Close()
 		if k.Shell != c.shell {
 			t.Errorf("%s: got %q, %v", c.name, k.Shell, err)
+		}
+		if rooted := strings.Contains(c.name, "with room"); rooted != (k.Rooted != "") || rooted != (k.Why != "") {
+			t.Errorf("%s: got %+v", c.name, k)
 		}
 		if c.want != "" && (!errors.Is(err, fault.NotFound) || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: got the reason %v, want %q", c.name, err, c.want)
@@ -107,5 +115,19 @@ func TestUnder(t *testing.T) {
 	}
 	if len(r.Mount.Options) != 3 {
 		t.Error("the argument was changed")
+	}
+}
+
+func TestLend(t *testing.T) {
+	e := oci.ExecSpec{}
+	e.Process.Cwd, e.Process.Env = "/app", []string{"PATH=/bin"}
+	aside, rooted := e, e
+	Kit{Dirs: []string{"bin"}}.Lend(&aside, specs.Mount{Destination: Side})
+	if aside.ToolsRoot != "" || aside.Process.Cwd != "/app" || aside.Process.Env[0] != "PATH=/proc/fs/bin:/bin" || len(aside.Tools) != 1 {
+		t.Errorf("%+v", aside)
+	}
+	Kit{Dirs: []string{"usr/bin"}, Rooted: "mnt"}.Lend(&rooted, specs.Mount{Destination: Side})
+	if rooted.ToolsRoot != "mnt" || rooted.Process.Cwd != "/mnt/app" || rooted.Process.Env[0] != "PATH=/usr/bin:/bin" {
+		t.Errorf("%+v", rooted)
 	}
 }
