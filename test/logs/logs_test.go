@@ -253,3 +253,52 @@ func TestFollowerThatKeepsUp(t *testing.T) {
 		t.Errorf("%d notices", f.notices)
 	}
 }
+
+// TestAttachReplaysPackedLogs: what was written before comes first, out of compressed files too, whether the container runs or not.
+func TestAttachReplaysPackedLogs(t *testing.T) {
+	const lines = 300
+	e := testengine.Start(t)
+	e.Busybox(t)
+	script := fmt.Sprintf(`awk '%s'; read x`, fmt.Sprintf(payload, 0, lines))
+	e.Run(t, "run", "-d", "-i", "--name", "old", "--log-opt", "max-size=100k", "busybox", "sh", "-c", script)
+	path := strings.TrimSpace(e.Run(t, "inspect", "-f", "{{.LogPath}}", "old"))
+	testengine.Eventually(t, time.Minute, func() error { _, err := os.Stat(path + ".2.gz"); return err })
+	testengine.Eventually(t, time.Minute, func() error {
+		if out, err := e.Try("logs", "--tail", "1", "old"); err != nil || !strings.HasPrefix(out, strconv.Itoa(lines-1)+" ") {
+			return fmt.Errorf("%.20s, %w", out, err)
+		}
+		return nil
+	})
+	check := func(when string) {
+		t.Helper()
+		c, err := net.Dial("unix", e.Socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(time.Minute))
+		fmt.Fprint(c, "POST /v1.51/containers/old/attach?logs=1&stdout=1&stderr=1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+		r := bufio.NewReader(c)
+		answer, err := http.ReadResponse(r, nil)
+		if err != nil || answer.StatusCode != http.StatusSwitchingProtocols || answer.Header.Get("Content-Type") != "application/vnd.docker.multiplexed-stream" {
+			t.Fatalf("%s: %v, %v", when, answer, err)
+		}
+		f := &follower{t: t}
+		for {
+			x, err := nextFrame(r)
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatalf("%s: after line %d: %v", when, f.next, err)
+			}
+			f.take(x)
+		}
+		if f.next != lines {
+			t.Errorf("%s: the last line was %d", when, f.next-1)
+		}
+	}
+	check("running")
+	e.Run(t, "stop", "-t", "0", "old")
+	check("stopped")
+}
