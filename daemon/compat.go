@@ -11,6 +11,7 @@ import (
 	record "berth/container"
 	"berth/engine"
 	"berth/fault"
+	own "berth/image"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
@@ -165,17 +166,21 @@ func oldNetworks(n *container.NetworkSettings) oldNetworkSettings {
 	return old
 }
 
+// origin is the container that an image was made of.
+type origin = own.Origin
+
 // oldImage is an image's description with what clients of earlier versions read: fields
-// that are left out when they are empty since 1.52, a whole container's config before 1.50.
-func oldImage(v apiVersion, i *image.InspectResponse) any {
+// that are left out when they are empty since 1.52, a whole container's config before 1.50, and before 1.45 the container that it was made of.
+func oldImage(v apiVersion, i *image.InspectResponse, from origin) any {
 	type before52 struct {
 		*image.InspectResponse
 		Parent, Comment, Author, DockerVersion, Container string
 	}
 	type before50 struct {
 		before52
-		Config      any
-		VirtualSize int64 `json:",omitempty"`
+		Config          any
+		ContainerConfig any   `json:",omitempty"`
+		VirtualSize     int64 `json:",omitempty"`
 	}
 	if v >= 52 {
 		return i
@@ -199,6 +204,12 @@ func oldImage(v apiVersion, i *image.InspectResponse) any {
 		OnBuild: i.Config.OnBuild, Volumes: i.Config.Volumes, Labels: i.Config.Labels, ExposedPorts: i.Config.ExposedPorts,
 		Healthcheck: i.Config.Healthcheck, StopSignal: i.Config.StopSignal, Shell: i.Config.Shell,
 	}}
+	if v < 45 {
+		older.Container = from.Container
+		if older.ContainerConfig = from.Config; len(from.Config) == 0 {
+			older.ContainerConfig = struct{}{}
+		}
+	}
 	if v < 44 {
 		older.VirtualSize = i.Size
 	}

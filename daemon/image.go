@@ -138,7 +138,13 @@ func (s images) inspect(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, oldImage(versionOf(r), &i))
+	var from origin
+	if versionOf(r) < 45 {
+		if from, err = s.engine.Origin(r.PathValue("name")); err != nil {
+			return err
+		}
+	}
+	return writeJSON(w, http.StatusOK, oldImage(versionOf(r), &i, from))
 }
 
 func (s images) history(w http.ResponseWriter, r *http.Request) error {

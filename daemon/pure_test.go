@@ -307,7 +307,7 @@ func TestOldClientsReadAWholeImageConfig(t *testing.T) {
 		50:          `[null,null,null,"u",["sh"],""]`,
 		newestMinor: `[null,null,null,"u",["sh"],null]`,
 	} {
-		data, err := json.Marshal(oldImage(v, &i))
+		data, err := json.Marshal(oldImage(v, &i, origin{}))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -38,7 +39,10 @@ func (c *insides) Commit(ctx context.Context, ref string, q CommitRequest) (id s
 		return "", err
 	}
 	r := i.record()
-	o := image.CommitOptions{Author: q.Author, Message: q.Message, CreatedBy: strings.Join(r.Config.Cmd, " ")}
+	o := image.CommitOptions{Author: q.Author, Message: q.Message, CreatedBy: strings.Join(r.Config.Cmd, " "), Origin: image.Origin{Container: r.ID}}
+	if o.Origin.Config, err = json.Marshal(r.Config); err != nil {
+		return "", err
+	}
 	if q.Ref != "" {
 		if o.Ref, err = images.TargetName(q.Ref, ""); err != nil {
 			return "", err

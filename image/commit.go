@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -28,6 +29,22 @@ type CommitOptions struct {
 	Author    string
 	Message   string // the history's comment
 	CreatedBy string // the history's command line
+	Origin    Origin
+}
+
+// Origin is the container that an image was made of, in the fields of the image's config in which Docker has it.
+type Origin struct {
+	Container string          `json:"container,omitempty"`
+	Config    json.RawMessage `json:"container_config,omitempty"`
+}
+
+// OriginOf reads what an image's config says of the container that it was made of; nothing for one that was not.
+func (s *Store) OriginOf(img *Image) (o Origin, err error) {
+	data, err := s.readBlob(img.ConfigID, maxConfig)
+	if err == nil {
+		err = json.Unmarshal(data, &o)
+	}
+	return o, err
 }
 
 // Commit makes an image of a parent with one more layer, the plain tar that pack writes in the form of layers. The layer is stored,
@@ -73,7 +90,10 @@ func (c *graphCopy) commit(ctx context.Context, pack func(context.Context, io.Wr
 	now := time.Now().UTC()
 	image.Created, image.Author = &now, o.Author
 	image.History = append(image.History, ocispec.History{Created: &now, CreatedBy: o.CreatedBy, Author: o.Author, Comment: o.Message, EmptyLayer: diffID == ""})
-	if manifest.Config, err = c.putDocument(image, ocispec.MediaTypeImageConfig); err != nil {
+	if manifest.Config, err = c.putDocument(struct {
+		dockerspec.DockerOCIImage
+		Origin
+	}{image, o.Origin}, ocispec.MediaTypeImageConfig); err != nil {
 		return target, err
 	}
 	return c.putDocument(manifest, ocispec.MediaTypeImageManifest)

@@ -314,6 +314,15 @@ func (i *Service) Inspect(ref string) (wire.InspectResponse, error) {
 	return d, nil
 }
 
+// Origin is the container that an image was made of.
+func (i *Service) Origin(ref string) (image.Origin, error) {
+	img, err := i.Store.Get(ref)
+	if err != nil {
+		return image.Origin{}, err
+	}
+	return i.Store.OriginOf(img)
+}
+
 func nonNil(list []string) []string {
 	if list == nil {
 		return []string{}
