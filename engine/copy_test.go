@@ -317,3 +317,48 @@ func TestACommitThatDiesLeavesNothingFrozen(t *testing.T) {
 		return nil
 	})
 }
+
+func TestCopyForTheContainersUser(t *testing.T) {
+	w := newWorld(t)
+	ctx := context.Background()
+	id := w.create(func(r *CreateRequest) { r.Config.User = "guest" }, "sleep", "1000")
+	put := func(dir string, asUser bool, owner string) error {
+		return w.Containers.Extract(ctx, id, files.ExtractRequest{Path: dir, Owner: owner}, asUser, bytes.NewReader(tarOf(t, "f", "x")))
+	}
+	check := func(want string) {
+		t.Helper()
+		data, err := w.get(id, "/tmp/f")
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, err := tar.NewReader(bytes.NewReader(data)).Next()
+		if err != nil || fmt.Sprintf("%d:%d", h.Uid, h.Gid) != want {
+			t.Errorf("it belongs to %d:%d, %v, want %s", h.Uid, h.Gid, err, want)
+		}
+	}
+	for _, state := range []string{"created", "running", "paused"} {
+		for _, c := range []struct {
+			asUser      bool
+			owner, want string
+		}{{false, "", "0:0"}, {true, "", "1000:1000"}, {true, "0:10", "0:10"}, {false, "guest:wheel", "1000:10"}} {
+			if err := put("/tmp", c.asUser, c.owner); err != nil {
+				t.Fatalf("%s: %v", state, err)
+			}
+			check(c.want)
+		}
+		if err := put("/tmp", false, "nobody-here"); !errors.Is(err, fault.Invalid) {
+			t.Errorf("%s: a user that is not there: %v", state, err)
+		}
+		if err := put("/tmp/f", false, ""); !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "extraction point is not a directory") {
+			t.Errorf("%s: into a file: %v", state, err)
+		}
+		switch state {
+		case "created":
+			w.start(id)
+		case "running":
+			if err := w.Containers.Pause(ctx, id); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
