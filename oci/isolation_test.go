@@ -483,3 +483,23 @@ func TestHooks(t *testing.T) {
 		t.Errorf("a failing hook: %v", err)
 	}
 }
+
+// A root whose mounts are to be shared lies on mounts that are shared too until it is the only one.
+func TestSharedRoot(t *testing.T) {
+	eachBuilder(t, func(t *testing.T, r runner) {
+		b := newBundle(t, newRoot(t), sh("grep ' / / ' /proc/self/mountinfo || grep ' / ' /proc/self/mountinfo | head -1")...)
+		b.Spec.Linux.RootfsPropagation = "shared"
+		if res := r.run(t, b); res.exit.Code != 0 || !strings.Contains(res.out, "shared:") {
+			t.Errorf("%+v", res)
+		}
+	})
+}
+
+func TestParentMount(t *testing.T) {
+	table := "20 1 8:1 / / rw - ext4 x rw\n21 20 0:5 / /a\\040b rw shared:1 - tmpfs x rw\n22 21 0:6 / /a\\040b/c rw - tmpfs x rw\n\nshort\n"
+	for id, want := range map[string]string{"22": "/a b", "21": "/", "20": "", "9": ""} {
+		if got := parentMount(table, id); got != want {
+			t.Errorf("%s lies on %q, want %q", id, got, want)
+		}
+	}
+}
