@@ -66,7 +66,7 @@ func Changed(old *container.Record, u Update, m Machine) (next *container.Record
 	if err := changeMounts(next, c); err != nil {
 		return nil, warnings, err
 	}
-	for _, check := range []func(*api.HostConfig, *api.Config, Machine) error{checkConfig, checkNetwork} {
+	for _, check := range []func(*api.HostConfig, *api.Config, Machine) error{checkConfig, checkNetwork, checkHealth} {
 		if err := check(&host, &config, m); err != nil {
 			return nil, warnings, err
 		}

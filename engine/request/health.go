@@ -1,6 +1,8 @@
 package request
 
 import (
+	"net"
+
 	"berth/container"
 
 	api "github.com/moby/moby/api/types/container"
@@ -12,6 +14,9 @@ func checkHealth(_ *api.HostConfig, c *api.Config, _ Machine) error {
 
 // CheckSettings refuses settings of our own that can't be kept to.
 func CheckSettings(s container.Settings, c *api.Config) error {
+	if _, err := net.ParseMAC(s.MAC); err != nil && s.MAC != "" {
+		return invalid("invalid MAC address %q: write it as 02:42:ac:11:00:02", s.MAC)
+	}
 	switch s.HealthOnFailure {
 	case "", "none":
 		return nil

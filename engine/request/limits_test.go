@@ -187,7 +187,7 @@ func TestChanged(t *testing.T) {
 			EnvAdd: []string{"A=2", "D=4"}, EnvRemove: []string{"B", "nosuch"}, LabelAdd: map[string]string{"m": "2"}, LabelRemove: []string{"l"},
 			PublishAdd: wire.PortMap{wire.MustParsePort("53/udp"): nil, wire.MustParsePort("80"): {{HostPort: "8082"}}}, PublishRemove: []string{"8080:80"},
 			MountAdd: []mount.Mount{{Type: mount.TypeTmpfs, Target: "/fresh/"}}, MountRemove: []string{"/bind/", "/volume", "/tmpfs", "/anonymous"},
-			Health: &api.HealthConfig{Interval: 5},
+			Health: &api.HealthConfig{Interval: 5e9},
 		},
 	}, Machine{CPUs: 2, Network: "bridge"})
 	if err != nil || len(warnings) > 0 {
@@ -200,7 +200,7 @@ func TestChanged(t *testing.T) {
 	if !slices.Equal(c.Env, []string{"A=2", "C=3", "D=4"}) || !reflect.DeepEqual(c.Labels, map[string]string{"m": "2"}) || h.CPUShares != 9 || h.RestartPolicy.Name != "always" {
 		t.Errorf("%q %v %d %v", c.Env, c.Labels, h.CPUShares, h.RestartPolicy)
 	}
-	if c.Healthcheck.Retries != 3 || c.Healthcheck.Interval != 5 || len(c.Healthcheck.Test) != 2 {
+	if c.Healthcheck.Retries != 3 || c.Healthcheck.Interval != 5e9 || len(c.Healthcheck.Test) != 2 {
 		t.Errorf("%+v", c.Healthcheck)
 	}
 	if p := h.PortBindings[wire.MustParsePort("80")]; len(p) != 2 || p[0].HostPort != "8081" || p[1].HostPort != "8082" || len(h.PortBindings[wire.MustParsePort("53/udp")]) != 1 || len(c.ExposedPorts) != 3 {
