@@ -26,6 +26,9 @@ func (t *tree) mountCgroups(o mountOptions, dest string) error {
 	}
 	dirs := t.group.Paths()
 	v2, unified := dirs[""]
+	if t.given != nil { // from inside they can't be told apart
+		_, unified = t.given[givenGroup]
+	}
 	if unified && len(t.v1Groups()) == 0 {
 		if t.ns.fresh&namespace.Cgroup != 0 {
 			t.late = append(t.late, lateMount{kind: "cgroup2", options: o, target: t.own(target), name: dest})
@@ -68,7 +71,7 @@ func (t *tree) cloneGroup(name, dir string) (*os.File, error) {
 // the hierarchy's mount point, such as "cpu,cpuacct".
 func (t *tree) v1Groups() map[string]string {
 	groups := map[string]string{}
-	for name := range t.given { // from inside they can't be told apart
+	for name := range t.given {
 		if name, is := strings.CutPrefix(name, givenGroup); is && name != "" {
 			groups[name] = name
 		}

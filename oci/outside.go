@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strconv"
+	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -123,7 +124,7 @@ func (o *outside) makeMount(m specs.Mount) error {
 		}
 		o.add(givenSys, f)
 	case m.Type == "cgroup" || m.Type == "cgroup2":
-		return o.makeGroups()
+		return o.makeGroups(options)
 	}
 	return nil
 }
@@ -150,12 +151,17 @@ func (o *outside) makeSys(options mountOptions) (f *os.File, err error) {
 	return f, err
 }
 
-func (o *outside) makeGroups() error {
+func (o *outside) makeGroups(options mountOptions) error {
 	if o.group == nil {
 		return nil
 	}
 	groups := o.v1Groups()
 	if v2, ok := o.group.Paths()[""]; ok {
+		if options.set&kernel.ReadOnly == 0 && len(groups) == 0 {
+			if err := o.delegate(v2); err != nil {
+				return err
+			}
+		}
 		groups[""] = v2
 	}
 	for name, dir := range groups {
@@ -171,6 +177,25 @@ func (o *outside) makeGroups() error {
 			return err
 		}
 		o.add(name, f)
+	}
+	return nil
+}
+
+// delegate makes the container's root the owner of its group, so that it may make further ones in there (runtime-spec, config-linux,
+// "Cgroup ownership"). The kernel lists the files that go with it (cgroups(7), /sys/kernel/cgroup/delegate).
+func (o *outside) delegate(dir string) error {
+	uid, gid, err := mapIDs(o.uids, o.gids, 0, 0)
+	if err != nil {
+		return err
+	}
+	files, err := os.ReadFile("/sys/kernel/cgroup/delegate")
+	if err != nil {
+		return err
+	}
+	for _, name := range append(strings.Fields(string(files)), ".") {
+		if err := os.Chown(path.Join(dir, name), int(uid), int(gid)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
 	}
 	return nil
 }

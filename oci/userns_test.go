@@ -63,14 +63,14 @@ func TestIDMappedLayers(t *testing.T) {
 	volume := t.TempDir()
 	host := t.TempDir()
 	b, upper := mapped(t, root, 300000, sh(`
-		stat -c %u:%g / /bin/busybox /home/alice/note /v /h /dev/null /dev/pts/ptmx /dev/shm /sys/fs/cgroup
+		stat -c %u:%g / /bin/busybox /home/alice/note /v /h /dev/null /dev/pts/ptmx /dev/shm
 		cat /home/alice/note && echo more >> /home/alice/note && touch /new /v/new && busybox chown 1000:10 /new /v/new && busybox rm /bin/wc && busybox chown -h 7:8 /bin/cat
 		cat /proc/self/uid_map; touch /h/x; echo >/dev/null && echo done`)...)
 	b.Spec.Mounts = append(b.Spec.Mounts,
 		specs.Mount{Destination: "/v", Type: "bind", Source: volume, Options: []string{"rbind", "idmap", "rprivate"}},
 		specs.Mount{Destination: "/h", Type: "bind", Source: host, Options: []string{"rbind", "rprivate"}})
 	res := runner{}.run(t, b)
-	want := "0:0\n0:0\n1000:1000\n0:0\n65534:65534\n0:0\n0:0\n0:0\n0:0\nhers"
+	want := "0:0\n0:0\n1000:1000\n0:0\n65534:65534\n0:0\n0:0\n0:0\nhers"
 	if !strings.HasPrefix(res.out, want) || !strings.HasSuffix(res.out, "300000      65536\ndone\n") || !strings.Contains(res.err, "/h/x: Permission denied") {
 		t.Errorf("%s\n%s\n%+v", res.out, res.err, res.exit)
 	}
@@ -192,6 +192,20 @@ func TestGroupsInAUserNamespace(t *testing.T) {
 	b, _ := mapped(t, newRoot(t), 500000, show...)
 	if res := (runner{}).run(t, b); res.out != want.out || len(strings.Fields(res.out)) < 3 {
 		t.Errorf("%q, without a user namespace %q", res.out, want.out)
+	}
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err != nil {
+		return // v1 has no delegation
+	}
+	for options, want := range map[string]string{"ro": "65534\n", "rw": "0\n1\n"} {
+		b, _ := mapped(t, newRoot(t), 500000, sh("stat -c %u /sys/fs/cgroup; busybox mkdir /sys/fs/cgroup/inner && echo 1")...)
+		for i, m := range b.Spec.Mounts {
+			if m.Type == "cgroup" {
+				b.Spec.Mounts[i].Options = []string{options, "nosuid", "noexec", "nodev"}
+			}
+		}
+		if res := (runner{}).run(t, b); res.out != want {
+			t.Errorf("%s: %q, not %q: %s", options, res.out, want, res.err)
+		}
 	}
 }
 
