@@ -182,14 +182,21 @@ func list(root *os.File, dir string) ([]string, error) {
 }
 
 // MakeDir makes the directory p below root, with those above it, and returns it as an O_PATH file that the caller closes. One that is
-// there is returned as it is, and so is what else is there.
+// there is returned as it is, and so is what else is there. Where p leads by links to nothing yet, that is made.
 func MakeDir(root *os.File, p string) (*os.File, error) {
-	p = path.Clean("/" + p)
+	real, err := Resolve(root, p)
+	if err != nil {
+		return nil, err
+	}
+	return makeDir(root, real)
+}
+
+func makeDir(root *os.File, p string) (*os.File, error) {
 	f, err := kernel.OpenIn(root, p, kernel.OPath, 0, inside)
 	if !errors.Is(err, os.ErrNotExist) || p == "/" {
 		return f, err
 	}
-	above, err := MakeDir(root, path.Dir(p))
+	above, err := makeDir(root, path.Dir(p))
 	if err != nil {
 		return nil, err
 	}
@@ -200,12 +207,16 @@ func MakeDir(root *os.File, p string) (*os.File, error) {
 	return kernel.OpenIn(root, p, kernel.OPath, 0, inside)
 }
 
-// MakeFile makes an empty file, with the directories above it, where nothing is.
+// MakeFile makes an empty file, with the directories above it, where nothing is. Where p leads by links to nothing yet, that is made.
 func MakeFile(root *os.File, p string) error {
-	if _, _, err := Stat(root, p); err == nil {
+	real, err := Resolve(root, p)
+	if err != nil {
+		return err
+	}
+	if _, _, err := Stat(root, real); err == nil {
 		return nil
 	}
-	return makeIn(root, p, func(dir *os.File, name string) error { return kernel.MknodIn(dir, name, kernel.TypeRegular|0o755, 0) })
+	return makeIn(root, real, func(dir *os.File, name string) error { return kernel.MknodIn(dir, name, kernel.TypeRegular|0o755, 0) })
 }
 
 // MakeLink makes the symbolic link p to target, with the directories above it; os.ErrExist when something is there.
