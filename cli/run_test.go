@@ -334,7 +334,9 @@ func TestDetachKeysLeaveTheTerminalAsItWas(t *testing.T) {
 	f := newFake(t)
 	f.container(false, func(conn net.Conn, in io.Reader) int {
 		io.WriteString(conn, "ready")
-		io.Copy(io.Discard, in)
+		io.ReadFull(in, make([]byte, 2)) // the keys: the daemon lets the client go, and the container runs on
+		conn.Close()
+		<-t.Context().Done()
 		return 0
 	})
 	cmd, screen, tty := onTerminal(t, f, "run", "-it", "busybox")

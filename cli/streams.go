@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"berth/client"
@@ -27,13 +28,21 @@ type joint struct {
 	out    io.Writer
 	err    io.Writer
 	keys   []byte // that detach; nil: none do
+
+	left atomic.Bool // the keys were typed: the end of the outputs, which follows, is not the process's
 }
 
 // join begins to copy. The result is sent once: nil when the outputs have ended, errDetached, or what went wrong.
 func (j *joint) join() <-chan error {
 	result := make(chan error, 2)
 	if j.out != nil || j.err != nil {
-		go func() { result <- j.output() }()
+		go func() {
+			err := j.output()
+			if j.left.Load() {
+				err = errDetached
+			}
+			result <- err
+		}()
 	}
 	go func() {
 		if err := j.input(); errors.Is(err, errDetached) || j.out == nil && j.err == nil {
@@ -71,6 +80,7 @@ func (j *joint) input() error {
 			in = &keyReader{r: in, keys: j.keys}
 		}
 		if _, err := io.Copy(j.stream, in); errors.Is(err, errDetached) {
+			j.left.Store(true)
 			j.stream.Write(j.keys) // so that the daemon knows that this is no broken connection
 			return err
 		}

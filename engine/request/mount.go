@@ -211,12 +211,17 @@ func readMount(a mount.Mount) (container.Mount, error) {
 			if d := o.DriverConfig; d != nil && d.Name != "" && d.Name != "local" {
 				return m, bad("volume driver %q is not supported", d.Name)
 			}
+			if d := o.DriverConfig; d != nil && len(d.Options) > 0 {
+				return m, bad("volume-opt is not supported by this version of berth: volumes are directories; mount the file system on the host and bind it")
+			}
 		}
 	case mount.TypeTmpfs:
 		if a.Source != "" {
 			return m, bad("field Source must not be specified")
 		}
 		m.Options = tmpfsMountOptions(a)
+	case mount.TypeImage:
+		return m, bad("mounting images is not supported by this version of berth; copy the files out with berth cp")
 	default:
 		return m, bad("mount type unknown")
 	}
