@@ -104,6 +104,7 @@ func (c *Containers) erase(i *instance, volumes bool) error {
 	c.announce(r, events.ActionDestroy)
 	i.tell(true)
 	c.jobs.add(func() {
+		c.logged("forget run state", c.shims.Forget(i.id))
 		c.logged("remove root", c.layers.Delete(i.id))
 		if r.Settings.Debug != nil {
 			c.logged("let tools go", c.lender().LetGo(i.id))

@@ -107,7 +107,11 @@ func (c *Containers) apply(ctx context.Context, id string, o *recovery.Found, p 
 		c.stopShim(ctx, id, sh)
 	}
 	if o.Shim != recovery.NoShim && p.Action != recovery.Adopt {
-		c.logged("clear up after a supervisor", errors.Join(c.shims.Reap(id), c.shims.Forget(id)))
+		err := c.shims.Reap(id)
+		if p.Action != recovery.Finish { // what the supervisor wrote is all there is of the exit until that is recorded
+			err = errors.Join(err, c.shims.Forget(id))
+		}
+		c.logged("clear up after a supervisor", err)
 	}
 	if p.Action == recovery.Sweep {
 		return errors.Join(c.layers.Delete(id), c.store.Delete(id))
@@ -135,7 +139,10 @@ func (c *Containers) apply(ctx context.Context, id string, o *recovery.Found, p 
 		c.forwards.Begin(r, nil)
 	case recovery.Finish:
 		c.forwards.Begin(r, nil)
-		return c.store.SaveState(r)
+		if err := c.store.SaveState(r); err != nil {
+			return err
+		}
+		return c.shims.Forget(id)
 	case recovery.Remove:
 		if r.State.Status == container.Removing { // as a removal that failed
 			r.State.Status = container.Dead

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"berth/container"
-	"berth/fault"
 	"berth/oci"
 
 	"github.com/moby/moby/api/types/events"
@@ -68,12 +67,15 @@ func (c *Containers) ended(i *instance, live *run, exit oci.Exit) {
 	if !again {
 		r.State.Status = status
 	}
-	// The supervisor has the exit on disk already, so a container that goes now needs no second copy.
+	// The supervisor has the exit on disk already, so a container that goes now needs no second copy; and where
+	// ours finds no room, its is kept.
+	recorded := true
 	if remove {
 		i.snap.Store(r)
 	} else if err := errors.Join(setEndpoint(r, nil), c.saveState(i, r)); err != nil {
 		c.logged("record an exit", err)
 		i.snap.Store(r)
+		recorded = false
 	}
 	if live.endpoint != nil {
 		// Address and ports are free for the next one when the end is announced.
@@ -92,8 +94,8 @@ func (c *Containers) ended(i *instance, live *run, exit oci.Exit) {
 	}
 	c.jobs.add(func() {
 		live.shim.Close()
-		if err := c.shims.Forget(i.id); err != nil && !errors.Is(err, fault.NotFound) {
-			c.logged("forget run state", err)
+		if recorded {
+			c.logged("forget run state", c.shims.Forget(i.id))
 		}
 		close(settled)
 	})

@@ -103,6 +103,9 @@ func serve(ctx context.Context, o *options, e *engine.Engine, log *slog.Logger) 
 	return errors.Join(server.Shutdown(grace), <-served)
 }
 
+// orphanTime is how long something that a killed daemon forked may live on.
+const orphanTime = time.Second
+
 // claim makes the roots and holds them until the closing of what it returns: two daemons on one
 // data root or one exec root would undo each other's work.
 func claim(o *options) (held locks, err error) {
@@ -120,7 +123,13 @@ func claim(o *options) (held locks, err error) {
 			return held, err
 		}
 		held = append(held, lock)
-		if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		// A daemon that was killed in the middle of a fork holds it until what it forked has noticed.
+		for deadline := time.Now().Add(orphanTime); err != nil && time.Now().Before(deadline); {
+			time.Sleep(orphanTime / 100)
+			err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		}
+		if err != nil {
 			return held, fmt.Errorf("another berthd uses %s; stop it, or give this one its own --data-root and --exec-root", root.dir)
 		}
 	}
