@@ -61,6 +61,7 @@ func load(n int) error {
 		{"ps again", []string{"ps", "-q"}},
 		{"ps, its table", []string{"ps"}},
 		{"inspect of all", append([]string{"inspect", "--format", "{{.State.Pid}}"}, all...)},
+		{"stats --no-stream (a second between samples)", []string{"stats", "--no-stream"}},
 		{"exec in the last", []string{"exec", all[n-1], "true"}},
 		{"one more run --rm", []string{"run", "--rm", "busybox", "true"}},
 		{fmt.Sprintf("kill of %d", n), append([]string{"kill"}, all...)},
