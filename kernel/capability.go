@@ -56,7 +56,11 @@ func LastCap() int {
 func BoundingSet() CapSet {
 	var set CapSet
 	for c := 0; c < 64; c++ {
-		if has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0); err == nil && has == 1 {
+		has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0)
+		if err != nil { // EINVAL: this kernel knows no more
+			break
+		}
+		if has == 1 {
 			set |= 1 << c
 		}
 	}

@@ -78,6 +78,7 @@ func (f *Filter) program() (p seccomp.Program, err error) {
 		return p, fault.New(fault.Invalid, "seccomp filter of %d bytes is cut", len(f.Code))
 	}
 	p.Flags = f.Flags
+	p.Instructions = make([]bpf.RawInstruction, 0, len(f.Code)/instructionSize)
 	for c := f.Code; len(c) > 0; c = c[instructionSize:] {
 		p.Instructions = append(p.Instructions, bpf.RawInstruction{
 			Op: binary.NativeEndian.Uint16(c), Jt: c[2], Jf: c[3], K: binary.NativeEndian.Uint32(c[4:]),
