@@ -104,13 +104,13 @@ func TestHealthFollowsTheProbes(t *testing.T) {
 
 func TestProbesAreBounded(t *testing.T) {
 	w := newWorld(t)
-	slow := w.create(checked("echo begun; exec sleep 77", func(r *CreateRequest) { r.Config.Healthcheck.Timeout = 50 * time.Millisecond }), "sleep", "1000")
+	slow := w.create(checked("echo begun; exec sleep 77", func(r *CreateRequest) { r.Config.Healthcheck.Timeout = 500 * time.Millisecond }), "sleep", "1000")
 	loud := w.create(checked("seq 5000", nil), "sleep", "1000")
 	none := w.create(checked("none-such-program", func(r *CreateRequest) { r.Config.Healthcheck.Test = []string{"CMD", "none-such-program"} }), "sleep", "1000")
 	for _, id := range []string{slow, loud, none} {
 		w.start(id)
 	}
-	if h := w.awaitHealth(slow, api.Unhealthy).State.Health; h.Log[0].ExitCode != -1 || h.Log[0].Output != "Health check exceeded timeout (50ms): begun\n" {
+	if h := w.awaitHealth(slow, api.Unhealthy).State.Health; h.Log[0].ExitCode != -1 || h.Log[0].Output != "Health check exceeded timeout (500ms): begun\n" {
 		t.Errorf("%+v", h.Log[0])
 	}
 	if h := w.awaitHealth(loud, api.Healthy).State.Health; len(h.Log[0].Output) != container.ProbeOutput || !strings.HasSuffix(h.Log[0].Output, "...") {

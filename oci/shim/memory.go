@@ -12,6 +12,7 @@ const (
 	worthwhile  = 1 << 20  // counts as much as a start
 	tooMuch     = 8 << 20
 	quiet       = time.Second
+	attempts    = 6 // of beginning anew, each after twice the time: a client that asks something is in the way for a moment
 )
 
 // memory gives back to the system what work took, once it is over. A supervisor is idle nearly all of its life, and there is one per
@@ -37,12 +38,21 @@ func (m *memory) watch(seen int64) {
 			m.watch(now)
 			return
 		}
-		m.renew()
-		if m.work.Load() >= tooMuch {
-			debug.FreeOSMemory() // empties the pools of buffers
-			debug.FreeOSMemory() // and frees what was in them
-			m.work.Store(0)
-		}
-		m.armed.Store(false) // the next one who counts tries again
+		m.try(attempts, quiet)
 	})
+}
+
+// try begins anew, or tries that again after pause.
+func (m *memory) try(left int, pause time.Duration) {
+	m.renew()
+	if m.work.Load() >= tooMuch {
+		debug.FreeOSMemory() // empties the pools of buffers
+		debug.FreeOSMemory() // and frees what was in them
+		m.work.Store(0)
+	}
+	if left > 1 {
+		time.AfterFunc(pause, func() { m.try(left-1, 2*pause) })
+		return
+	}
+	m.armed.Store(false) // the next one who counts tries again
 }
