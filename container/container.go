@@ -89,6 +89,7 @@ type Mount struct {
 	Explicit    bool              `json:",omitempty"` // asked for by --mount: a missing source is an error, not made
 	Options     []string          `json:",omitempty"` // of a tmpfs
 	Subpath     string            `json:",omitempty"`
+	Labels      map[string]string `json:",omitempty"` // that a volume gets when this mount makes it
 	IDMap       bool              `json:",omitempty"` // of a bind: its source's owner is the container's root
 }
 

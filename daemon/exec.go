@@ -43,8 +43,7 @@ func (s execs) start(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	id := r.PathValue("id")
-	tty, err := s.engine.CheckExec(id)
-	if err != nil {
+	if err := s.engine.CheckExec(id); err != nil {
 		return err
 	}
 	start := engine.ExecStartRequest{Tty: body.Tty, ConsoleSize: body.ConsoleSize}
@@ -55,17 +54,18 @@ func (s execs) start(w http.ResponseWriter, r *http.Request) error {
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
-	h, err := hijack(w, r, tty)
+	// The form of the stream is what this request says, not what the exec is: clients read it so.
+	h, err := hijack(w, r, body.Tty)
 	if err != nil {
 		return err
 	}
 	start.Attach = &engine.AttachRequest{
-		Conn: h.conn, Greeting: h.answer, Buffered: h.buffered, Stdin: true, Stdout: true, Stderr: true, Stream: true, Frames: !tty,
+		Conn: h.conn, Greeting: h.answer, Buffered: h.buffered, Stdin: true, Stdout: true, Stderr: true, Stream: true, Frames: !body.Tty,
 	}
 	defer h.own.Close()
 	err = s.engine.ExecStart(r.Context(), id, start)
 	if err != nil { // the header is out, so the reason goes where the output would have gone
-		l := lineWriter{out: h.own, frames: !tty}
+		l := lineWriter{out: h.own, frames: !body.Tty}
 		l.message(frameStdout, err.Error()+"\r\n")
 		err = errors.Join(err, l.flush())
 	}

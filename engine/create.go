@@ -241,7 +241,7 @@ func (c *maker) makeVolumes(ctx context.Context, rec *container.Record, root uni
 		if m.Type != mount.TypeVolume {
 			continue
 		}
-		v, created, err := c.volumes.Create(volume.Volume{Name: m.Name, Anonymous: m.Anonymous})
+		v, created, err := c.volumes.Create(volume.Volume{Name: m.Name, Labels: m.Labels, Anonymous: m.Anonymous})
 		if err != nil {
 			return err
 		}

@@ -148,24 +148,24 @@ func (c *execs) dropExecs(i *instance) {
 	}
 }
 
-// CheckExec tells, before the connection is hijacked, whether the exec can be started, and whether it has a terminal.
-func (c *execs) CheckExec(id string) (tty bool, err error) {
+// CheckExec tells, before the connection is hijacked, whether the exec can be started.
+func (c *execs) CheckExec(id string) error {
 	e, err := c.exec(id)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if _, err := c.runnable(e.i); err != nil {
-		return false, err
+		return err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch {
 	case e.running:
-		return false, fault.New(fault.Conflict, "exec command %s is already running", id)
+		return fault.New(fault.Conflict, "exec command %s is already running", id)
 	case e.started:
-		return false, fault.New(fault.Conflict, "exec command %s has already run", id)
+		return fault.New(fault.Conflict, "exec command %s has already run", id)
 	}
-	return e.config.Tty, nil
+	return nil
 }
 
 // ExecStart runs it. The connection in r.Attach is closed or handed over in any case; a server that
@@ -237,7 +237,7 @@ func (e *execution) end(code int) {
 
 // prepareExec makes the request and takes the exec, so that nobody else can start it.
 func (c *execs) prepareExec(id string, r ExecStartRequest) (*execution, shim.ExecRequest, error) {
-	if _, err := c.CheckExec(id); err != nil {
+	if err := c.CheckExec(id); err != nil {
 		return nil, shim.ExecRequest{}, err
 	}
 	e, err := c.exec(id)
@@ -256,6 +256,10 @@ func (c *execs) prepareExec(id string, r ExecStartRequest) (*execution, shim.Exe
 	if size != nil {
 		request.Size = shim.ConsoleSize{Height: uint16(size[0]), Width: uint16(size[1])}
 	}
+	// Taken before the client hears of it: its next call may be for the terminal's size.
+	if err := e.take(); err != nil {
+		return nil, request, err
+	}
 	if r.Attach != nil {
 		attach := *r.Attach
 		attach.Stdin, attach.Stdout, attach.Stderr = e.config.AttachStdin, e.config.AttachStdout, e.config.AttachStderr
@@ -268,18 +272,31 @@ func (c *execs) prepareExec(id string, r ExecStartRequest) (*execution, shim.Exe
 			err = shim.Greet(attach.Conn, attach.Greeting)
 		}
 		if err != nil {
+			e.leave()
 			return nil, request, err
 		}
 		a.HangUp = e.lent() || r.Attach.HangUp
 		request.Attach = []shim.Attachment{a}
 	}
+	return e, request, nil
+}
+
+// take makes the exec the caller's to start.
+func (e *execution) take() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.started {
-		return nil, request, fault.New(fault.Conflict, "exec command %s is already running", id)
+		return fault.New(fault.Conflict, "exec command %s is already running", e.id)
 	}
 	e.started, e.running = true, true
-	return e, request, nil
+	return nil
+}
+
+// leave undoes take: nothing was started.
+func (e *execution) leave() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.started, e.running = false, false
 }
 
 // watchExec records how an exec ends.
@@ -345,7 +362,8 @@ func (c *execs) ExecInspect(id string) (api.ExecInspectResponse, error) {
 	}, err
 }
 
-// ExecResize sets its terminal's size in characters.
+// ExecResize sets its terminal's size in characters. One that is about to start is waited for: clients send
+// the size as soon as they have their stream.
 func (c *execs) ExecResize(ctx context.Context, id string, height, width uint) error {
 	e, err := c.exec(id)
 	if err != nil {
@@ -356,6 +374,11 @@ func (c *execs) ExecResize(ctx context.Context, id string, height, width uint) e
 	e.mu.Unlock()
 	if !running {
 		return fault.New(fault.Conflict, "exec command %s is not running", id)
+	}
+	select {
+	case <-e.launched:
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	return e.live.shim.ExecResize(ctx, id, shim.ConsoleSize{Height: uint16(height), Width: uint16(width)})
 }

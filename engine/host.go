@@ -41,7 +41,7 @@ func (c *starter) findMounts(r *container.Record) ([]bundle.Mount, error) {
 			b.Path = m.Source
 		case mount.TypeVolume:
 			// One that a crash or a user took away begins anew, empty.
-			v, _, err := c.volumes.Create(volume.Volume{Name: m.Name, Anonymous: m.Anonymous})
+			v, _, err := c.volumes.Create(volume.Volume{Name: m.Name, Labels: m.Labels, Anonymous: m.Anonymous})
 			if err != nil {
 				return nil, err
 			}

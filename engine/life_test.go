@@ -205,7 +205,7 @@ func TestExec(t *testing.T) {
 		if err != nil || d.Running || d.ExitCode == nil {
 			t.Fatalf("%+v, %v", d, err)
 		}
-		if _, err := c.CheckExec(e); !errors.Is(err, fault.Conflict) {
+		if err := c.CheckExec(e); !errors.Is(err, fault.Conflict) {
 			t.Errorf("a second start: %v", err)
 		}
 		return out, errOut, *d.ExitCode

@@ -192,7 +192,7 @@ func (c updater) readyMounts(ctx context.Context, pid int, r *container.Record, 
 		if m.Type != mount.TypeVolume {
 			continue
 		}
-		v, created, err := c.volumes.Create(volume.Volume{Name: m.Name, Anonymous: m.Anonymous})
+		v, created, err := c.volumes.Create(volume.Volume{Name: m.Name, Labels: m.Labels, Anonymous: m.Anonymous})
 		if err != nil {
 			return nil, err
 		}

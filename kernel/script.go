@@ -61,6 +61,7 @@ type call struct {
 
 	raise    *[2]unix.CapUserData // capset: first make what is permitted effective
 	announce bool                 // a write to the status pipe
+	status   bool                 // of a forked child: the first argument is its status pipe
 	again    bool                 // a fork: the child goes on, the caller tells its number and ends
 }
 
@@ -383,6 +384,9 @@ next:
 				continue
 			}
 			a[0], a[1] = status, uintptr(unsafe.Pointer(&ready))
+		}
+		if c.status {
+			a[0] = status
 		}
 		var r uintptr
 		var e syscall.Errno

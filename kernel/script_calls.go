@@ -127,6 +127,17 @@ func (s *Script) Announce() {
 	s.calls[r-1].announce = true
 }
 
+// HoldStatus keeps the status pipe open for the program that the script ends with, so that Child.Started waits until that
+// supervises (Supervise), or has ended. f is the pipe where the script does not run in a forked child. A limit on open files comes later.
+func (s *Script) HoldStatus(f *os.File) {
+	pipe := N(0)
+	if f != nil {
+		pipe = s.F(f)
+	}
+	r := s.add(unix.SYS_FCNTL, pipe, N(unix.F_DUPFD), N(lowest))
+	s.calls[r-1].status = f == nil
+}
+
 // Exec executes the program at path, which ends the script.
 func (s *Script) Exec(path string, argv, env []string) {
 	s.add(unix.SYS_EXECVE, s.cstring(path), s.vector(argv), s.vector(env))

@@ -99,7 +99,7 @@ func Propagation(path string, flag uint64, recursive bool) error {
 
 // The magic numbers of file systems (statfs(2)).
 const (
-	procMagic   = unix.PROC_SUPER_MAGIC
+	ProcMagic   = unix.PROC_SUPER_MAGIC
 	SysMagic    = unix.SYSFS_MAGIC
 	DevptsMagic = unix.DEVPTS_SUPER_MAGIC
 )
@@ -115,7 +115,7 @@ func IsProc(f *os.File) error {
 		return err
 	}
 	const rootInode = 1 // PROC_ROOT_INO
-	if kind != procMagic || st.Ino != rootInode {
+	if kind != ProcMagic || st.Ino != rootInode {
 		return fmt.Errorf("%s is not the root of a proc file system", f.Name())
 	}
 	return nil

@@ -180,6 +180,10 @@ func dropAndExec(s *kernel.Script, p *specs.Process, u user, r rights, gate *os.
 		s.AllowDenied(s.Write(kernel.R(f), r.oomScore))
 		s.Close(f)
 	}
+	if run.file != nil {
+		s.For("have the start wait for the init")
+		s.HoldStatus(run.status)
+	}
 	limit(s, r.limits)
 	mask := uint32(0o022)
 	if p.User.Umask != nil {
@@ -259,7 +263,9 @@ func (b *builder) execution() execution {
 // execution is the program that a process becomes.
 type execution struct {
 	path string
-	file *os.File // executed instead of path when not nil
-	argv []string
-	env  []string
+	file *os.File // our own init, executed instead of path when not nil
+	// status is the pipe by which the start waits for file, where the script does not run in a forked child.
+	status *os.File
+	argv   []string
+	env    []string
 }

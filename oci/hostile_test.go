@@ -322,3 +322,29 @@ func TestAbandonedContainerEnds(t *testing.T) {
 		}
 	})
 }
+
+// CVE-2019-16884: something else in the place of procfs, or of what confines by it.
+func TestProcIsNotReplaced(t *testing.T) {
+	eachBuilder(t, func(t *testing.T, r runner) {
+		root, dir := newRoot(t), t.TempDir()
+		write(t, dir, "f", "emulated", 0o644)
+		for _, m := range []specs.Mount{
+			{Destination: "/proc", Type: "bind", Source: dir, Options: []string{"rbind"}},
+			{Destination: "/proc", Type: "tmpfs", Source: "tmpfs"},
+			{Destination: "/proc/sys", Type: "bind", Source: dir, Options: []string{"rbind"}},
+			{Destination: "/proc/fs", Type: "tmpfs", Source: "tmpfs"},
+			{Destination: "/x/../proc/kcore", Type: "bind", Source: dir + "/f", Options: []string{"bind"}},
+		} {
+			b := newBundle(t, root, "true")
+			b.Spec.Mounts = append(b.Spec.Mounts, m)
+			if res, err := r.try(t, b); err == nil || !strings.Contains(err.Error(), "/proc") {
+				t.Errorf("%s over %s: %+v, %v", m.Type, m.Destination, res, err)
+			}
+		}
+		b := newBundle(t, root, "cat", "/proc/meminfo")
+		b.Spec.Mounts = append(b.Spec.Mounts, specs.Mount{Destination: "/proc/meminfo", Type: "bind", Source: dir + "/f", Options: []string{"bind", "ro"}})
+		if res := r.run(t, b); res.out != "emulated" {
+			t.Errorf("%+v", res)
+		}
+	})
+}

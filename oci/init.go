@@ -156,7 +156,9 @@ func (i *inside) prepare() (*kernel.Script, error) {
 	}
 	i.protectByPath(&late)
 	stdioOf(&late, i.stdio, i.terminal, i.preserve)
-	dropAndExec(&late, spec.Process, i.user, r, nil, i.proc, i.execution())
+	run := i.execution()
+	run.status = i.status
+	dropAndExec(&late, spec.Process, i.user, r, nil, i.proc, run)
 	return &late, nil
 }
 

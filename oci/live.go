@@ -76,6 +76,9 @@ func (t *tree) addTmpfs(m specs.Mount, o mountOptions, dest string) error {
 		return err
 	}
 	defer target.Close()
+	if err := checkProc(dest, target, nil); err != nil {
+		return err
+	}
 	if !slices.ContainsFunc(o.data, func(d string) bool { return strings.HasPrefix(d, "mode=") }) {
 		o.data = append(o.data, fmt.Sprintf("mode=%o", mode))
 	}

@@ -15,7 +15,11 @@ import (
 
 func TestMountsComeAndGoWhileItRuns(t *testing.T) {
 	kerneltest.Root(t)
-	b := newBundle(t, newRoot(t), "sleep", "1000")
+	root := newRoot(t)
+	if err := os.Symlink("/proc/sys", root+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	b := newBundle(t, root, "sleep", "1000")
 	p := sleeper(t, b)
 	says := func(script string) string {
 		t.Helper()
@@ -63,6 +67,10 @@ func TestMountsComeAndGoWhileItRuns(t *testing.T) {
 		"not a directory":               bind(dir, "/etc/passwd"),
 		"a file system of type overlay": {Destination: "/x", Type: "overlay"},
 		"id-mapped":                     bind(dir, "/x", "idmap"),
+		"not of type proc":              bind(dir, "/proc"),
+		"inside /proc":                  {Destination: "/proc/fs", Type: "tmpfs"},
+		"mount /proc/1/../sys":          bind(dir, "/proc/1/../sys"),
+		"mount /link":                   bind(dir, "/link"),
 	} {
 		if err := MountIn(p.Pid(), m); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)

@@ -290,6 +290,9 @@ func (t *tree) attach(f *os.File, dest string, o mountOptions) error {
 		return err
 	}
 	defer target.Close()
+	if err := checkProc(dest, target, f); err != nil {
+		return err
+	}
 	if there, err := kernel.IsDir(target); err != nil {
 		return err
 	} else if there != dir {
@@ -371,6 +374,9 @@ func (t *tree) mountLate(m specs.Mount, o mountOptions, below string) error {
 	if !o.bind && m.Type != "bind" && m.Type != "tmpfs" {
 		return fault.New(fault.Unsupported, "a file system of type %s below /proc", m.Type)
 	}
+	if err := checkProc("/proc/"+below, nil, nil); err != nil {
+		return err
+	}
 	f, err := t.hostMount(m, o)
 	if err != nil {
 		return err
@@ -426,6 +432,9 @@ func (t *tree) mountTmpfs(m specs.Mount, o mountOptions, dest string) error {
 		return err
 	}
 	defer target.Close()
+	if err := checkProc(dest, target, nil); err != nil {
+		return err
+	}
 	given := false
 	for _, d := range o.data {
 		given = given || strings.HasPrefix(d, "mode=")

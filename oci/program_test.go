@@ -256,6 +256,29 @@ func TestEntryWithSetuidOrFileCapabilities(t *testing.T) {
 	})
 }
 
+// TestInitTakesSignalsFromTheStart: whoever has started a container may stop it at once.
+func TestInitTakesSignalsFromTheStart(t *testing.T) {
+	eachBuilder(t, func(t *testing.T, r runner) {
+		for range 10 {
+			b := newBundle(t, newRoot(t), "sleep", "100")
+			b.Init, b.Spec.Process.Rlimits = true, []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Hard: 20, Soft: 20}}
+			p, err := create(context.Background(), b, Stdio{}, nil, r.options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(p.Start(), p.Signal(15)); err != nil {
+				t.Error(err)
+			}
+			if e, err := p.Wait(); err != nil || e.Code != 143 {
+				t.Errorf("%+v, %v", e, err)
+			}
+			if err := p.Delete(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
 func TestInitReaps(t *testing.T) {
 	eachBuilder(t, func(t *testing.T, r runner) {
 		b := newBundle(t, newRoot(t), sh("test $$ -ne 1 && (sh -c 'exec sleep 0' & exit 0); cat /proc/1/comm; readlink /proc/1/exe; exit 9")...)

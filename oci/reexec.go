@@ -252,7 +252,14 @@ func (b *builder) adopt(pid int, r rights) error {
 			return err
 		}
 	}
+	own, err := kernel.FileLimit()
+	if err != nil {
+		return err
+	}
 	for _, l := range r.limits {
+		if l.Resource == own.Resource && l.Hard <= own.Hard {
+			continue // it needs its own files until then, and has no need of us to lower it
+		}
 		if err := kernel.SetLimit(pid, l); err != nil {
 			return err
 		}

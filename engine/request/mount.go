@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -207,7 +208,10 @@ func readMount(a mount.Mount) (container.Mount, error) {
 	case mount.TypeVolume:
 		m.Name, m.Anonymous = a.Source, a.Source == ""
 		if o := a.VolumeOptions; o != nil {
-			m.NoCopy, m.Subpath = o.NoCopy, o.Subpath
+			m.NoCopy, m.Subpath, m.Labels = o.NoCopy, o.Subpath, o.Labels
+			if o.Subpath != "" && !filepath.IsLocal(o.Subpath) {
+				return m, bad("subpath must be a relative path within the volume")
+			}
 			if d := o.DriverConfig; d != nil && d.Name != "" && d.Name != "local" {
 				return m, bad("volume driver %q is not supported", d.Name)
 			}

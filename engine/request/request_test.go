@@ -141,7 +141,7 @@ func TestMounts(t *testing.T) {
 			Tmpfs:       map[string]string{"/tmp": ""},
 			Mounts: []mount.Mount{
 				{Type: mount.TypeBind, Source: "/a/../b", Target: "/m", ReadOnly: true, BindOptions: &mount.BindOptions{NonRecursive: true, Propagation: "shared"}},
-				{Type: mount.TypeVolume, Target: "/fresh"},
+				{Type: mount.TypeVolume, Target: "/fresh", VolumeOptions: &mount.VolumeOptions{Labels: map[string]string{"a": "b"}, Subpath: "x/../y"}},
 				{Type: mount.TypeTmpfs, Target: "/t", TmpfsOptions: &mount.TmpfsOptions{SizeBytes: 5, Mode: 0o700, Options: [][]string{{"exec"}, {"a", "b"}}}},
 			},
 		}, func(string) ([]container.Mount, error) { return other, nil })
@@ -152,7 +152,7 @@ func TestMounts(t *testing.T) {
 		{Type: mount.TypeVolume, Destination: "/alone", Anonymous: true, Recursive: true},
 		{Type: mount.TypeVolume, Destination: "/anon", Anonymous: true},
 		{Type: mount.TypeBind, Source: "/host", Destination: "/bind", Mode: "ro,rslave,z", ReadOnly: true, Propagation: "rslave", Recursive: true},
-		{Type: mount.TypeVolume, Destination: "/fresh", Anonymous: true, Recursive: true, Explicit: true},
+		{Type: mount.TypeVolume, Destination: "/fresh", Anonymous: true, Recursive: true, Explicit: true, Labels: map[string]string{"a": "b"}, Subpath: "x/../y"},
 		{Type: mount.TypeBind, Source: "/b", Destination: "/m", ReadOnly: true, Propagation: "shared", Explicit: true},
 		{Type: mount.TypeVolume, Name: "data", Destination: "/named", Mode: "nocopy", NoCopy: true, Recursive: true},
 		{Type: mount.TypeTmpfs, Destination: "/t", Options: []string{"size=5", "mode=700", "exec", "a=b"}, Recursive: true, Explicit: true},
@@ -188,6 +188,8 @@ func TestMounts(t *testing.T) {
 		`invalid mount config for type "bind": field Source must not be empty`:        {Type: mount.TypeBind, Target: "/x"},
 		`invalid mount config for type "bind": field Target must not be empty`:        {Type: mount.TypeBind, Source: "/x"},
 		`invalid mount config for type "x": mount type unknown`:                       {Type: "x", Target: "/x"},
+		`invalid mount config for type "volume": subpath must be a relative path wi`:  {Type: mount.TypeVolume, Target: "/x", VolumeOptions: &mount.VolumeOptions{Subpath: "/etc"}},
+		`invalid mount config for type "volume": subpath must be a relative path w`:   {Type: mount.TypeVolume, Target: "/x", VolumeOptions: &mount.VolumeOptions{Subpath: "a/../../b"}},
 		`invalid mount config for type "tmpfs": field Source must not be specified`:   {Type: mount.TypeTmpfs, Source: "x", Target: "/x"},
 		`invalid mount config for type "bind": invalid mount path: 'x' mount path mu`: {Type: mount.TypeBind, Source: "x", Target: "/x"},
 	} {

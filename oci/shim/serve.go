@@ -72,7 +72,9 @@ func (sup *supervisor) handle(p *peer, m *call) {
 	case m.Op == opExecWait:
 		sup.execWait(pending{p, m.Number}, m.ExecID)
 	case m.Op == opSignal:
+		sup.signalling.RLock()
 		reply(answer{}, sup.signal(m.ExecID, m.Signal))
+		sup.signalling.RUnlock()
 	case m.Op == opResize && m.Size != nil:
 		reply(answer{}, sup.resize(m.ExecID, *m.Size))
 	case m.Op == opAttach && m.Attach != nil:

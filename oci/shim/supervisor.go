@@ -65,6 +65,9 @@ type supervisor struct {
 	// it for writing, which is only ever tried, finds nobody in the middle of anything.
 	gate sync.RWMutex
 
+	// signalling is held for reading until a signal is answered, which comes before the news of the end that it brings.
+	signalling sync.RWMutex
+
 	freezing sync.Mutex // one pause or resume at a time
 	mu       sync.Mutex
 	state    State // its LostLines and Execs are filled in when asked for
@@ -320,7 +323,10 @@ func (sup *supervisor) supervise() {
 	}
 	sup.stdio.end(patience)
 	sup.endExecs(patience)
-	if err := saveExit(sup.dir, exit); err != nil {
+	sup.signalling.Lock()
+	err = saveExit(sup.dir, exit)
+	sup.signalling.Unlock()
+	if err != nil {
 		sup.complain(err)
 	}
 	sup.mu.Lock()

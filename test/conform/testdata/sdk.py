@@ -34,9 +34,10 @@ c = client.containers.run(
     "busybox", ["sh", "-c", "echo started; exec cat"], detach=True, stdin_open=True, name="sdk", labels={"a": "b"},
     environment={"X": "1"}, ports={"80/tcp": None}, volumes={"/tmp": {"bind": "/m", "mode": "ro"}}, mem_limit="64m",
     tmpfs={"/t": ""}, cap_add=["NET_ADMIN"], init=True, shm_size="1m", nano_cpus=500000000, pids_limit=50,
-    mounts=[docker.types.Mount("/v", "sdkvol")], ulimits=[docker.types.Ulimit(name="nofile", soft=100, hard=200)])
+    mounts=[docker.types.Mount("/v", "sdkvol", labels={"made": "here"})], ulimits=[docker.types.Ulimit(name="nofile", soft=100, hard=200)])
 c.reload()
 want("status", (c.status, c.labels, c.image.tags), ("running", {"a": "b"}, ["busybox:latest"]))
+want("a mount's labels", client.volumes.get("sdkvol").attrs["Labels"], {"made": "here"})
 want("exec", tuple(c.exec_run("sh -c 'echo $X; ulimit -n'")), (0, b"1\n100\n"))
 want("exec demux", tuple(c.exec_run("sh -c 'echo o; echo e >&2; exit 5'", demux=True)), (5, (b"o\n", b"e\n")))
 want("exec stream", b"".join(c.exec_run("sh -c 'echo 1; echo 2'", stream=True).output), b"1\n2\n")
@@ -58,6 +59,14 @@ s = c.exec_run("cat", socket=True, stdin=True).output._sock
 s.sendall(b"abc\n")
 s.shutdown(1)
 want("exec socket", read(s), b"\x01\0\0\0\0\0\0\4abc\n")
+s.close()
+
+# Frames or not is said by the start, not by the exec.
+prepared = client.api.exec_create(c.id, "stty size", tty=True)["Id"]
+want("exec with a terminal, in frames", client.api.exec_start(prepared, demux=True)[1], None)
+prepared = client.api.exec_create(c.id, "cat", tty=True, stdin=True)["Id"]
+s = client.api.exec_start(prepared, tty=True, socket=True)
+client.api.exec_resize(prepared, height=20, width=30)
 s.close()
 
 # The end of the exec above may be told only now, so the events are named.
