@@ -10,9 +10,12 @@ import (
 	"berth/test/testengine"
 )
 
-// breakout builds the program that tries to get out.
+// breakout builds the program that tries to get out, unless it was built beforehand for a machine without Go.
 func breakout(t *testing.T) string {
 	t.Helper()
+	if dir := os.Getenv("BERTH_TEST_BIN"); dir != "" {
+		return dir
+	}
 	dir := t.TempDir()
 	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, "breakout"), "./breakout")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")

@@ -32,9 +32,9 @@ for p in "${packages[@]}"; do
   mkdir -p "$work/src/$p"
   [ ! -d "$p/testdata" ] || cp -a "$p/testdata" "$work/src/$p/"
 done
-for p in berth berthd berth-oci; do
-  go build -trimpath -ldflags '-s -w' -o "$work/$p" "./cmd/$p"
-  files+=(-f "$work/$p")
+for p in ./cmd/{berth,berthd,berth-oci} ./test/isolation/breakout; do
+  go build -trimpath -ldflags '-s -w' -o "$work/${p##*/}" "$p"
+  files+=(-f "$work/${p##*/}")
 done
 
 # What a distribution's boot loads, or the kernel would load on demand from a world that may not ask for it.
