@@ -8,6 +8,7 @@ import (
 	"berth/archive"
 	"berth/container"
 	"berth/engine/files"
+	"berth/fault"
 	"berth/union"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -19,7 +20,7 @@ func (c *maker) claimIDs(rec *container.Record) error {
 	for _, ref := range rec.Joins() {
 		other, err := c.index.Get(ref)
 		if err != nil {
-			return err
+			return fault.Wrap(fault.Invalid, err) // 404 would make clients pull the image
 		}
 		joined = append(joined, other.record())
 	}

@@ -30,10 +30,20 @@ func Select(list []*Image, f Filter, now time.Time, lookup func(ref string) (*Im
 	kept := []*Image{}
 	for _, img := range list {
 		if !slices.ContainsFunc(tests, func(t func(*Image) bool) bool { return !t(img) }) {
-			kept = append(kept, img)
+			kept = append(kept, narrow(img, f["reference"]))
 		}
 	}
 	return kept, nil
+}
+
+// narrow is img under those of its names that a filter by reference asks for: users see what they look for, once.
+func narrow(img *Image, patterns []string) *Image {
+	if len(patterns) == 0 {
+		return img
+	}
+	shown := *img
+	shown.Names = slices.DeleteFunc(slices.Clone(img.Names), func(n reference.Named) bool { return !matches(n, patterns) })
+	return &shown
 }
 
 // tester returns the test for one key of a filter.
@@ -127,13 +137,15 @@ func testReference(patterns []string) (func(*Image) bool, error) {
 		}
 	}
 	return func(i *Image) bool {
-		return slices.ContainsFunc(i.Names, func(n reference.Named) bool {
-			return slices.ContainsFunc(patterns, func(p string) bool {
-				matched, _ := reference.FamiliarMatch(p, n)
-				return matched
-			})
-		})
+		return slices.ContainsFunc(i.Names, func(n reference.Named) bool { return matches(n, patterns) })
 	}, nil
+}
+
+func matches(n reference.Named, patterns []string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool {
+		matched, _ := reference.FamiliarMatch(p, n)
+		return matched
+	})
 }
 
 // parseUntil reads a moment: Unix seconds, RFC 3339 (zone and tail optional), or a Go duration before now.

@@ -219,11 +219,16 @@ func TestSelect(t *testing.T) {
 		got, err := Select(list, c.f, now, lookup)
 		var at []int
 		for _, i := range got {
-			at = append(at, slices.Index(list, i))
+			at = append(at, slices.IndexFunc(list, func(o *Image) bool { return o.Created().Equal(i.Created()) }))
 		}
 		if err != nil || !slices.Equal(at, c.want) {
 			t.Errorf("%v: got %v, %v; want %v", c.f, at, err, c.want)
 		}
+	}
+	// What was not asked for is not shown, and the image itself stays as it is.
+	got, err := Select(list, Filter{"reference": {"app:2"}}, now, lookup)
+	if err != nil || len(got) != 1 || !slices.Equal(got[0].Tags(), []string{"app:2"}) || len(list[1].Names) != 2 {
+		t.Errorf("app:2: %v, %v", got, err)
 	}
 	for _, f := range []Filter{{"nonsense": {"x"}}, {"dangling": {"maybe"}}, {"until": {"yesterday"}}, {"reference": {"["}}} {
 		if _, err := Select(list, f, now, lookup); !errors.Is(err, fault.Invalid) {

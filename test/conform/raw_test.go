@@ -62,6 +62,8 @@ func TestStatusCodes(t *testing.T) {
 		{"POST", "/containers/create", `{"Image":"nosuch"}`, 404, "No such image: nosuch:latest"},
 		{"POST", "/containers/create?name=x", `{"Image":"busybox"}`, 400, "Invalid container name"},
 		{"POST", "/containers/create", `{"Image":"busybox","HostConfig":{"NetworkMode":"nosuch"}}`, 400, "network nosuch not found"},
+		{"POST", "/containers/create", `{"Image":"busybox","HostConfig":{"PidMode":"container:nosuch"}}`, 400, "No such container: nosuch"},
+		{"POST", "/containers/create", `{"Image":"busybox","HostConfig":{"IpcMode":"container:nosuch"}}`, 400, "No such container: nosuch"},
 		{"POST", "/containers/create?name=raw", `{"Image":"busybox","Cmd":["sleep","100"]}`, 201, `"Warnings":[]`},
 		{"POST", "/containers/create?name=raw", `{"Image":"busybox"}`, 409, `The container name "/raw" is already in use by container`},
 		{"POST", "/containers/raw/exec", `{"Cmd":["true"]}`, 409, "is not running"},
