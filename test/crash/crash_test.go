@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,7 +44,13 @@ func TestKillWhileTwentyContainersLog(t *testing.T) {
 		return
 	}
 	e.Kill()
-	<-time.After(5 * time.Second) // the even ones end meanwhile
+	testengine.Eventually(t, time.Minute, func() error { // the even ones end meanwhile
+		ended, err := filepath.Glob(e.Exec + "/containers/*/exit.json")
+		if err == nil && len(ended) < n/2 {
+			err = fmt.Errorf("%d have ended", len(ended))
+		}
+		return err
+	})
 	e.Up(t)
 	running := e.Run(t, "ps", "--format", "{{.Names}}")
 	for i := range n {

@@ -22,7 +22,8 @@ func TestKillInTheMiddleOfUpdates(t *testing.T) {
 	dir := t.TempDir()
 	e.Run(t, "run", "-d", "--name", "web", "-e", "N=0", "-l", "n=0", "-p", "7000:80", "--cpu-shares", "1000", "busybox", "sh", "-c", `trap 'exit 0' TERM; while :; do sleep 0.02; done`)
 	was := 0
-	for n := 1; n <= 24; n++ {
+	const rounds = 24
+	for n := 1; n <= rounds; n++ {
 		live := n%2 == 0
 		change := []string{"update", "--cpu-shares", fmt.Sprint(1000 + n), "--label-add", fmt.Sprintf("n=%d", n),
 			"--publish-rm", fmt.Sprintf("%d:80", 7000+was), "--publish-add", fmt.Sprintf("%d:80", 7000+n),
@@ -38,9 +39,17 @@ func TestKillInTheMiddleOfUpdates(t *testing.T) {
 			_, err := e.Try(append(change, "web")...)
 			done <- err
 		}()
-		<-time.After(time.Duration(n*7%40) * time.Millisecond)
-		e.Kill()
-		err := <-done
+		var err error
+		if n < rounds {
+			<-time.After(time.Duration(n*7%40) * time.Millisecond)
+			e.Kill()
+			err = <-done
+		} else { // on a slow machine none may have come through before
+			if err = <-done; err != nil {
+				t.Errorf("the last update, which nobody disturbed: %v", err)
+			}
+			e.Kill()
+		}
 		e.Up(t)
 		now := consistent(t, e, n, was)
 		if err == nil && now != n {
@@ -51,9 +60,6 @@ func TestKillInTheMiddleOfUpdates(t *testing.T) {
 			t.Log(e.Log())
 			return
 		}
-	}
-	if was == 0 {
-		t.Error("no update ever came through")
 	}
 }
 
