@@ -107,7 +107,7 @@ func liftCommands(data []byte) ([]byte, bool) {
 }
 
 // oldInspect adds to a container's description what clients below API 1.52
-// read: the default network's addresses at the top of NetworkSettings.
+// read: the default network's addresses at the top of NetworkSettings, and the hardware address that was asked for in Config.
 // It returns nil when the client needs nothing old.
 func oldInspect(v apiVersion, c *engine.Inspection) (any, error) {
 	if v >= 52 || c.NetworkSettings == nil {
@@ -116,7 +116,13 @@ func oldInspect(v apiVersion, c *engine.Inspection) (any, error) {
 	return struct {
 		*engine.Inspection
 		NetworkSettings oldNetworkSettings
-	}{c, oldNetworks(c.NetworkSettings)}, nil
+		Config          oldConfig
+	}{c, oldNetworks(c.NetworkSettings), oldConfig{c.Config, c.Berth.MAC}}, nil
+}
+
+type oldConfig struct {
+	*container.Config
+	MacAddress string `json:",omitempty"`
 }
 
 // oldNetworkSettings has the fields that the API dropped with 1.52, and some that had been constant for long.

@@ -201,9 +201,10 @@ func TestCreateRefusesWhatIsNoConfig(t *testing.T) {
 }
 
 func TestOldClientsFindTheAddressAtTheTop(t *testing.T) {
-	c := engine.Inspection{InspectResponse: api.InspectResponse{ID: "x", NetworkSettings: &api.NetworkSettings{Networks: map[string]*network.EndpointSettings{
+	c := engine.Inspection{InspectResponse: api.InspectResponse{ID: "x", Config: &api.Config{Image: "busybox"}, NetworkSettings: &api.NetworkSettings{Networks: map[string]*network.EndpointSettings{
 		"bridge": {IPAddress: netip.MustParseAddr("172.17.0.2"), IPPrefixLen: 16, Gateway: netip.MustParseAddr("172.17.0.1")},
 	}}}}
+	c.Berth.MAC = "02:42:ac:11:00:0b"
 	old, err := oldInspect(50, &c)
 	if err != nil {
 		t.Fatal(err)
@@ -216,12 +217,13 @@ func TestOldClientsFindTheAddressAtTheTop(t *testing.T) {
 			IPPrefixLen        int
 			Networks           map[string]any
 		}
+		Config struct{ Image, MacAddress string }
 	}
 	if err := json.Unmarshal(data, &got); err != nil {
 		t.Fatal(err)
 	}
 	n := got.NetworkSettings
-	if got.Id != "x" || n.IPAddress != "172.17.0.2" || n.Gateway != "172.17.0.1" || n.IPPrefixLen != 16 || n.Networks["bridge"] == nil {
+	if got.Id != "x" || n.IPAddress != "172.17.0.2" || n.Gateway != "172.17.0.1" || n.IPPrefixLen != 16 || n.Networks["bridge"] == nil || got.Config.Image != "busybox" || got.Config.MacAddress != "02:42:ac:11:00:0b" {
 		t.Errorf("%s", data)
 	}
 	if new, err := oldInspect(52, &c); new != nil || err != nil {
