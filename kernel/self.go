@@ -56,14 +56,23 @@ func SetDomainname(name string) error {
 
 // Pivot makes the directory root, a mount of its own, the root of the thread's mount
 // namespace and lets go of everything else (pivot_root(2)).
-func Pivot(root *os.File) error {
+func Pivot(root *os.File) (err error) {
+	old, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return pathError("open", "/", err)
+	}
+	defer func() { err = errors.Join(err, unix.Close(old)) }()
 	if err := unix.Fchdir(fd(root)); err != nil {
 		return pathError("chdir", root.Name(), err)
 	}
 	if err := unix.PivotRoot(".", "."); err != nil {
 		return pathError("pivot_root", root.Name(), err)
 	}
-	// The old root now lies on top of the new one at "/"; what is unmounted in it must not be unmounted on the host.
+	// The old root now lies on top of the new one at "/"; what is unmounted in it must not be unmounted on the host. For mount(2)
+	// "." would still be the new root, whose own mounts are to stay as they are.
+	if err := unix.Fchdir(old); err != nil {
+		return pathError("chdir", "old root", err)
+	}
 	if err := unix.Mount("", ".", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return pathError("make slave", "old root", err)
 	}

@@ -494,12 +494,3 @@ func TestSharedRoot(t *testing.T) {
 		}
 	})
 }
-
-func TestParentMount(t *testing.T) {
-	table := "20 1 8:1 / / rw - ext4 x rw\n21 20 0:5 / /a\\040b rw shared:1 - tmpfs x rw\n22 21 0:6 / /a\\040b/c rw - tmpfs x rw\n\nshort\n"
-	for id, want := range map[string]string{"22": "/a b", "21": "/", "20": "", "9": ""} {
-		if got := parentMount(table, id); got != want {
-			t.Errorf("%s lies on %q, want %q", id, got, want)
-		}
-	}
-}

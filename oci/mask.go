@@ -120,11 +120,6 @@ func (t *tree) pivot() error {
 	if t.noPivot {
 		into = kernel.MoveRoot
 	}
-	if p := t.spec.Linux.RootfsPropagation; p == "shared" || p == "rshared" {
-		if err := detachParent(t.proc, t.root); err != nil {
-			return err
-		}
-	}
 	if err := into(t.root); err != nil {
 		return err
 	}

@@ -114,9 +114,12 @@ type lateMount struct {
 	name    string
 }
 
+// procPlace is a directory that every procfs has: a root needs a place until it becomes the root.
+const procPlace = "/proc/fs"
+
 // mountRoot makes the container's root a mount of its own and opens it.
 func (t *tree) mountRoot() error {
-	place := "/proc/fs" // a directory that every procfs has: the mount needs a place until it becomes the root
+	place := procPlace
 	var at string
 	if t.spec.Root != nil {
 		at = t.spec.Root.Path
@@ -140,6 +143,9 @@ func (t *tree) mountRoot() error {
 	}
 	if err != nil {
 		return err
+	}
+	if t.shared() {
+		place = procPlace // by itself: what is made private there must not take a bind's source with it
 	}
 	if err := t.attachRoot(t.own(m), place); err != nil {
 		return err
@@ -170,6 +176,11 @@ func (t *tree) attachRoot(m *os.File, at string) error {
 		return err
 	}
 	defer target.Close()
+	if t.shared() {
+		if err := detachPlace(t.proc, target); err != nil {
+			return err
+		}
+	}
 	if err := kernel.AttachMount(m, target); err != nil {
 		return err
 	}

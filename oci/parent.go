@@ -11,41 +11,42 @@ import (
 	"berth/kernel"
 )
 
-// detachParent keeps the mount that a root was put on from being shared, with which pivot_root(2) refuses. What is
-// mounted inside the root stays as it is.
-func detachParent(proc, root *os.File) error {
-	info, err := readProc(proc, fmt.Sprintf("thread-self/fdinfo/%d", kernel.FD(root)))
+// shared tells whether mounts that the container makes in its binds are to be seen by the host. The builders alone do that.
+func (t *tree) shared() bool {
+	return t.proc != nil && (t.spec.Linux.RootfsPropagation == "shared" || t.spec.Linux.RootfsPropagation == "rshared")
+}
+
+// detachPlace keeps the mount that a root is going to lie on from being shared: the root would turn up in the host's table,
+// for good, and pivot_root(2) would refuse it. Other mounts stay as they are.
+func detachPlace(proc, place *os.File) error {
+	info, err := readProc(proc, fmt.Sprintf("thread-self/fdinfo/%d", kernel.FD(place)))
 	if err != nil {
 		return err
 	}
 	_, rest, _ := strings.Cut(info, "mnt_id:")
 	fields := strings.Fields(rest)
 	if len(fields) == 0 {
-		return fault.New(fault.Corrupt, "the kernel names no mount of the root")
+		return fault.New(fault.Corrupt, "the kernel names no mount of the root's place")
 	}
 	table, err := readProc(proc, "thread-self/mountinfo")
 	if err != nil {
 		return err
 	}
-	if at := parentMount(table, fields[0]); at != "" {
-		return kernel.Propagation(at, kernel.PropPrivate, false)
+	at, ok := mountPlace(table, fields[0])
+	if !ok {
+		return fault.New(fault.Corrupt, "the kernel does not list the mount of the root's place")
 	}
-	return nil
+	return kernel.Propagation(at, kernel.PropPrivate, false)
 }
 
-// parentMount finds where the mount lies that the mount called id lies on (proc_pid_mountinfo(5)); "" when it is not in the table.
-func parentMount(table, id string) string {
-	parent, at := "", map[string]string{}
+// mountPlace finds where the mount called id lies (proc_pid_mountinfo(5)).
+func mountPlace(table, id string) (path string, ok bool) {
 	for _, line := range strings.Split(table, "\n") {
-		f := strings.Fields(line)
-		if len(f) < 5 {
-			continue
-		}
-		if at[f[0]] = f[4]; f[0] == id {
-			parent = f[1]
+		if f := strings.Fields(line); len(f) >= 5 && f[0] == id {
+			return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(f[4]), true
 		}
 	}
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(at[parent])
+	return "", false
 }
 
 func readProc(proc *os.File, name string) (string, error) {
