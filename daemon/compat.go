@@ -5,8 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"os"
+	"slices"
+	"strings"
 
 	record "berth/container"
 	"berth/engine"
@@ -56,11 +60,42 @@ func readCreate(r *http.Request) (createBody, error) {
 			return body, err
 		}
 	}
+	if err := oldDefaults(versionOf(r), &body.CreateRequest); err != nil {
+		return body, err
+	}
 	body.warnings = oldLimits(data)
 	if body.Config == nil {
 		return body, fault.New(fault.Invalid, "config cannot be empty in order to create a container")
 	}
 	return body, nil
+}
+
+// oldDefaults fills in what clients of earlier versions expect of what they leave out, and drops what they can't mean.
+func oldDefaults(v apiVersion, body *container.CreateRequest) error {
+	if body.HostConfig == nil {
+		body.HostConfig = &container.HostConfig{}
+	}
+	h := body.HostConfig
+	if v < 40 && h.IpcMode == "" {
+		h.IpcMode = container.IPCModeShareable
+	}
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); v < 41 && h.CgroupnsMode == "" && errors.Is(err, os.ErrNotExist) {
+		h.CgroupnsMode = container.CgroupnsModeHost // on cgroup v1 alone
+	}
+	if v < 43 {
+		h.Annotations = nil
+	}
+	if v >= 44 {
+		return nil
+	}
+	if body.Config != nil && body.Config.Healthcheck != nil {
+		body.Config.Healthcheck.StartInterval = 0
+	}
+	if n := body.NetworkingConfig; n != nil && len(n.EndpointsConfig) > 1 {
+		names := slices.Sorted(maps.Keys(n.EndpointsConfig))
+		return fault.New(fault.Invalid, "Container cannot be created with multiple network endpoints: %s", strings.Join(names, ", "))
+	}
+	return nil
 }
 
 // liftMAC moves a container's hardware address to its endpoint, where it is since API 1.44; both ways were good until 1.52.

@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"errors"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -65,6 +67,11 @@ func (s containers) list(w http.ResponseWriter, r *http.Request) error {
 	}
 	if list == nil {
 		list = []container.Summary{}
+	}
+	if versionOf(r) < 46 {
+		for n := range list {
+			list[n].HostConfig.Annotations = nil
+		}
 	}
 	return writeJSON(w, http.StatusOK, list)
 }
@@ -195,18 +202,25 @@ func (s containers) rename(w http.ResponseWriter, r *http.Request) error {
 
 // size reads h and w, a terminal's height and width in characters.
 func size(q url.Values) (height, width uint, err error) {
-	h, err := number(q, "h", -1)
-	if err != nil {
-		return 0, 0, err
+	if height, err = characters(q.Get("h")); err != nil {
+		return 0, 0, fault.New(fault.Invalid, "invalid resize height %q: %w", q.Get("h"), err)
 	}
-	w, err := number(q, "w", -1)
-	if err != nil {
-		return 0, 0, err
+	if width, err = characters(q.Get("w")); err != nil {
+		return 0, 0, fault.New(fault.Invalid, "invalid resize width %q: %w", q.Get("w"), err)
 	}
-	if h < 0 || w < 0 || h > 65535 || w > 65535 {
-		return 0, 0, fault.New(fault.Invalid, "invalid terminal size %dx%d: h and w must be given, from 0 to 65535", w, h)
+	return height, width, nil
+}
+
+// characters reads one side of a terminal, which the kernel keeps in 16 bits (ioctl_tty(2)).
+func characters(s string) (uint, error) {
+	n, err := strconv.Atoi(s)
+	if bad := (*strconv.NumError)(nil); errors.As(err, &bad) {
+		return 0, bad.Err
 	}
-	return uint(h), uint(w), nil
+	if n < 0 || n > math.MaxUint16 {
+		return 0, strconv.ErrRange
+	}
+	return uint(n), nil
 }
 
 func (s containers) resize(w http.ResponseWriter, r *http.Request) error {

@@ -135,17 +135,34 @@ func (e *execution) over() bool {
 	return e.started && !e.running
 }
 
-// dropExecs forgets those of a container that ended.
+// endExecs forgets those of a container that ended which can't be started any more. Those that ran with it stay,
+// as their clients come for the exit code.
+func (c *execs) endExecs(i *instance) {
+	c.forgetExecs(i, func(e *execution) bool {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return !e.started
+	})
+}
+
+// dropExecs forgets those of a container that is removed.
 func (c *execs) dropExecs(i *instance) {
+	c.forgetExecs(i, func(*execution) bool { return true })
+}
+
+func (c *execs) forgetExecs(i *instance, gone func(*execution) bool) {
 	i.mu.Lock()
-	ids := i.execs
-	i.execs = nil
-	i.mu.Unlock()
+	defer i.mu.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, id := range ids {
+	i.execs = slices.DeleteFunc(i.execs, func(id string) bool {
+		e := c.byID[id]
+		if e != nil && !gone(e) {
+			return false
+		}
 		delete(c.byID, id)
-	}
+		return true
+	})
 }
 
 // CheckExec tells, before the connection is hijacked, whether the exec can be started.
@@ -367,6 +384,9 @@ func (c *execs) ExecInspect(id string) (api.ExecInspectResponse, error) {
 func (c *execs) ExecResize(ctx context.Context, id string, height, width uint) error {
 	e, err := c.exec(id)
 	if err != nil {
+		return err
+	}
+	if _, err := c.runnable(e.i); err != nil {
 		return err
 	}
 	e.mu.Lock()

@@ -33,9 +33,12 @@ func (c *views) Inspect(_ context.Context, ref string, size bool) (Inspection, e
 	if m := r.HostConfig.NetworkMode; m.IsContainer() {
 		files = c.store.Dir(m.ConnectedContainer())
 	}
-	i.mu.Lock()
-	execs := slices.Clone(i.execs)
-	i.mu.Unlock()
+	var execs []string
+	if r.State.Status.Alive() {
+		i.mu.Lock()
+		execs = slices.Clone(i.execs)
+		i.mu.Unlock()
+	}
 	d := api.InspectResponse{
 		ID: r.ID, Created: r.Created.Format(time.RFC3339Nano), Path: r.Path, Args: r.Args, State: view.State(r.State),
 		Image: r.Image.String(), Name: "/" + r.Name, RestartCount: r.State.RestartCount, Driver: r.Driver, Platform: "linux",

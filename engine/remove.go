@@ -102,6 +102,7 @@ func (c *Containers) erase(i *instance, volumes bool) error {
 	}
 	c.index.Remove(i.id, r.Name)
 	c.announce(r, events.ActionDestroy)
+	c.dropExecs(i)
 	i.tell(true)
 	c.jobs.add(func() {
 		c.logged("forget run state", c.shims.Forget(i.id))

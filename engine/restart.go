@@ -148,7 +148,7 @@ func checkRestartPolicy(h *api.HostConfig, p api.RestartPolicy) error {
 		return fault.Wrap(fault.Invalid, err)
 	}
 	if h.AutoRemove && !p.IsNone() {
-		return invalid("Restart policy cannot be updated because AutoRemove is enabled for the container")
+		return fault.New(fault.Conflict, "Restart policy cannot be updated because AutoRemove is enabled for the container")
 	}
 	return nil
 }

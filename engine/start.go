@@ -253,7 +253,10 @@ func (c *starter) pidOf(ref, what string) (int, error) {
 	}
 	live, err := other.current()
 	if err != nil {
-		return 0, fault.New(fault.Conflict, "cannot join %s namespace of a non running container: container %s", what, other.record().Name)
+		if what == "network" {
+			return 0, fault.New(fault.Conflict, "cannot join network namespace of a non running container: container %s", other.record().Name)
+		}
+		return 0, fmt.Errorf("failed to join %s namespace: %v", what, err) // an internal error, as the field has it
 	}
 	return live.shim.Pid(), nil
 }

@@ -40,7 +40,7 @@ func (c *Containers) Stop(ctx context.Context, ref string, o StopOptions) error 
 	return nil
 }
 
-// stop sends the stop signal, waits, and kills what is left.
+// stop sends the stop signal, waits, and kills what is left; never, where the user's patience has no limit.
 func (c *Containers) stop(ctx context.Context, i *instance, live *run, o StopOptions) error {
 	r := i.record()
 	name := o.Signal
@@ -70,7 +70,7 @@ func (c *Containers) stop(ctx context.Context, i *instance, live *run, o StopOpt
 	if err := c.signal(ctx, i, live, signal); err != nil && !errors.Is(err, fault.Conflict) {
 		return err
 	}
-	if deaf && discards(r, live.shim.Pid(), signal) {
+	if deaf && limit >= 0 && discards(r, live.shim.Pid(), signal) {
 		// The kernel threw the signal away: to wait for its effect would be for nothing.
 		o.note("%s: process 1 has no handler for the stop signal (%d), so the kernel drops it; it was killed at once. With --init, or a handler, it ends in order", r.Name, signal)
 		c.log.Info("process 1 has no handler for the stop signal, so it is killed at once", "container", r.Name, "signal", signal)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -17,15 +18,21 @@ import (
 // Volumes makes, describes and removes named directories.
 type Volumes struct{ *shared }
 
+// labels are a volume's own, and the one by which clients tell those that nobody named.
+func labels(v *volume.Volume) map[string]string {
+	all := map[string]string{}
+	maps.Copy(all, v.Labels)
+	if v.Anonymous {
+		all["com.docker.volume.anonymous"] = ""
+	}
+	return all
+}
+
 func describeVolume(v *volume.Volume) wire.Volume {
-	d := wire.Volume{
+	return wire.Volume{
 		Name: v.Name, Driver: "local", Mountpoint: v.Path, CreatedAt: v.Created.Format(time.RFC3339), Scope: "local",
-		Labels: v.Labels, Options: v.Options,
+		Labels: labels(v), Options: v.Options,
 	}
-	if d.Labels == nil {
-		d.Labels = map[string]string{}
-	}
-	return d
 }
 
 // users lists the containers that have the volume.
@@ -68,7 +75,7 @@ func (v *Volumes) fits(one *volume.Volume, f Filters) bool {
 			case "name":
 				ok = ok || strings.Contains(one.Name, want)
 			case "label":
-				ok = ok || journal.HasLabel(one.Labels, want)
+				ok = ok || journal.HasLabel(labels(one), want)
 			case "dangling":
 				ok = ok || (want == "true" || want == "1") == (len(v.users(one.Name)) == 0)
 			}

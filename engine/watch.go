@@ -84,7 +84,7 @@ func (c *Containers) ended(i *instance, live *run, exit oci.Exit) {
 	c.announceEnd(r)
 	c.announceNetwork(r, events.ActionDisconnect, live.endpoint)
 	close(live.ended)
-	c.dropExecs(i)
+	c.endExecs(i)
 	if remove {
 		c.gone.put(i.id, exit.Code)
 		i.tell(false)

@@ -111,8 +111,12 @@ func (s SecurityOptions) NoNewPrivs(d Defaults) bool {
 func ParseSecurity(opts []string) (SecurityOptions, error) {
 	var s SecurityOptions
 	for _, o := range opts {
-		if o == "no-new-privileges" {
+		switch o {
+		case "no-new-privileges":
 			s.NoNewPrivileges = new(true)
+			continue
+		case "writable-cgroups":
+			s.WritableCgroups = true
 			continue
 		}
 		key, value, ok := strings.Cut(o, "=")
@@ -169,8 +173,8 @@ func securityRule(f *Facts, b *oci.Bundle) error {
 // DefaultMaskedPaths are what of /proc and /sys is hidden, as in the field.
 func DefaultMaskedPaths() []string {
 	return []string{
-		"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi",
-		"/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+		"/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+		"/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
 	}
 }
 

@@ -33,6 +33,7 @@ func Parse(s string) (Link, error) {
 	if !ok {
 		alias = path.Base(name)
 	}
+	alias = strings.TrimPrefix(alias, "/") // as names are written in the API
 	if name == "" || alias == "" || alias == "." || strings.ContainsAny(alias, ":/ \t\n\x00") {
 		return Link{}, fault.New(fault.Invalid, "bad format for links: %s", s)
 	}

@@ -77,6 +77,9 @@ func checkConfig(h *api.HostConfig, c *api.Config, _ Machine) error {
 	if c.WorkingDir != "" && !path.IsAbs(c.WorkingDir) {
 		return invalid("the working directory '%s' is invalid, it needs to be an absolute path", c.WorkingDir)
 	}
+	if _, ok := h.Annotations[""]; ok {
+		return invalid("invalid Annotations: the empty string is not permitted as an annotation key")
+	}
 	for _, e := range c.Env {
 		if name, _, _ := strings.Cut(e, "="); name == "" || strings.ContainsRune(e, 0) {
 			return invalid("invalid environment variable: %s", e)

@@ -122,7 +122,7 @@ func cpuTime(n int) func(*api.Resources, *oci.Limits, bool) ([]string, error) {
 		case r.NanoCPUs < 0 || r.NanoCPUs > int64(n)*1e9 || r.NanoCPUs > 0 && r.NanoCPUs < 1e7:
 			return nil, invalid("range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available", n, n)
 		case r.CPUShares < 0:
-			return nil, invalid("CPU shares can not be less than 0: %d", r.CPUShares)
+			return nil, invalid("invalid CPU shares (%d): value must be a positive integer", r.CPUShares)
 		}
 		if r.CPUShares > 0 && !l.CPUShares {
 			warnings = append(warnings, unsupported("CPU shares", "Shares discarded.")...)

@@ -81,7 +81,7 @@ func TestRefusedLimits(t *testing.T) {
 		"invalid memory swap: -2":                                              {MemorySwap: -2},
 		"Invalid value: 101, valid memory swappiness range is 0-100":           {MemorySwappiness: new(int64(101))},
 		"invalid memory reservation: -1":                                       {MemoryReservation: -1},
-		"CPU shares can not be less than 0":                                    {CPUShares: -1},
+		"invalid CPU shares (-1): value must be a positive integer":            {CPUShares: -1},
 		"cpu real-time runtime cannot be higher than cpu real-time period":     {CPURealtimePeriod: 100, CPURealtimeRuntime: 200},
 		"Range of blkio weight is from 10 to 1000":                             {BlkioWeight: 1001},
 		"a block I/O limit names no device":                                    {BlkioDeviceReadBps: []*blkiodev.ThrottleDevice{nil}},
@@ -125,7 +125,7 @@ func TestUpdateLimits(t *testing.T) {
 	for name, c := range map[string]struct{ change, want api.Resources }{
 		"nothing":           {api.Resources{}, old},
 		"one":               {api.Resources{CPUShares: 7}, with(old, func(r *api.Resources) { r.CPUShares = 7 })},
-		"no limit of pids":  {api.Resources{PidsLimit: new(int64(-1))}, with(old, func(r *api.Resources) { r.PidsLimit = nil })},
+		"no limit of pids":  {api.Resources{PidsLimit: new(int64(-1))}, with(old, func(r *api.Resources) { r.PidsLimit = new(int64(0)) })},
 		"another list":      {api.Resources{BlkioDeviceReadBps: throttled("/c")}, with(old, func(r *api.Resources) { r.BlkioDeviceReadBps = throttled("/c") })},
 		"memory below swap": {api.Resources{Memory: 128 * mega}, with(old, func(r *api.Resources) { r.Memory = 128 * mega })},
 		"swap without end":  {api.Resources{MemorySwap: -1}, with(old, func(r *api.Resources) { r.MemorySwap = -1 })},

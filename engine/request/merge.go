@@ -1,6 +1,7 @@
 package request
 
 import (
+	"path"
 	"slices"
 	"strings"
 
@@ -19,6 +20,9 @@ func Merge(user *api.Config, img dockerspec.DockerOCIImageConfig) (*api.Config, 
 	}
 	if c.WorkingDir == "" {
 		c.WorkingDir = img.WorkingDir
+	}
+	if c.WorkingDir != "" {
+		c.WorkingDir = path.Clean(c.WorkingDir)
 	}
 	if c.StopSignal == "" {
 		c.StopSignal = img.StopSignal

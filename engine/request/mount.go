@@ -213,7 +213,7 @@ func readMount(a mount.Mount) (container.Mount, error) {
 				return m, bad("subpath must be a relative path within the volume")
 			}
 			if d := o.DriverConfig; d != nil && d.Name != "" && d.Name != "local" {
-				return m, bad("volume driver %q is not supported", d.Name)
+				return m, bad("error looking up volume plugin %s: plugin %q not found", d.Name, d.Name)
 			}
 			if d := o.DriverConfig; d != nil && len(d.Options) > 0 {
 				return m, bad("volume-opt is not supported by this version of berth: volumes are directories; mount the file system on the host and bind it")

@@ -55,9 +55,7 @@ func UpdateLimits(old, change *api.Resources) (api.Resources, error) {
 		r.MemorySwap = 2 * r.Memory // as when it is created
 	}
 	if n := change.PidsLimit; n != nil {
-		if r.PidsLimit = n; *n <= 0 {
-			r.PidsLimit = nil
-		}
+		r.PidsLimit = new(max(*n, 0)) // none is shown as 0 when it was asked for
 	}
 	if len(change.BlkioWeightDevice) > 0 {
 		r.BlkioWeightDevice = change.BlkioWeightDevice
