@@ -294,7 +294,7 @@ func TestRestartPolicyAndRemovalAtTheEndExclude(t *testing.T) {
 	u := UpdateRequest{}
 	u.RestartPolicy.Name = "always"
 	_, err := w.Containers.Update(t.Context(), id, u)
-	if want := "Cannot update container " + id + ": Restart policy cannot be updated because AutoRemove is enabled for the container"; !errors.Is(err, fault.Invalid) || err.Error() != want {
+	if want := "Cannot update container " + id + ": Restart policy cannot be updated because AutoRemove is enabled for the container"; !errors.Is(err, fault.Conflict) || err.Error() != want {
 		t.Errorf("%v", err)
 	}
 }

@@ -121,7 +121,7 @@ func TestUpdateOfLimits(t *testing.T) {
 	w.wantLimit(id, "cpu.shares", "256", "cpu.weight", "35")
 	w.wantLimit(id, "cpuset.cpus", "0", "cpuset.cpus", "0")
 	w.wantLimit(id, "pids.max", "max", "pids.max", "max")
-	if h := w.record(id).HostConfig; h.RestartPolicy.MaximumRetryCount != 3 || h.PidsLimit != nil || h.NanoCPUs != 5e8 {
+	if h := w.record(id).HostConfig; h.RestartPolicy.MaximumRetryCount != 3 || h.PidsLimit == nil || *h.PidsLimit != 0 || h.NanoCPUs != 5e8 {
 		t.Errorf("%+v", h)
 	}
 	for want, r := range map[string]api.Resources{

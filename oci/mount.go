@@ -144,7 +144,7 @@ func (t *tree) mountRoot() error {
 	if err != nil {
 		return err
 	}
-	if t.shared() {
+	if shared(t) {
 		place = procPlace // by itself: what is made private there must not take a bind's source with it
 	}
 	if err := t.attachRoot(t.own(m), place); err != nil {
@@ -176,7 +176,7 @@ func (t *tree) attachRoot(m *os.File, at string) error {
 		return err
 	}
 	defer target.Close()
-	if t.shared() {
+	if shared(t) {
 		if err := detachPlace(t.proc, target); err != nil {
 			return err
 		}

@@ -12,7 +12,7 @@ import (
 )
 
 // shared tells whether mounts that the container makes in its binds are to be seen by the host. The builders alone do that.
-func (t *tree) shared() bool {
+func shared(t *tree) bool {
 	return t.proc != nil && (t.spec.Linux.RootfsPropagation == "shared" || t.spec.Linux.RootfsPropagation == "rshared")
 }
 

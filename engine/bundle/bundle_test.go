@@ -180,6 +180,7 @@ func TestSecurityOptions(t *testing.T) {
 		"apparmor=unconfined":     {AppArmor: "unconfined"},
 		"systempaths=unconfined":  {SystemPaths: true},
 		"writable-cgroups=true":   {WritableCgroups: true},
+		"writable-cgroups":        {WritableCgroups: true},
 	} {
 		got, err := ParseSecurity([]string{opt})
 		if diff := cmp.Diff(want, got); err != nil || diff != "" {

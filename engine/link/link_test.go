@@ -12,12 +12,12 @@ import (
 )
 
 func TestParse(t *testing.T) {
-	for s, want := range map[string]Link{"db": {"db", "db"}, "db:store": {"db", "store"}, "/db:/web/store": {"db", "store"}, "0a1b:x-y": {"0a1b", "x-y"}} {
+	for s, want := range map[string]Link{"db": {"db", "db"}, "db:store": {"db", "store"}, "/db:/web/store": {"db", "store"}, "0a1b:x-y": {"0a1b", "x-y"}, "db:/store": {"db", "store"}} {
 		if got, err := Parse(s); err != nil || got != want {
 			t.Errorf("%s: %+v, %v", s, got, err)
 		}
 	}
-	for _, s := range []string{"", ":", "db:", ":x", "a:b:c", "a:b/c"} {
+	for _, s := range []string{"", ":", "db:", ":x", "a:b:c", "a:b/c", "a:/", "a://b"} {
 		if l, err := Parse(s); !errors.Is(err, fault.Invalid) {
 			t.Errorf("%q: %+v, %v", s, l, err)
 		}

@@ -64,6 +64,15 @@ func TestMerge(t *testing.T) {
 	}
 }
 
+func TestWorkingDirectoryIsClean(t *testing.T) {
+	for dir, want := range map[string]string{"/tmp/": "/tmp", "/a/../b//c": "/b/c", "": "/img"} {
+		c, err := Merge(&api.Config{WorkingDir: dir, Cmd: []string{"x"}}, dockerspec.DockerOCIImageConfig{ImageConfig: ocispec.ImageConfig{WorkingDir: "/img/"}})
+		if err != nil || c.WorkingDir != want {
+			t.Errorf("%q: %+v, %v", dir, c, err)
+		}
+	}
+}
+
 func TestRefusedHostConfigs(t *testing.T) {
 	for want, h := range map[string]api.HostConfig{
 		"Minimum memory limit allowed is 6MB":                                    {Resources: api.Resources{Memory: 1 << 20}},
@@ -77,6 +86,8 @@ func TestRefusedHostConfigs(t *testing.T) {
 		"range for oom score adj is [-1000, 1000]":                               {OomScoreAdj: 2000},
 		"unknown capability":                                                     {CapAdd: []string{"FLY"}},
 		"invalid --security-opt":                                                 {SecurityOpt: []string{"x"}},
+		"the empty string is not permitted as an annotation key":                 {Annotations: map[string]string{"": "x"}},
+		"invalid CPU shares (-1): value must be a positive integer":              {Resources: api.Resources{CPUShares: -1}},
 		"invalid device cgroup rule format":                                      {Resources: api.Resources{DeviceCgroupRules: []string{"x"}}},
 		"invalid ulimit name":                                                    {Resources: api.Resources{Ulimits: []*units.Ulimit{{Name: "x"}}}},
 		"soft limit must be less than or equal":                                  {Resources: api.Resources{Ulimits: []*units.Ulimit{{Name: "core", Soft: 2, Hard: 1}}}},
