@@ -70,7 +70,7 @@ func (c *execs) prepare(i *instance, live *run, r api.ExecCreateRequest) *execut
 	c.byID[e.id] = e
 	c.mu.Unlock()
 	i.mu.Lock()
-	i.execs = append(i.execs, e.id)
+	i.execs, i.active = append(i.execs, e.id), append(i.active, e.id)
 	i.mu.Unlock()
 	c.pruneExecs(i)
 	c.announce(i.record(), events.Action(fmt.Sprintf("%s: %s", events.ActionExecCreate, strings.Join(r.Cmd, " "))), "execID", e.id)
@@ -85,6 +85,7 @@ func (c *execs) forgetExec(e *execution) {
 	e.i.mu.Lock()
 	defer e.i.mu.Unlock()
 	e.i.execs = slices.DeleteFunc(e.i.execs, func(id string) bool { return id == e.id })
+	e.i.active = slices.DeleteFunc(e.i.active, func(id string) bool { return id == e.id })
 }
 
 // runnable is the run of a container that can take further processes.
@@ -97,7 +98,7 @@ func (c *execs) runnable(i *instance) (*run, error) {
 		return nil, err
 	}
 	if r := i.record(); r.State.Status == container.Paused {
-		return nil, fault.New(fault.Conflict, "Container %s is paused, unpause the container before exec", r.Name)
+		return nil, fault.New(fault.Conflict, "Container %s is paused, unpause the container before exec", r.ID)
 	}
 	return live, nil
 }
@@ -163,6 +164,7 @@ func (c *execs) forgetExecs(i *instance, gone func(*execution) bool) {
 		delete(c.byID, id)
 		return true
 	})
+	i.active = slices.DeleteFunc(i.active, func(id string) bool { return !slices.Contains(i.execs, id) })
 }
 
 // CheckExec tells, before the connection is hijacked, whether the exec can be started.
@@ -242,6 +244,9 @@ func (c *execs) launchExec(ctx context.Context, e *execution, request shim.ExecR
 
 // end records the exit code and wakes who waits for it.
 func (e *execution) end(code int) {
+	e.i.mu.Lock()
+	e.i.active = slices.DeleteFunc(e.i.active, func(id string) bool { return id == e.id })
+	e.i.mu.Unlock()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.release != nil {
@@ -261,7 +266,8 @@ func (c *execs) prepareExec(id string, r ExecStartRequest) (*execution, shim.Exe
 	if err != nil {
 		return nil, shim.ExecRequest{}, err
 	}
-	spec, err := bundle.Exec(e.i.record(), e.config, c.defaults.Defaults)
+	rec := e.i.record()
+	spec, err := bundle.Exec(rec, e.config, c.linkEnv(rec), c.defaults.Defaults)
 	if err != nil {
 		return nil, shim.ExecRequest{}, err
 	}

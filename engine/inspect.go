@@ -36,7 +36,7 @@ func (c *views) Inspect(_ context.Context, ref string, size bool) (Inspection, e
 	var execs []string
 	if r.State.Status.Alive() {
 		i.mu.Lock()
-		execs = slices.Clone(i.execs)
+		execs = slices.Clone(i.active)
 		i.mu.Unlock()
 	}
 	d := api.InspectResponse{

@@ -36,6 +36,7 @@ type instance struct {
 	pending []shim.Attachment
 	waiters map[*Waiter]struct{}
 	execs   []string
+	active  []string      // those of execs that have not ended, which inspect shows
 	keep    bool          // a restart is on its way: don't remove at the end
 	settled chan struct{} // closed when the last run is cleared away; nil before the first
 	removed bool

@@ -19,6 +19,15 @@ func (c *shared) find(ref string) (*container.Record, *network.Endpoint, error) 
 	return i.record(), endpointOf(i.record()), nil
 }
 
+// linkEnv are the variables that tell a container of those that it links to.
+func (c *shared) linkEnv(r *container.Record) (env []string) {
+	targets, _ := link.Targets(r, c.find) // whether one is missing is a start's business
+	for _, t := range targets {
+		env = append(env, t.Variables()...)
+	}
+	return env
+}
+
 // retellLinks writes the hosts files of those that link to a container anew, as it has a new address.
 func (c *starter) retellLinks(id string) {
 	for _, i := range c.index.All() {

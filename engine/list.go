@@ -12,6 +12,7 @@ import (
 
 	"berth/container"
 	"berth/engine/journal"
+	"berth/engine/link"
 	"berth/engine/view"
 	"berth/fault"
 	"berth/image"
@@ -40,15 +41,33 @@ func (c *views) List(_ context.Context, r ListRequest) ([]api.Summary, error) {
 	}
 	all := make([]api.Summary, 0, len(records))
 	now := time.Now()
-	names := c.images.Names()
+	names, aliases := c.images.Names(), c.aliases()
 	for _, rec := range records {
 		sum := c.summary(rec, now, names)
+		sum.Names = append(sum.Names, aliases[rec.ID]...)
 		if r.Size {
 			sum.SizeRw, sum.SizeRootFs = c.sizes(rec)
 		}
 		all = append(all, sum)
 	}
 	return all, nil
+}
+
+// aliases are the names that containers have by the links of others, by ID: /linking/alias.
+func (c *views) aliases() map[string][]string {
+	all := map[string][]string{}
+	for _, i := range c.index.All() {
+		r := i.record()
+		for _, s := range r.HostConfig.Links {
+			if l, err := link.Parse(s); err == nil {
+				all[l.Container] = append(all[l.Container], "/"+r.Name+"/"+l.Alias)
+			}
+		}
+	}
+	for _, names := range all {
+		slices.Sort(names)
+	}
+	return all
 }
 
 func (c *views) summary(r *container.Record, now time.Time, names map[string]string) api.Summary {
@@ -129,7 +148,7 @@ func (c *views) selection(r ListRequest) (*selection, error) {
 		var err error
 		switch key {
 		case "status", "exited", "before", "since", "health":
-			all = all || key != "health"
+			all = all || key == "status" || key == "exited"
 			err = c.selectState(s, key, values)
 		case "publish", "expose", "network", "volume":
 			err = c.selectPlace(s, key, values)

@@ -289,13 +289,10 @@ func (c *starter) makeBundle(r *container.Record, ep *network.Endpoint) (b *oci.
 	if err := c.joinNamespaces(r, f); err != nil {
 		return nil, err
 	}
-	targets, err := link.Targets(r, c.find)
-	if err != nil {
+	if _, err := link.Targets(r, c.find); err != nil {
 		return nil, err
 	}
-	for _, t := range targets {
-		f.LinkEnv = append(f.LinkEnv, t.Variables()...)
-	}
+	f.LinkEnv = c.linkEnv(r)
 	if err := c.joinUserns(r, f.Join); err != nil {
 		return nil, err
 	}

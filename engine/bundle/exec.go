@@ -1,6 +1,8 @@
 package bundle
 
 import (
+	"slices"
+
 	"berth/container"
 	"berth/oci"
 
@@ -9,7 +11,7 @@ import (
 )
 
 // Exec is the process of an exec: as the container's first one, but for what the user says.
-func Exec(r *container.Record, x api.ExecCreateRequest, d Defaults) (oci.ExecSpec, error) {
+func Exec(r *container.Record, x api.ExecCreateRequest, linkEnv []string, d Defaults) (oci.ExecSpec, error) {
 	caps, err := Capabilities(r.HostConfig.CapAdd, r.HostConfig.CapDrop, r.HostConfig.Privileged || x.Privileged)
 	if err != nil {
 		return oci.ExecSpec{}, err
@@ -28,7 +30,7 @@ func Exec(r *container.Record, x api.ExecCreateRequest, d Defaults) (oci.ExecSpe
 	if user == "" {
 		user = r.Config.User
 	}
-	env := Environment(r.Config.Env, r.Config.Hostname, x.Tty)
+	env := Environment(append(slices.Clone(linkEnv), r.Config.Env...), r.Config.Hostname, x.Tty)
 	p := specs.Process{
 		Terminal: x.Tty, Args: x.Cmd, Cwd: cwd, Env: OverlayEnv(env, x.Env), NoNewPrivileges: security.NoNewPrivs(d),
 		Capabilities: &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps},

@@ -83,7 +83,7 @@ func HasPort(c *api.Config, ep *network.Endpoint, published bool, ranges []wire.
 		return false
 	}
 	for _, p := range ep.Ports {
-		if inRange(p.Port, wire.IPProtocol(p.Proto)) || inRange(p.HostPort, wire.IPProtocol(p.Proto)) {
+		if inRange(p.HostPort, wire.IPProtocol(p.Proto)) {
 			return true
 		}
 	}
