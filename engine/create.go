@@ -169,6 +169,9 @@ func (c *maker) settleNetwork(rec *container.Record, r CreateRequest, hostname s
 			if a := e.IPAMConfig; a != nil && (a.IPv4Address.IsValid() || a.IPv6Address.IsValid() || len(a.LinkLocalIPs) > 0) {
 				return invalid("user specified IP address is supported on user defined networks only")
 			}
+			if len(e.MacAddress) > 0 && (host.NetworkMode.IsHost() || host.NetworkMode.IsContainer()) {
+				return invalid("conflicting options: mac-address and the network mode")
+			}
 			if len(e.MacAddress) > 0 {
 				rec.Settings.MAC = e.MacAddress.String()
 			}
@@ -178,12 +181,15 @@ func (c *maker) settleNetwork(rec *container.Record, r CreateRequest, hostname s
 	case mode.IsBridge() && c.bridge.Name() == "":
 		return invalid("network bridge not found: the engine runs without a bridge")
 	case mode.IsContainer():
+		if config.Hostname != "" {
+			return invalid("conflicting options: hostname and the network mode")
+		}
+		if len(r.Config.ExposedPorts) > 0 { // those that the image exposes are no wish of the user's
+			return invalid("conflicting options: port exposing and the container type network mode")
+		}
 		other, err := c.index.Get(mode.ConnectedContainer())
 		if err != nil {
 			return fault.Wrap(fault.Invalid, err)
-		}
-		if config.Hostname != "" {
-			return invalid("conflicting options: hostname and the network mode")
 		}
 		if other.record().HostConfig.NetworkMode.IsContainer() {
 			return invalid("cannot join network namespace of container %s, which uses another container's network itself", mode.ConnectedContainer())

@@ -93,6 +93,11 @@ func TestFreePortsAndRanges(t *testing.T) {
 		}
 		used[p.HostPort] = true
 	}
+	// Who may have any port does not take the one that another of the same container needs.
+	last := must(b.Reserve("c", []PortRequest{{Port: 80}}))(t).Ports[0].HostPort
+	if ep, err := b.Reserve("c", []PortRequest{{Port: 80}, {Port: 81, HostPort: last + 1}}); err != nil || ep.Ports[0].HostPort != last+1 {
+		t.Errorf("after %d: %+v, %v", last, ep, err)
+	}
 	for want := uint16(8000); want <= 8002; want++ {
 		p := must(b.Reserve("c", []PortRequest{{HostPort: 8000, HostPortEnd: 8002, Port: 80}}))(t).Ports[0]
 		if p.HostPort != want {

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,7 +49,9 @@ func (b *Bridge) Reserve(containerID string, ports []PortRequest) (*Endpoint, er
 		return nil, err
 	}
 	ep := Endpoint{ID: randomHex(32), NetworkID: b.state.ID, ContainerID: containerID, Gateway: b.state.Subnet.Addr()}
-	for _, r := range ports {
+	// Who says which port goes first: another of the same container may take any.
+	choosy := slices.SortedStableFunc(slices.Values(ports), func(a, b PortRequest) int { return cmp.Compare(a.choice(), b.choice()) })
+	for _, r := range choosy {
 		p, err := b.ports.reserve(r)
 		if err != nil {
 			return nil, errors.Join(err, b.ports.release(ep.Ports))

@@ -91,6 +91,14 @@ func (t *portTable) reserve(r PortRequest) (Port, error) {
 	return Port{}, fault.New(fault.Conflict, "Bind for %s:%d-%d failed: all ports are allocated", r.HostIP, from, to)
 }
 
+// choice is how many ports would do.
+func (r PortRequest) choice() int {
+	if r.HostPort == 0 {
+		return lastFree - firstFree + 1
+	}
+	return max(0, int(r.HostPortEnd)-int(r.HostPort)) + 1
+}
+
 // checked fills in defaults.
 func (r PortRequest) checked() (PortRequest, error) {
 	if !r.HostIP.IsValid() {

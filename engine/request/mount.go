@@ -82,6 +82,11 @@ func volumesFrom(spec string, others func(ref string) ([]container.Mount, error)
 	if ref == "" {
 		return nil, fault.New(fault.Invalid, "invalid volumes-from specification: '%s'", spec)
 	}
+	for _, word := range strings.Split(mode, ",") {
+		if !slices.Contains([]string{"", "ro", "rw", "z", "Z"}, word) {
+			return nil, fault.New(fault.Invalid, "invalid mode: %s", mode)
+		}
+	}
 	mounts, err := others(ref)
 	if err != nil {
 		return nil, err

@@ -195,6 +195,9 @@ func TestMounts(t *testing.T) {
 	if _, err := Mounts(&api.Config{}, &api.HostConfig{Binds: []string{"/a:/x", "/b:/x/"}}, nil); err == nil || err.Error() != "Duplicate mount point: /x" {
 		t.Errorf("twice: %v", err)
 	}
+	if _, err := Mounts(&api.Config{}, &api.HostConfig{VolumesFrom: []string{"x:bar"}}, func(string) ([]container.Mount, error) { return other, nil }); !errors.Is(err, fault.Invalid) || err.Error() != "invalid mode: bar" {
+		t.Errorf("volumes-from: %v", err)
+	}
 	for want, m := range map[string]mount.Mount{
 		`invalid mount config for type "bind": field Source must not be empty`:        {Type: mount.TypeBind, Target: "/x"},
 		`invalid mount config for type "bind": field Target must not be empty`:        {Type: mount.TypeBind, Source: "/x"},
