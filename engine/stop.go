@@ -40,6 +40,9 @@ func (c *Containers) Stop(ctx context.Context, ref string, o StopOptions) error 
 	return nil
 }
 
+// youth is how long a program may take to install its handlers before it is taken for one that has none.
+const youth = 200 * time.Millisecond
+
 // stop sends the stop signal, waits, and kills what is left; never, where the user's patience has no limit.
 func (c *Containers) stop(ctx context.Context, i *instance, live *run, o StopOptions) error {
 	r := i.record()
@@ -69,6 +72,16 @@ func (c *Containers) stop(ctx context.Context, i *instance, live *run, o StopOpt
 	deaf := discards(r, live.shim.Pid(), signal)
 	if err := c.signal(ctx, i, live, signal); err != nil && !errors.Is(err, fault.Conflict) {
 		return err
+	}
+	for deaf && limit > 0 && time.Since(r.State.StartedAt) < youth {
+		if live.awaitEnd(ctx, youth/20) {
+			return nil
+		}
+		if deaf = discards(r, live.shim.Pid(), signal); !deaf { // it hears now; what it was sent before is lost
+			if err := live.shim.Signal(ctx, signal); err != nil && !errors.Is(err, fault.Conflict) {
+				return err
+			}
+		}
 	}
 	if deaf && limit >= 0 && discards(r, live.shim.Pid(), signal) {
 		// The kernel threw the signal away: to wait for its effect would be for nothing.
