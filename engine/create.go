@@ -188,11 +188,12 @@ func (c *maker) settleNetwork(rec *container.Record, r CreateRequest, hostname s
 			return invalid("conflicting options: port exposing and the container type network mode")
 		}
 		other, err := c.index.Get(mode.ConnectedContainer())
+		// Whose network is another's leads there.
+		if err == nil && other.record().HostConfig.NetworkMode.IsContainer() {
+			other, err = c.index.Get(other.record().HostConfig.NetworkMode.ConnectedContainer())
+		}
 		if err != nil {
 			return fault.Wrap(fault.Invalid, err)
-		}
-		if other.record().HostConfig.NetworkMode.IsContainer() {
-			return invalid("cannot join network namespace of container %s, which uses another container's network itself", mode.ConnectedContainer())
 		}
 		// By ID, so that a later rename of the other one changes nothing.
 		host.NetworkMode = api.NetworkMode("container:" + other.id)

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"berth/container"
 	"berth/engine/link"
@@ -60,6 +61,8 @@ func (c *starter) hostsFile(r *container.Record, ep *network.Endpoint) (string, 
 		names := []string{r.Config.Hostname}
 		if d := r.Config.Domainname; d != "" {
 			names = []string{r.Config.Hostname + "." + d, r.Config.Hostname}
+		} else if short, _, ok := strings.Cut(r.Config.Hostname, "."); ok && short != "" {
+			names = append(names, short)
 		}
 		own = append(own, network.HostEntry{Address: ep.Address.Addr(), Names: names})
 	} else if subnet := c.bridgeAddress(); subnet.IsValid() {

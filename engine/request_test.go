@@ -28,7 +28,7 @@ func TestDetachKeys(t *testing.T) {
 			t.Errorf("%q: %q, %v", s, got, err)
 		}
 	}
-	for _, s := range []string{",", "ctrl-", "ctrl-aa", "ab", "ctrl-1"} {
+	for _, s := range []string{",", "ctrl-", "ctrl-aa", "ab", "ctrl-1", "ctrl-A,a"} {
 		if _, err := stream.ParseKeys(s); !errors.Is(err, fault.Invalid) {
 			t.Errorf("%q: %v", s, err)
 		}

@@ -129,7 +129,7 @@ func (j *Journal) Subscribe(r Request) (past iter.Seq[events.Message], s *Subscr
 		return nil, nil, err
 	}
 	if !r.Until.IsZero() && r.Until.Before(r.Since) {
-		return nil, nil, fault.New(fault.Invalid, "`since` time (%s) is after `until` time (%s)", r.Since.Format(time.RFC3339Nano), r.Until.Format(time.RFC3339Nano))
+		return nil, nil, fault.New(fault.Invalid, "`since` time (%s) cannot be after `until` time (%s)", r.Since.Format(time.RFC3339Nano), r.Until.Format(time.RFC3339Nano))
 	}
 	s = &Subscription{c: make(chan events.Message, backlog), journal: j, filter: r.Filters}
 	s.C = s.c

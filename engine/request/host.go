@@ -164,7 +164,7 @@ func checkSizes(h *api.HostConfig, _ *api.Config, _ Machine) error {
 	case h.ShmSize < 0:
 		return invalid("SHM size can not be less than 0")
 	case h.OomScoreAdj < -1000 || h.OomScoreAdj > 1000:
-		return invalid("Invalid value %d, range for oom score adj is [-1000, 1000]", h.OomScoreAdj)
+		return invalid("Invalid value %d, range for oom score adj is [-1000, 1000].", h.OomScoreAdj)
 	}
 	return nil
 }

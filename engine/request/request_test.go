@@ -192,6 +192,9 @@ func TestMounts(t *testing.T) {
 			t.Errorf("%q: %v", bind, err)
 		}
 	}
+	if _, err := Mounts(&api.Config{}, &api.HostConfig{VolumesFrom: []string{"other:bar"}}, nil); !errors.Is(err, fault.Invalid) || err.Error() != "invalid mode: bar" {
+		t.Errorf("%v", err)
+	}
 	if _, err := Mounts(&api.Config{}, &api.HostConfig{Binds: []string{"/a:/x", "/b:/x/"}}, nil); err == nil || err.Error() != "Duplicate mount point: /x" {
 		t.Errorf("twice: %v", err)
 	}

@@ -119,7 +119,7 @@ func ParseKeys(s string) ([]byte, error) {
 			keys = append(keys, c[0])
 		case c[0] >= 'a' && c[0] <= 'z':
 			keys = append(keys, c[0]-'a'+1)
-		case c[0] >= '@' && c[0] <= '_':
+		case c[0] == '@' || c[0] >= '[' && c[0] <= '_':
 			keys = append(keys, c[0]-'@')
 		default:
 			return nil, fault.New(fault.Invalid, "Unknown character: '%s'", k)
