@@ -27,7 +27,7 @@ func (s execs) create(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if len(body.Cmd) == 0 {
-		return fault.New(fault.Invalid, "no exec command specified")
+		return fault.New(fault.Invalid, "No exec command specified")
 	}
 	id, err := s.engine.ExecCreate(r.Context(), r.PathValue("id"), body)
 	if err != nil {

@@ -75,7 +75,7 @@ func (s *Insight) Debug(ctx context.Context, ref string, r DebugRequest) (none D
 			return none, errors.Join(err, fault.New(fault.Unsupported, "container %s is run by %s, which gives no tools to a process: only containers of --runtime berth can be debugged while they run", ref, name))
 		}
 	}
-	live, err := c.runnable(i)
+	live, err := c.runnable(i, i.id)
 	if err != nil {
 		return none, err
 	}

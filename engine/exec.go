@@ -56,7 +56,7 @@ func (c *execs) ExecCreate(_ context.Context, ref string, r api.ExecCreateReques
 	if _, err := stream.ParseKeys(r.DetachKeys); err != nil {
 		return "", err
 	}
-	live, err := c.runnable(i)
+	live, err := c.runnable(i, ref)
 	if err != nil {
 		return "", err
 	}
@@ -88,8 +88,8 @@ func (c *execs) forgetExec(e *execution) {
 	e.i.active = slices.DeleteFunc(e.i.active, func(id string) bool { return id == e.id })
 }
 
-// runnable is the run of a container that can take further processes.
-func (c *execs) runnable(i *instance) (*run, error) {
+// runnable is the run of a container that can take further processes; ref is what errors call it, as the client does.
+func (c *execs) runnable(i *instance, ref string) (*run, error) {
 	live, err := i.current()
 	if err != nil {
 		if i.record().State.Status == container.Restarting {
@@ -98,7 +98,7 @@ func (c *execs) runnable(i *instance) (*run, error) {
 		return nil, err
 	}
 	if r := i.record(); r.State.Status == container.Paused {
-		return nil, fault.New(fault.Conflict, "Container %s is paused, unpause the container before exec", r.ID)
+		return nil, fault.New(fault.Conflict, "Container %s is paused, unpause the container before exec", ref)
 	}
 	return live, nil
 }
@@ -173,7 +173,7 @@ func (c *execs) CheckExec(id string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := c.runnable(e.i); err != nil {
+	if _, err := c.runnable(e.i, e.i.id); err != nil {
 		return err
 	}
 	e.mu.Lock()
@@ -253,7 +253,7 @@ func (e *execution) end(code int) {
 		e.release()
 		e.release = nil
 	}
-	e.running, e.code, e.pid = false, &code, 0
+	e.running, e.code = false, &code
 	close(e.done)
 }
 
@@ -392,7 +392,7 @@ func (c *execs) ExecResize(ctx context.Context, id string, height, width uint) e
 	if err != nil {
 		return err
 	}
-	if _, err := c.runnable(e.i); err != nil {
+	if _, err := c.runnable(e.i, e.i.id); err != nil {
 		return err
 	}
 	e.mu.Lock()

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"berth/container"
@@ -36,7 +35,7 @@ func (c *views) Inspect(_ context.Context, ref string, size bool) (Inspection, e
 	var execs []string
 	if r.State.Status.Alive() {
 		i.mu.Lock()
-		execs = slices.Clone(i.active)
+		execs = append(execs, i.active...) // null for none
 		i.mu.Unlock()
 	}
 	d := api.InspectResponse{

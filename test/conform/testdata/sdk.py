@@ -43,6 +43,10 @@ want("exec demux", tuple(c.exec_run("sh -c 'echo o; echo e >&2; exit 5'", demux=
 want("exec stream", b"".join(c.exec_run("sh -c 'echo 1; echo 2'", stream=True).output), b"1\n2\n")
 want("exec tty", c.exec_run("tty", tty=True).output, b"/dev/pts/0\r\n")
 want("exec as a user", c.exec_run("id -u", user="user").output, b"1000\n")
+prepared = client.api.exec_create(c.id, "sh -c 'exit 4'")["Id"]
+client.api.exec_start(prepared)
+ended = client.api.exec_inspect(prepared)
+want("an ended exec", (ended["ExitCode"], ended["Pid"] > 1, client.api.inspect_container(c.id)["ExecIDs"]), (4, True, None))
 code, output = c.exec_run("nosuch")
 if code != 127 or b"executable file not found" not in output:
     sys.exit(f"exec of nothing: {code}, {output!r}")
