@@ -143,8 +143,11 @@ func writes() []try {
 }
 
 func unlessMade(paths ...string) error {
-	var err error
+	err := errNothing
 	for _, p := range paths {
+		if _, missing := os.Stat(filepath.Dir(p)); missing != nil {
+			continue // of the other version
+		}
 		if err = os.Mkdir(p, 0o755); err == nil {
 			return errors.Join(err, os.Remove(p))
 		}
