@@ -125,15 +125,34 @@ func (c updater) settleUpdates(ctx context.Context) error {
 		if u == nil {
 			continue
 		}
+		c.log.Warn("the engine ended in the middle of an update; the container is as it was before or after it", "container", i.record().Name)
+		if u.Ran && i.record().State.Status.Alive() && !sameRecord(i.record(), u.After) {
+			c.endAndStart(i)
+			continue
+		}
 		i.op.Lock()
 		c.settleUpdate(ctx, i, u)
 		i.op.Unlock()
-		c.log.Warn("the engine ended in the middle of an update; the container is as it was before or after it", "container", i.record().Name)
 		if err := c.store.EndUpdate(i.id); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// endAndStart is for a container that was to be ended for a change: nobody knows whether it has its stop signal
+// already, so it is ended and started as it was, beside everything else, as that may take its time.
+func (c updater) endAndStart(i *instance) {
+	i.mu.Lock()
+	i.keep = i.run != nil
+	i.mu.Unlock()
+	c.watchers.Go(func() {
+		err := c.Restart(c.life, i.id, StopOptions{})
+		if c.life.Err() != nil {
+			return // the note stays, and the next engine goes on
+		}
+		c.logged("start a container that an update ended", errors.Join(err, c.store.EndUpdate(i.id)))
+	})
 }
 
 // settleUpdate is told of one change. What stands in the record counts: as soon as it is the new one, a container that
