@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -91,13 +90,7 @@ func TestManyExecs(t *testing.T) {
 	l := launcher(t, 1)
 	ctx := deadline(t)
 	s := start(t, l, request(t, "/bin/sleep", "1000"))
-	fds := func() int {
-		entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.state.Shim))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return len(entries)
-	}
+	fds := func() int { return len(openFiles(t, s.state.Shim)) }
 	before := fds()
 	const n = keptExits + 20
 	var all sync.WaitGroup
