@@ -47,6 +47,7 @@ type run struct {
 	shim     *shim.Shim
 	endpoint *network.Endpoint // nil without a network of its own
 	ended    chan struct{}     // closed when the exit is recorded and the log complete
+	telling  sync.RWMutex      // read-locked from a signal to its event, which an end by that signal is told after
 	recheck  chan struct{}     // closed when the health check is another one from now on. Under op
 }
 

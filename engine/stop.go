@@ -130,16 +130,18 @@ func maskHas(status, field string, n int) bool {
 
 // signal sends n, notes that a user wanted it, and thaws a frozen container so that it can die.
 func (c *Containers) signal(ctx context.Context, i *instance, live *run, n int) error {
-	if err := live.shim.Signal(ctx, n); err != nil {
-		return err
+	live.telling.RLock()
+	err := live.shim.Signal(ctx, n)
+	if err == nil {
+		c.announce(i.record(), events.ActionKill, "signal", strconv.Itoa(n))
 	}
-	if i.record().State.Status == container.Paused {
-		if err := c.setPaused(ctx, i, false); err != nil && !errors.Is(err, fault.Conflict) {
-			return err
+	live.telling.RUnlock()
+	if err == nil && i.record().State.Status == container.Paused {
+		if err = c.setPaused(ctx, i, false); errors.Is(err, fault.Conflict) {
+			err = nil
 		}
 	}
-	c.announce(i.record(), events.ActionKill, "signal", strconv.Itoa(n))
-	return nil
+	return err
 }
 
 // Restart stops it if it runs, and starts it.

@@ -81,7 +81,9 @@ func (c *Containers) ended(i *instance, live *run, exit oci.Exit) {
 		// Address and ports are free for the next one when the end is announced.
 		c.logged("release network", c.bridge.Release(live.endpoint))
 	}
+	live.telling.Lock() // signals under way are told of first
 	c.announceEnd(r)
+	live.telling.Unlock()
 	c.announceNetwork(r, events.ActionDisconnect, live.endpoint)
 	close(live.ended)
 	c.endExecs(i)
