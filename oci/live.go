@@ -90,7 +90,7 @@ func (t *tree) addTmpfs(m specs.Mount, o mountOptions, dest string) error {
 	return kernel.AttachMount(f, target)
 }
 
-// finishMount gives a detached mount all its attributes.
+// finishMount gives a mount all its attributes; a detached one takes them since Linux 5.12.
 func finishMount(f *os.File, o mountOptions) error {
 	if err := kernel.Attributes(f, false, o.set, o.clear); err != nil {
 		return err

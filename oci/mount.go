@@ -319,18 +319,7 @@ func (t *tree) attachTo(f, target *os.File, o mountOptions) error {
 	if err := kernel.AttachMount(f, target); err != nil {
 		return err
 	}
-	if err := kernel.Attributes(f, false, o.set, o.clear); err != nil {
-		return err
-	}
-	if err := kernel.Attributes(f, true, o.rset, o.rclear); err != nil {
-		return err
-	}
-	for _, p := range o.propagation {
-		if err := kernel.Spread(f, p.flag, p.recursive); err != nil {
-			return err
-		}
-	}
-	return nil
+	return finishMount(f, o)
 }
 
 // directory opens dest as a plain directory, no symbolic link on the way: what is

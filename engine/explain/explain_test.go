@@ -85,7 +85,7 @@ short line
 			t.Errorf("%s: got %q, want %q", inside[i].target, got, want)
 		}
 	}
-	layers := layersOf(&Mount{Type: "overlay", Options: splitSuper(inside[0].super)})
+	layers := layersOf(&Mount{Type: "overlay", Options: splitPlain(inside[0].super, ',')})
 	want := []Layer{{"/u", "written"}, {"/l/b:c", "read-only"}, {"/l/a,x", "read-only"}, {"/w", "work"}}
 	if diff := cmp.Diff(want, layers); diff != "" {
 		t.Error(diff)
@@ -184,7 +184,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("CapEff:\t00ff\nNSpid:\t1 2")
 	f.Fuzz(func(t *testing.T, text string) {
 		for _, m := range parseMounts(text) {
-			layersOf(&Mount{Type: "overlay", Options: splitSuper(m.super)})
+			layersOf(&Mount{Type: "overlay", Options: splitPlain(m.super, ',')})
 			onHost(parseMounts(text), m)
 		}
 		parseStatus(text)

@@ -91,7 +91,7 @@ func (p process) mounts() (all []Mount, root *Mount, err error) {
 		one := Mount{Target: m.target, Type: m.kind, Source: m.source, Host: onHost(host, m), Options: strings.Split(m.options, ","), Propagation: m.propagation}
 		if m.kind == "overlay" {
 			one.Host = ""
-			one.Options = append(one.Options, splitSuper(m.super)...)
+			one.Options = append(one.Options, splitPlain(m.super, ',')...)
 		}
 		all = append(all, one)
 		if m.target == "/" {
@@ -116,15 +116,15 @@ func onHost(host []mountLine, m mountLine) string {
 	return best
 }
 
-// splitSuper cuts at commas that are not escaped: overlay writes a comma of a path as "\,".
-func splitSuper(s string) []string {
+// splitPlain cuts at separators that are not escaped: overlay writes a comma of a path as "\,", and a colon as "\:".
+func splitPlain(s string, separator byte) []string {
 	var all []string
 	start := 0
 	for i := 0; i < len(s); i++ {
 		switch s[i] {
 		case '\\':
 			i++
-		case ',':
+		case separator:
 			all = append(all, s[start:i])
 			start = i + 1
 		}
@@ -149,27 +149,12 @@ func layersOf(root *Mount) []Layer {
 		case "lowerdir+":
 			lower = append(lower, Layer{plain.Replace(value), "read-only"})
 		case "lowerdir":
-			for _, dir := range splitColons(value) {
+			for _, dir := range splitPlain(value, ':') {
 				lower = append(lower, Layer{plain.Replace(dir), "read-only"})
 			}
 		}
 	}
 	return append(append(upper, lower...), work...)
-}
-
-func splitColons(s string) []string {
-	var all []string
-	start := 0
-	for i := 0; i < len(s); i++ {
-		switch s[i] {
-		case '\\':
-			i++
-		case ':':
-			all = append(all, s[start:i])
-			start = i + 1
-		}
-	}
-	return append(all, s[start:])
 }
 
 // network looks into the process's network namespace, unless that is the host's.
