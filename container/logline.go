@@ -6,7 +6,8 @@ import (
 	"encoding/json"
 	"strconv"
 	"time"
-	"unicode/utf8"
+
+	"berth/internal/logtext"
 )
 
 // entry is a line as Docker's json-file driver writes it, with the field that we have beside: a line that is no UTF-8, as it was.
@@ -40,7 +41,7 @@ func (l *Line) parseOwn(record []byte) bool {
 	if !ok {
 		return false
 	}
-	if l.Text, s, ok = unescape(l.Text[:0], s); !ok {
+	if l.Text, s, ok = logtext.Unescape(l.Text[:0], s); !ok {
 		return false
 	}
 	if s, ok = bytes.CutPrefix(s, []byte(`,"stream":"std`)); !ok {
@@ -100,40 +101,4 @@ func offsetOf(record []byte) int64 {
 		return -1
 	}
 	return offset
-}
-
-// unescape appends the content of a JSON string, whose opening quote has been read, and gives what follows the closing one.
-func unescape(text, s []byte) (_, rest []byte, ok bool) {
-	for {
-		i := bytes.IndexAny(s, `"\`)
-		if i < 0 || i+1 >= len(s) {
-			return text, nil, false
-		}
-		text = append(text, s[:i]...)
-		if s[i] == '"' {
-			return text, s[i+1:], true
-		}
-		escape := s[i+1]
-		s = s[i+2:]
-		switch escape {
-		case 'n':
-			text = append(text, '\n')
-		case 'r':
-			text = append(text, '\r')
-		case '"', '\\':
-			text = append(text, escape)
-		case 'u':
-			if len(s) < 4 {
-				return text, nil, false
-			}
-			n, err := strconv.ParseUint(string(s[:4]), 16, 16)
-			if err != nil || n >= 0xd800 && n < 0xe000 { // half of a pair: not ours
-				return text, nil, false
-			}
-			text = utf8.AppendRune(text, rune(n))
-			s = s[4:]
-		default:
-			return text, nil, false
-		}
-	}
 }

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"berth/internal/logtext"
 )
 
 // encode writes what v points to, plain data, as JSON: the counterpart of decode, and without tables for the same reason. It knows
@@ -40,7 +42,7 @@ func appendValue(b []byte, v reflect.Value) []byte {
 		}
 		return append(b, ']')
 	case reflect.String:
-		b, _ = appendEscaped(append(b, '"'), []byte(v.String()))
+		b, _ = logtext.AppendEscaped(append(b, '"'), []byte(v.String()))
 		return append(b, '"')
 	case reflect.Bool:
 		return strconv.AppendBool(b, v.Bool())

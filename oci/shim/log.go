@@ -5,7 +5,8 @@ import (
 	"encoding/base64"
 	"strconv"
 	"time"
-	"unicode/utf8"
+
+	"berth/internal/logtext"
 )
 
 // Docker's json-file format: one JSON object per line of output, lines cut
@@ -84,7 +85,7 @@ func appendStamp(buf []byte, at time.Time) []byte {
 // Docker writes U+FFFD for them; such a record has the line as it was beside that, in base64.
 func appendRecord(buf []byte, stream string, line []byte, last bool, stamp []byte, attrs string, offset int64) []byte {
 	buf = append(buf, `{"log":"`...)
-	buf, whole := appendEscaped(buf, line)
+	buf, whole := logtext.AppendEscaped(buf, line)
 	if last {
 		buf = append(buf, `\n`...)
 	}
@@ -117,49 +118,4 @@ func appendBase64(buf, line []byte, last bool) []byte {
 	buf = base64.StdEncoding.AppendEncode(buf, line[:even])
 	var tail [3]byte
 	return base64.StdEncoding.AppendEncode(buf, append(append(tail[:0], line[even:]...), '\n'))
-}
-
-// appendEscaped writes s as the inside of a JSON string as Docker does: also <, > and & are escaped, and tabs by number. whole is
-// false when s is not UTF-8 and so can't be had back.
-func appendEscaped(buf, s []byte) (_ []byte, whole bool) {
-	whole = true
-	const hex = "0123456789abcdef"
-	start := 0
-	for i := 0; i < len(s); {
-		b := s[i]
-		if b < utf8.RuneSelf {
-			if b >= 0x20 && b != '\\' && b != '"' && b != '<' && b != '>' && b != '&' {
-				i++
-				continue
-			}
-			buf = append(buf, s[start:i]...)
-			switch b {
-			case '\\', '"':
-				buf = append(buf, '\\', b)
-			case '\n':
-				buf = append(buf, '\\', 'n')
-			case '\r':
-				buf = append(buf, '\\', 'r')
-			default:
-				buf = append(buf, '\\', 'u', '0', '0', hex[b>>4], hex[b&0xf])
-			}
-			i++
-			start = i
-			continue
-		}
-		r, size := utf8.DecodeRune(s[i:])
-		switch {
-		case r == utf8.RuneError && size == 1:
-			buf = append(append(buf, s[start:i]...), `\ufffd`...)
-			whole = false
-		case r == '\u2028' || r == '\u2029':
-			buf = append(append(buf, s[start:i]...), '\\', 'u', '2', '0', '2', hex[r&0xf])
-		default:
-			i += size
-			continue
-		}
-		i += size
-		start = i
-	}
-	return append(buf, s[start:]...), whole
 }

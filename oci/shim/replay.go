@@ -7,8 +7,8 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"io"
-	"strconv"
-	"unicode/utf8"
+
+	"berth/internal/logtext"
 )
 
 // replay writes the log's lines, then the unfinished ones, under the lock that attach took.
@@ -116,7 +116,7 @@ func appendOwn(out, record []byte) (text []byte, stream byte, ok bool) {
 	if !ok {
 		return out, 0, false
 	}
-	text, s, ok = unescape(out, s)
+	text, s, ok = logtext.Unescape(out, s)
 	switch {
 	case !ok:
 		return out, 0, false
@@ -149,40 +149,4 @@ func ownFields(record []byte) []byte {
 	}
 	_, rest, _ := bytes.Cut(record[i+len(key):], []byte{'"'})
 	return rest
-}
-
-// unescape appends the content of a JSON string, whose opening quote has been read, and gives what follows the closing one.
-func unescape(text, s []byte) (_, rest []byte, ok bool) {
-	for {
-		i := bytes.IndexAny(s, `"\`)
-		if i < 0 || i+1 >= len(s) {
-			return text, nil, false
-		}
-		text = append(text, s[:i]...)
-		if s[i] == '"' {
-			return text, s[i+1:], true
-		}
-		escape := s[i+1]
-		s = s[i+2:]
-		switch escape {
-		case 'n':
-			text = append(text, '\n')
-		case 'r':
-			text = append(text, '\r')
-		case '"', '\\':
-			text = append(text, escape)
-		case 'u':
-			if len(s) < 4 {
-				return text, nil, false
-			}
-			n, err := strconv.ParseUint(string(s[:4]), 16, 16)
-			if err != nil || n >= 0xd800 && n < 0xe000 { // half of a pair: not ours
-				return text, nil, false
-			}
-			text = utf8.AppendRune(text, rune(n))
-			s = s[4:]
-		default:
-			return text, nil, false
-		}
-	}
 }

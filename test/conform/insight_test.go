@@ -66,7 +66,7 @@ var asked = [][]string{
 func TestAsRunMakesTheSameContainer(t *testing.T) {
 	bash, err := exec.LookPath("bash")
 	if err != nil {
-		t.Skip("no bash")
+		t.Skip("needs bash")
 	}
 	e := testengine.Start(t)
 	e.Busybox(t)
@@ -130,7 +130,7 @@ func settings(t *testing.T, e *testengine.Engine, name string) string {
 func TestUnitsAreValid(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
-		t.Skip("no systemd-analyze: it comes with the package systemd")
+		t.Skip("needs systemd-analyze: it comes with the package systemd")
 	}
 	e := testengine.Start(t)
 	e.Busybox(t)

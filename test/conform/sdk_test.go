@@ -41,7 +41,7 @@ func withImages(t *testing.T) (e *testengine.Engine, pullable string) {
 func TestPythonLibrary(t *testing.T) {
 	const python = "/usr/bin/python3" // Debian's, which sees Debian's packages
 	if err := exec.Command(python, "-c", "import docker").Run(); err != nil {
-		t.Skip("no library for Python: it comes with the package python3-docker")
+		t.Skip("needs the library for Python: it comes with the package python3-docker")
 	}
 	e, image := withImages(t)
 	judge(t, e.Command(python, "testdata/sdk.py", image))
