@@ -1,5 +1,6 @@
 // Package container is what the engine remembers of a container: its record, the
-// table of its states, its name, the index over all of them, and its log.
+// table of its states, its name, the index over all of them, its log, and what is wanted of it: restarts, health,
+// what it depends on.
 //
 // It is not the processes (package oci), and it never touches the kernel. Invariant:
 // a record is whole on disk before anyone sees it, and every change of state goes

@@ -1,4 +1,4 @@
-// Package engine introduces the nouns to each other: it creates, starts, pulls and restores.
+// Package engine introduces the nouns to each other: it creates, starts, changes, watches and restores.
 //
 // It is not one object with all verbs but several small services, each holding
 // what it needs; it knows nothing of HTTP. Invariant: what is announced is on
