@@ -24,7 +24,7 @@ import (
 func (p *place) save(t testing.TB, refs ...string) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	if err := p.Save(t.Context(), &b, refs); err != nil {
+	if err := p.Save(t.Context(), &b, refs, nil); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
@@ -33,7 +33,7 @@ func (p *place) save(t testing.TB, refs ...string) []byte {
 func (p *place) load(t testing.TB, data []byte) []image.Loaded {
 	t.Helper()
 	// Not seekable, as from a pipe.
-	list, err := p.Load(t.Context(), io.MultiReader(bytes.NewReader(data)), nil)
+	list, err := p.Load(t.Context(), io.MultiReader(bytes.NewReader(data)), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,10 +92,10 @@ func TestSaveRemoveLoadKeepsTheID(t *testing.T) {
 func TestSaveUnknownWritesNothing(t *testing.T) {
 	p := newPlace(t)
 	var b bytes.Buffer
-	if err := p.Save(t.Context(), &b, []string{"nobody"}); !errors.Is(err, fault.NotFound) || b.Len() != 0 {
+	if err := p.Save(t.Context(), &b, []string{"nobody"}, nil); !errors.Is(err, fault.NotFound) || b.Len() != 0 {
 		t.Errorf("got %v and %d bytes", err, b.Len())
 	}
-	if err := p.Save(t.Context(), &b, nil); !errors.Is(err, fault.Invalid) {
+	if err := p.Save(t.Context(), &b, nil, nil); !errors.Is(err, fault.Invalid) {
 		t.Errorf("saving nothing: %v", err)
 	}
 }
@@ -170,7 +170,7 @@ func TestLoadOldDockerArchive(t *testing.T) {
 		oldArchive(t, 0, 1, 2, 3, 4, 5), oldArchive(t, 5, 4, 3, 2, 1, 0), gzipped(t, oldArchive(t, 0, 1, 2, 3, 4, 5)), zstded(t, oldArchive(t, 2, 1, 3, 5, 4)),
 	} {
 		var events []image.Event
-		list, err := p.Load(t.Context(), bytes.NewReader(data), func(e image.Event) { events = append(events, e) })
+		list, err := p.Load(t.Context(), bytes.NewReader(data), nil, func(e image.Event) { events = append(events, e) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -220,7 +220,7 @@ func TestHostileArchives(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			p := newPlace(t)
-			_, err := p.Load(t.Context(), bytes.NewReader(data), nil)
+			_, err := p.Load(t.Context(), bytes.NewReader(data), nil, nil)
 			if k := fault.Of(err); k != fault.Corrupt && k != fault.Invalid {
 				t.Errorf("got %v of kind %q", err, k)
 			}
@@ -237,7 +237,7 @@ func TestFailedLoadKeepsTheOldImage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.Load(t.Context(), bytes.NewReader(oldArchive(t, 4, 5)), nil); err == nil {
+	if _, err := p.Load(t.Context(), bytes.NewReader(oldArchive(t, 4, 5)), nil, nil); err == nil {
 		t.Fatal("an archive without layers was loaded")
 	}
 	// The layers are here, but under names that only the archive could tell.

@@ -67,7 +67,7 @@ func work(dir string) int {
 			}
 			fmt.Println("pulled")
 			var saved bytes.Buffer
-			if err := store.Save(ctx, &saved, []string{n}); err != nil {
+			if err := store.Save(ctx, &saved, []string{n}, nil); err != nil {
 				return fail(err)
 			}
 			if err := store.Tag(n, other.(reference.NamedTagged)); err != nil {
@@ -78,7 +78,7 @@ func work(dir string) int {
 				return fail(err)
 			}
 			fmt.Println("removed")
-			if _, err := store.Load(ctx, &saved, func(image.Event) { fmt.Println("event") }); err != nil {
+			if _, err := store.Load(ctx, &saved, nil, func(image.Event) { fmt.Println("event") }); err != nil {
 				return fail(err)
 			}
 			fmt.Println("loaded")

@@ -74,3 +74,15 @@ type Source interface {
 	// closes it and verifies size and digest. fault.NotFound: the place lacks it.
 	Fetch(ctx context.Context, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error)
 }
+
+// Target is a place that content can be copied to. It may be called from several goroutines at once.
+type Target interface {
+	// Has tells whether the place has the content that desc names.
+	Has(ctx context.Context, desc ocispec.Descriptor) (bool, error)
+	// Mount makes content of the repository from of the same place available here, without sending it; false: it can't, send it.
+	Mount(ctx context.Context, desc ocispec.Descriptor, from reference.Named) (bool, error)
+	// Put stores content. open gives its bytes from the beginning, and may be called again for another try; the callee closes what it opens.
+	Put(ctx context.Context, desc ocispec.Descriptor, open func() (io.ReadCloser, error)) error
+	// PutManifest stores a manifest or index, and gives it the tag unless that is "".
+	PutManifest(ctx context.Context, desc ocispec.Descriptor, data []byte, tag string) error
+}

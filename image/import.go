@@ -91,7 +91,7 @@ func (c *graphCopy) keepLayer(ctx context.Context, stream io.Reader, below []dig
 	}
 	defer w.Close()
 	st, err := c.s.teeUnpack(ctx, func(ctx context.Context, tee *pipe) error {
-		err := c.s.copyChunks(ctx, stream, w, -1, tee, nil)
+		err := copyChunks(ctx, stream, w, -1, tee, nil)
 		tee.finish(errOrEOF(err))
 		return err
 	})

@@ -218,7 +218,7 @@ func (s *Store) download(ctx context.Context, src Source, j *job, w *blob.Writer
 	}
 	defer r.Close()
 	m := &meter{event: Event{ID: shortID(j.desc.Digest), Status: StatusDownload, Current: w.Size(), Total: j.desc.Size}, to: report}
-	if err := s.copyChunks(ctx, r, w, j.desc.Size, tee, m); err != nil {
+	if err := copyChunks(ctx, r, w, j.desc.Size, tee, m); err != nil {
 		return fmt.Errorf("download: %w", err)
 	}
 	report(j.event(StatusVerifying))
@@ -231,7 +231,7 @@ func (s *Store) download(ctx context.Context, src Source, j *job, w *blob.Writer
 
 // copyChunks moves r into w and, as long as somebody reads it, into tee. More than size bytes are an
 // error at once, fewer at the end; size -1 takes any number.
-func (s *Store) copyChunks(ctx context.Context, r io.Reader, w *blob.Writer, size int64, tee *pipe, m *meter) error {
+func copyChunks(ctx context.Context, r io.Reader, w *blob.Writer, size int64, tee *pipe, m *meter) error {
 	for {
 		c, err := fill(r)
 		if ctx.Err() != nil {

@@ -34,8 +34,12 @@ type Loaded struct {
 
 // Load reads a docker-archive or an OCI layout as a tar of any compression, in one pass.
 // A docker-archive without manifests gets canonical ones, the same for the same content. On failure no
-// name has changed. fault.Invalid, fault.Corrupt: not such an archive, or a broken one.
-func (s *Store) Load(ctx context.Context, r io.Reader, p Progress) ([]Loaded, error) {
+// name has changed. platforms selects some of what the archive has; none means all of it.
+// fault.Invalid, fault.Corrupt: not such an archive, or a broken one; fault.NotFound: it lacks a platform.
+func (s *Store) Load(ctx context.Context, r io.Reader, platforms []ocispec.Platform, p Progress) ([]Loaded, error) {
+	if len(platforms) > 0 {
+		return nil, fault.New(fault.Unsupported, "load: selecting platforms is not supported yet")
+	}
 	c := s.newCopy(nowhere("the archive"), p)
 	c.loading = true
 	list, err := c.load(ctx, r)
@@ -175,7 +179,7 @@ func (sp *spool) file(ctx context.Context, name string, size int64, r io.Reader)
 		return "", err
 	}
 	defer w.Close()
-	if err := sp.c.s.copyChunks(ctx, r, w, -1, nil, nil); err != nil {
+	if err := copyChunks(ctx, r, w, -1, nil, nil); err != nil {
 		return "", damaged(err)
 	}
 	sp.c.lease.hold(w.Digest())

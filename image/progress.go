@@ -17,6 +17,11 @@ const (
 	StatusComplete   = "Pull complete"
 	StatusExists     = "Already exists"
 	StatusLoading    = "Loading layer"
+	StatusPreparing  = "Preparing"
+	StatusPushing    = "Pushing"
+	StatusPushed     = "Pushed"
+	StatusThere      = "Layer already exists"
+	StatusMounted    = "Mounted from " // and the path of a repository
 )
 
 // Event is one step of a layer on its way into the store.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"berth/fault"
 )
@@ -14,6 +15,8 @@ import (
 type RemoveOptions struct {
 	Force   bool // remove all names, and do not mind stopped containers
 	NoPrune bool // leave the content for a later Sweep
+	// Platforms, if there are any, are removed from the image, which stays with the others.
+	Platforms []ocispec.Platform
 	// InUse returns the full ids of containers made from the image; nil means none.
 	InUse func(id digest.Digest) (running, stopped []string)
 }
@@ -30,6 +33,9 @@ type Removed struct {
 func (s *Store) Remove(ref string, o RemoveOptions) ([]Removed, error) {
 	if o.InUse == nil {
 		o.InUse = func(digest.Digest) (running, stopped []string) { return nil, nil }
+	}
+	if len(o.Platforms) > 0 {
+		return nil, fault.New(fault.Unsupported, "remove %s: selecting platforms is not supported yet", ref)
 	}
 	var steps []Removed
 	err := s.change(nil, func(n *names) error {

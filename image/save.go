@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"berth/blob"
 	"berth/fault"
 )
 
@@ -35,8 +36,12 @@ type saving struct {
 }
 
 // Save writes images as a tar that is both an OCI layout and a docker-archive. A name in refs goes
-// into the archive with the image; an ID or a digest goes in without names. Unknown names fail before the first byte.
-func (s *Store) Save(ctx context.Context, w io.Writer, refs []string) error {
+// into the archive with the image; an ID or a digest goes in without names. platforms selects some of what is here; none means all of it.
+// Unknown names and platforms fail before the first byte.
+func (s *Store) Save(ctx context.Context, w io.Writer, refs []string, platforms []ocispec.Platform) error {
+	if len(platforms) > 0 {
+		return fault.New(fault.Unsupported, "save: selecting platforms is not supported yet")
+	}
 	l := s.lease()
 	defer l.release()
 	list, err := s.selectForSave(l, refs)
@@ -51,7 +56,7 @@ func (s *Store) Save(ctx context.Context, w io.Writer, refs []string) error {
 	t.document("manifest.json", manifests)
 	t.document(ocispec.ImageLayoutFile, ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})
 	for _, d := range blobsOf(list) {
-		s.saveBlob(t, d)
+		t.blob(s.blobs, d)
 	}
 	if t.err == nil {
 		t.err = t.w.Close()
@@ -149,11 +154,11 @@ func blobsOf(list []*saving) []digest.Digest {
 
 func blobPath(d digest.Digest) string { return "blobs/sha256/" + d.Encoded() }
 
-func (s *Store) saveBlob(t *tarball, d digest.Digest) {
+func (t *tarball) blob(s *blob.Store, d digest.Digest) {
 	if t.err != nil {
 		return
 	}
-	f, err := s.blobs.Open(d)
+	f, err := s.Open(d)
 	if err != nil {
 		t.err = err
 		return

@@ -21,7 +21,7 @@ func (i *Service) Save(ctx context.Context, w io.Writer, refs []string) error {
 		}
 		i.Announce(events.ActionSave, img.ID, ref)
 	}
-	return i.Store.Save(ctx, w, refs)
+	return i.Store.Save(ctx, w, refs, nil)
 }
 
 // Load reads a docker-archive or OCI layout.
@@ -30,7 +30,7 @@ func (i *Service) Load(ctx context.Context, r io.Reader, quiet bool, out func(js
 	if !quiet {
 		progress = showProgress(out)
 	}
-	loaded, err := i.Store.Load(ctx, r, progress)
+	loaded, err := i.Store.Load(ctx, r, nil, progress)
 	if err != nil {
 		return err
 	}
