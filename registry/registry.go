@@ -34,11 +34,18 @@ type Options struct {
 
 // Client talks to any number of registries. It keeps connections and tokens, and may be used from several goroutines.
 type Client struct {
-	options Options
-	wire    *wire
-	mu      sync.Mutex
-	schemes map[string]string // of loopback hosts
-	users   map[user]*auth.Client
+	*shared
+	waiting func(ctx context.Context, host, reason string, pause time.Duration)
+}
+
+// shared is what all views of a client have in common.
+type shared struct {
+	options  Options
+	wire     *wire
+	mu       sync.Mutex
+	schemes  map[string]string // of loopback hosts
+	users    map[user]*auth.Client
+	settings *settings
 }
 
 // user is who asks whom: tokens of one are never used for another.
@@ -58,7 +65,13 @@ func NewClient(o Options) *Client {
 	if o.Backoff == 0 {
 		o.Backoff = 250 * time.Millisecond
 	}
-	return &Client{options: o, wire: newWire(), schemes: map[string]string{}, users: map[user]*auth.Client{}}
+	return &Client{&shared{options: o, wire: newWire(), schemes: map[string]string{}, users: map[user]*auth.Client{}}, o.Waiting}
+}
+
+// Telling returns a client that shares all with c, but tells f why a request to host waits and for how long before it is
+// tried again; while a wait lasts, f is called each second with what is left.
+func (c *Client) Telling(f func(host, reason string, pause time.Duration)) *Client {
+	return &Client{c.shared, func(_ context.Context, host, reason string, pause time.Duration) { f(host, reason, pause) }}
 }
 
 // Close drops idle connections.

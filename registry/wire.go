@@ -159,8 +159,8 @@ func retryAfter(s string, now time.Time) time.Duration {
 
 // wait lets the time pass, unless ctx ends before.
 func (c *Client) wait(ctx context.Context, host, reason string, d time.Duration) error {
-	if c.options.Waiting != nil {
-		c.options.Waiting(ctx, host, reason, d)
+	if c.waiting != nil {
+		c.waiting(ctx, host, reason, d)
 	}
 	t := time.NewTimer(d)
 	defer t.Stop()
