@@ -29,10 +29,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// The fuzzer keeps a goroutine of its own, and what is fuzzed here needs no world.
-	if slices.ContainsFunc(os.Args, func(a string) bool { return strings.HasPrefix(a, "-test.fuzz") }) {
-		os.Exit(m.Run())
-	}
 	if dir := os.Getenv(crashVar); dir != "" {
 		os.Exit(work(dir))
 	}

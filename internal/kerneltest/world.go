@@ -35,7 +35,7 @@ const (
 // world; otherwise it runs them as they are, and those that call Root skip.
 // It does not return.
 func Main(m *testing.M) {
-	if os.Geteuid() != 0 || fuzzing() {
+	if os.Geteuid() != 0 {
 		os.Exit(m.Run())
 	}
 	os.Exit(World(func() int {
@@ -52,7 +52,7 @@ func observed(args []string) bool {
 	for _, arg := range args {
 		name, _, _ := strings.Cut(arg, "=")
 		switch name {
-		case "-test.fuzz", "-test.cpuprofile", "-test.trace":
+		case "-test.fuzz", "-test.fuzzworker", "-test.cpuprofile", "-test.trace":
 			return true
 		}
 	}
@@ -69,16 +69,6 @@ func World(inside func() int) int {
 		return initWorld()
 	}
 	return Enter(os.Args)
-}
-
-// fuzzing tells whether the fuzzer runs, whose workers outlive the run and count as leaks; parsers need no world.
-func fuzzing() bool {
-	for _, a := range os.Args[1:] {
-		if strings.HasPrefix(a, "-test.fuzz=") || strings.HasPrefix(a, "-test.fuzzworker") {
-			return true
-		}
-	}
-	return false
 }
 
 // Root skips the test unless it runs as root in a world.
