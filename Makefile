@@ -39,6 +39,7 @@ stop: ## Stop the engine of `make run` and remove what it made on the host
 test: packages fixtures build ## Test everything that can be tested here (as root: in namespaces of its own)
 	$(GO) vet ./...
 	BERTH_TEST_ROOTFS="$$(ls $(BERTH_TEST_CACHE)/debian.tar 2>/dev/null)" $(GO) test -timeout 20m $(TESTFLAGS) ./...
+	test/fuzz --side-by-side 60s
 
 check: ## gofmt, vet, staticcheck, repository rules
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "not gofmt-ed: $$unformatted"; exit 1; }

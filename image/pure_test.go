@@ -280,37 +280,6 @@ func TestHelloIsDeterministic(t *testing.T) {
 	}
 }
 
-func FuzzParseDocument(f *testing.F) {
-	_, root, _ := helloLayout()
-	blobs, _, _ := helloLayout()
-	for _, b := range blobs {
-		f.Add(root.MediaType, b)
-		f.Add("", b)
-	}
-	f.Fuzz(func(t *testing.T, mediaType string, data []byte) {
-		d, err := parseDocument(ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data)}, data)
-		if err != nil {
-			if fault.Of(err) == "" {
-				t.Errorf("an error without a kind: %v", err)
-			}
-			return
-		}
-		if (d.Manifests == nil) == (d.Config == nil) || len(d.Layers) > maxLayers {
-			t.Errorf("accepted %s", data)
-		}
-		for _, c := range d.children() {
-			if c.Digest.Validate() != nil || c.Size < 0 {
-				t.Errorf("accepted %v", c)
-			}
-		}
-		if d.Config != nil {
-			if c, err := parseConfig(d, data); err == nil && len(c.RootFS.DiffIDs) != len(d.Layers) {
-				t.Error("config and manifest differ")
-			}
-		}
-	})
-}
-
 func FuzzParseLayout(f *testing.F) {
 	f.Add([]byte(`{"manifests":[{"digest":"` + digest.FromString("x").String() + `","size":1,"annotations":{"io.containerd.image.name":"a:b"}}]}`))
 	f.Add([]byte(`{"manifests":[{"annotations":{"org.opencontainers.image.ref.name":"a/b"}}]}`))
