@@ -7,23 +7,24 @@ import (
 	"strings"
 	"time"
 
+	"berth/cli/session"
 	"berth/client"
 
 	"github.com/spf13/cobra"
 )
 
 // completer answers shells that ask what may come next on a command line.
-type completer struct{ *session }
+type completer struct{ *session.Session }
 
 // tree builds all commands under one root, which only completion needs.
 func (s completer) tree() *cobra.Command {
-	root := &cobra.Command{Use: name, SilenceErrors: true, SilenceUsage: true}
+	root := &cobra.Command{Use: session.Name, SilenceErrors: true, SilenceUsage: true}
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
 	root.SetIn(s.In)
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.TraverseChildren = true
-	s.globalFlags(root.Flags())
+	globalFlags(s.Session, root.Flags())
 	parents := map[string]*cobra.Command{"": root}
 	for g, about := range groups {
 		parents[g] = &cobra.Command{Use: g, Short: about}
@@ -36,7 +37,7 @@ func (s completer) tree() *cobra.Command {
 			if !ok {
 				group = ""
 			}
-			whole := s.command(v, path)
+			whole := command(s.Session, v, path)
 			whole.Parent().RemoveCommand(whole)
 			whole.ValidArgsFunction = s.names(v)
 			s.values(v, whole)
@@ -71,12 +72,12 @@ func (s completer) script(args []string) error {
 			return root.GenPowerShellCompletionWithDesc(s.Out)
 		}
 	}
-	usage := fmt.Sprintf("Usage:  %s completion bash|zsh|fish|powershell\n\nGenerate the completion script for a shell; for bash: source <(%s completion bash)", name, name)
+	usage := fmt.Sprintf("Usage:  %s completion bash|zsh|fish|powershell\n\nGenerate the completion script for a shell; for bash: source <(%s completion bash)", session.Name, session.Name)
 	if len(args) == 2 && (args[1] == "--help" || args[1] == "-h") {
 		fmt.Fprintln(s.Out, usage)
 		return nil
 	}
-	return &exit{1, usage}
+	return &session.Exit{Code: 1, Message: usage}
 }
 
 // completionTime is how long a shell may wait for names.
@@ -122,7 +123,7 @@ func (s completer) names(v *verb) cobra.CompletionFunc {
 // quiet is the client, which starts no daemon for a shell's question.
 func (s completer) quiet() (*client.Client, error) {
 	s.Launch = nil
-	return s.api()
+	return s.API()
 }
 
 // takesOne tells whether only a verb's first argument is a container.

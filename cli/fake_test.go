@@ -17,6 +17,8 @@ import (
 	"testing"
 
 	"berth/client"
+
+	"berth/cli/session"
 )
 
 const fakeID = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
@@ -194,7 +196,7 @@ func (f *fake) berthIn(stdin string, args ...string) ran {
 
 func runMain(env map[string]string, in io.Reader, args ...string) ran {
 	var out, errs bytes.Buffer
-	code := Main(&Program{
+	code := Main(&session.Program{
 		Args: args, In: in, Out: &out, Err: &errs, Version: "1.0", Commit: "c0ffee",
 		Getenv: func(k string) (string, bool) { v, ok := env[k]; return v, ok },
 	})

@@ -6,13 +6,16 @@ import (
 	"sort"
 	"strings"
 
+	"berth/cli/session"
+	"berth/cli/terminal"
+
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 )
 
 // help prints what there is to say about the command named after the word help, or about all of them.
-func (s *session) help(args []string) error {
+func help(s *session.Session, args []string) error {
 	if len(args) > 0 && args[0] == "help" {
 		args = args[1:]
 	}
@@ -22,7 +25,7 @@ func (s *session) help(args []string) error {
 	}
 	path, v, rest := lookup(args)
 	if v != nil && len(rest) == 0 {
-		return commandHelp(s.Out, s.command(v, path), v)
+		return commandHelp(s.Out, command(s, v, path), v)
 	}
 	if about, ok := groups[args[0]]; ok && v == nil {
 		return groupUsage(s.Out, args[0], about, args[1:])
@@ -31,7 +34,7 @@ func (s *session) help(args []string) error {
 }
 
 func overview(w io.Writer) {
-	fmt.Fprintf(w, "Usage:  %s [OPTIONS] COMMAND\n\nA container engine: run programs in containers of their own\n\nCommon Commands:\n", name)
+	fmt.Fprintf(w, "Usage:  %s [OPTIONS] COMMAND\n\nA container engine: run programs in containers of their own\n\nCommon Commands:\n", session.Name)
 	short := func(v *verb) string { return v.paths[len(v.paths)-1] }
 	commandLines(func(v *verb) string {
 		if v.common {
@@ -54,11 +57,11 @@ func overview(w io.Writer) {
 	})
 	append(rest, [2]string{"completion", "Generate the completion script for a shell"}, [2]string{"help", "Help about a command"}).sorted().print(w)
 	fmt.Fprintln(w, "\nGlobal Options:")
-	fs := pflag.NewFlagSet(name, pflag.ContinueOnError)
-	new(session).globalFlags(fs)
+	fs := pflag.NewFlagSet(session.Name, pflag.ContinueOnError)
+	globalFlags(new(session.Session), fs)
 	fs.SortFlags = true
 	printFlags(w, fs)
-	fmt.Fprintf(w, "\nTry '%s run --rm hello-world'. Run '%s COMMAND --help' for more information on a command.\n", name, name)
+	fmt.Fprintf(w, "\nTry '%s run --rm hello-world'. Run '%s COMMAND --help' for more information on a command.\n", session.Name, session.Name)
 }
 
 type helpLines [][2]string
@@ -93,16 +96,16 @@ func groupUsage(w io.Writer, group, about string, args []string) error {
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		return unknownCommand([]string{group, args[0]})
 	}
-	fmt.Fprintf(w, "Usage:  %s %s COMMAND\n\n%s\n\nCommands:\n", name, group, about)
+	fmt.Fprintf(w, "Usage:  %s %s COMMAND\n\n%s\n\nCommands:\n", session.Name, group, about)
 	commandLines(func(v *verb) string {
 		if rest, ok := strings.CutPrefix(v.paths[0], group+" "); ok {
 			return rest
 		}
 		return ""
 	}).sorted().print(w)
-	fmt.Fprintf(w, "\nRun '%s %s COMMAND --help' for more information on a command.\n", name, group)
+	fmt.Fprintf(w, "\nRun '%s %s COMMAND --help' for more information on a command.\n", session.Name, group)
 	if len(args) > 0 && args[0] != "--help" && args[0] != "-h" {
-		return &exit{125, "unknown flag: " + args[0]}
+		return &session.Exit{Code: 125, Message: "unknown flag: " + args[0]}
 	}
 	return nil
 }
@@ -111,13 +114,13 @@ func groupUsage(w io.Writer, group, about string, args []string) error {
 func commandHelp(w io.Writer, cmd *cobra.Command, v *verb) error {
 	fmt.Fprintf(w, "Usage:  %s\n\n%s\n", cmd.UseLine(), v.short)
 	if len(v.paths) > 1 {
-		fmt.Fprintf(w, "\nAliases:\n  %s\n", name+" "+strings.Join(v.paths, ", "+name+" "))
+		fmt.Fprintf(w, "\nAliases:\n  %s\n", session.Name+" "+strings.Join(v.paths, ", "+session.Name+" "))
 	}
 	if cmd.Example != "" {
 		fmt.Fprintln(w, "\nExamples:")
 		for _, line := range strings.Split(cmd.Example, "\n") {
-			if !strings.Contains(line, "| "+name+" ") {
-				line = name + " " + line
+			if !strings.Contains(line, "| "+session.Name+" ") {
+				line = session.Name + " " + line
 			}
 			fmt.Fprintln(w, "  "+line)
 		}
@@ -133,8 +136,8 @@ func commandHelp(w io.Writer, cmd *cobra.Command, v *verb) error {
 // printFlags lists options, folded to the terminal's width.
 func printFlags(w io.Writer, fs *pflag.FlagSet) {
 	width := 80
-	if isTerminal(w) {
-		if got, _, err := term.GetSize(int(fileOf(w).Fd())); err == nil && got > 40 {
+	if terminal.Is(w) {
+		if got, _, err := term.GetSize(int(terminal.File(w).Fd())); err == nil && got > 40 {
 			width = got
 		}
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/creack/pty"
 	"github.com/google/go-cmp/cmp"
 	"github.com/moby/moby/api/types/container"
+
+	"berth/cli/session"
 )
 
 // usage is what a container of the fake has used by its nth sample; v2 is as cgroup v2 counts.
@@ -105,7 +107,7 @@ func TestStatsOnATerminal(t *testing.T) {
 		text <- string(all)
 	}()
 	env := map[string]string{"DOCKER_HOST": f.host, "DOCKER_CONFIG": f.config}
-	code := Main(&Program{Args: []string{"stats", "web"}, Out: tty, Err: io.Discard, Getenv: func(k string) (string, bool) { v, ok := env[k]; return v, ok }})
+	code := Main(&session.Program{Args: []string{"stats", "web"}, Out: tty, Err: io.Discard, Getenv: func(k string) (string, bool) { v, ok := env[k]; return v, ok }})
 	tty.Close()
 	got := <-text
 	if code != 0 || strings.Count(got, "\033[H") != 3 || strings.Count(got, "CONTAINER ID") != 3 || strings.Count(got, "123.46%") != 2 || strings.Count(got, "-- / --") != 1 || !strings.HasSuffix(got, "\033[J") {

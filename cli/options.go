@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"berth/cli/flag"
+	"berth/cli/session"
 
 	"github.com/spf13/pflag"
 )
@@ -128,7 +129,7 @@ func distance(a, b string) int {
 }
 
 // deprecated warns about old options that were given.
-func (s *session) deprecated(fs *pflag.FlagSet) {
+func deprecated(s *session.Session, fs *pflag.FlagSet) {
 	fs.Visit(func(f *pflag.Flag) {
 		if len(f.Annotations[flag.Deprecated]) > 0 {
 			fmt.Fprintf(s.Err, "Flag --%s has been deprecated, %s\n", f.Name, f.Annotations[flag.Deprecated][0])

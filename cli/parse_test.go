@@ -1,63 +1,14 @@
 package cli
 
 import (
-	"encoding/json"
-	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/spf13/pflag"
+
+	"berth/cli/session"
 )
-
-// both gives a result or its error as text, for tables.
-func both(v any, err error) string {
-	if err != nil {
-		return "error: " + err.Error()
-	}
-	if s, ok := v.(string); ok {
-		return s
-	}
-	b, _ := json.Marshal(v)
-	return string(b)
-}
-
-func TestParsers(t *testing.T) {
-	type parser func(string) string
-	keys := func(v string) string { k, err := parseKeys(v); return both(fmt.Sprintf("%x", k), err) }
-	ref := func(v string) string {
-		r, err := parseRef(v)
-		return both(r.String()+" "+r.tagged().familiar(), err)
-	}
-	for _, c := range []struct {
-		name  string
-		parse parser
-		in    string
-		want  string
-	}{
-		{"keys", keys, "", "1011"},
-		{"keys", keys, "ctrl-@,ctrl-[,a", "001b61"},
-		{"keys", keys, "ctrl-", "error: invalid detach keys (ctrl-): unknown character: 'ctrl-'; use a letter or ctrl- and a letter, with commas between"},
-		{"ref", ref, "busybox", "docker.io/library/busybox busybox:latest"},
-		{"ref", ref, "localhost:5000/a/b:v1", "localhost:5000/a/b:v1 localhost:5000/a/b:v1"},
-		{"ref", ref, "ubuntu:16:04", `error: invalid reference format: "ubuntu:16:04" has two tags; did you mean ubuntu:16.04?`},
-		{"ref", ref, "a__b/c--d", "docker.io/a__b/c--d a__b/c--d:latest"},
-		{"ref", ref, "a___b", `error: invalid reference format: "a___b": "a___b" is not a part of a repository's name`},
-		{"ref", ref, "-a", `error: invalid reference format: "-a": "-a" is not a part of a repository's name`},
-		{"ref", ref, "a:", `error: invalid reference format: "a:": "" is not a tag`},
-		{"ref", ref, "a@b", `error: invalid reference format: "a@b": "b" is not a digest`},
-		{"ref", ref, "a@sha256:" + strings.Repeat("a", 64), "docker.io/library/a@sha256:" + strings.Repeat("a", 64) + " a@sha256:" + strings.Repeat("a", 64)},
-		{"ref", ref, strings.Repeat("a", 64), "error: invalid repository name (" + strings.Repeat("a", 64) + "), cannot specify 64-byte hexadecimal strings"},
-		{"ref", ref, "", "error: invalid reference format: the image's name is empty"},
-	} {
-		if got := c.parse(c.in); got != c.want {
-			t.Errorf("%s %q:\n got  %s\n want %s", c.name, c.in, got, c.want)
-		}
-	}
-}
 
 func TestSpellingsAreCorrected(t *testing.T) {
 	flags := func() *pflag.FlagSet {
@@ -111,8 +62,8 @@ func TestSpellingsAreCorrected(t *testing.T) {
 }
 
 func TestAllOptionsOfRunAreKnown(t *testing.T) {
-	s := &session{Program: &Program{Getenv: func(string) (string, bool) { return "", false }}}
-	fs := s.command(&verbs[0], "run").Flags()
+	s := &session.Session{Program: &session.Program{Getenv: func(string) (string, bool) { return "", false }}}
+	fs := command(s, &verbs[0], "run").Flags()
 	n := 0
 	for _, f := range strings.Fields(`add-host annotation attach blkio-weight blkio-weight-device cap-add cap-drop cgroup-parent cgroupns cidfile cpu-count cpu-percent cpu-period
 		cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares cpus cpuset-cpus cpuset-mems detach detach-keys device device-cgroup-rule device-read-bps device-read-iops device-write-bps
@@ -134,84 +85,4 @@ func TestAllOptionsOfRunAreKnown(t *testing.T) {
 			t.Errorf("-%s is not --%s", short, long)
 		}
 	}
-}
-
-func TestKeyReader(t *testing.T) {
-	for _, c := range []struct {
-		in, out string
-		err     error
-	}{
-		{"abc", "abc", nil},
-		{"a\x10\x11b", "a", errDetached},
-		{"a\x10b\x10\x10\x11", "a\x10b\x10", errDetached},
-		{"a\x10", "a\x10", nil},
-	} {
-		for _, size := range []int{1, 2, 100} {
-			k := &keyReader{r: &pieces{c.in, size}, keys: []byte{0x10, 0x11}}
-			got, err := io.ReadAll(k)
-			if string(got) != c.out || err != c.err {
-				t.Errorf("%q by %d: got %q, %v", c.in, size, got, err)
-			}
-		}
-	}
-}
-
-// pieces reads a string in pieces of n bytes.
-type pieces struct {
-	s string
-	n int
-}
-
-func (p *pieces) Read(b []byte) (int, error) {
-	if p.s == "" {
-		return 0, io.EOF
-	}
-	n := copy(b, p.s[:min(p.n, len(p.s))])
-	p.s = p.s[n:]
-	return n, nil
-}
-
-func TestProgressOnATerminal(t *testing.T) {
-	now := time.Unix(0, 0)
-	v := &progressView{terminal: true, width: 120, lines: map[string]int{}, started: map[string]time.Time{}, now: func() time.Time { return now }}
-	var screen []string
-	for _, m := range []jsonstream.Message{
-		{ID: "latest", Status: "Pulling from library/x"},
-		{ID: "aaa", Status: "Pulling fs layer", Progress: &jsonstream.Progress{}},
-		{ID: "bbb", Status: "Pulling fs layer", Progress: &jsonstream.Progress{}},
-		{ID: "aaa", Status: "Downloading", Progress: &jsonstream.Progress{Current: 1_000_000, Total: 4_000_000}},
-		{ID: "aaa", Status: "Pull complete", Progress: &jsonstream.Progress{}},
-		{Status: "Digest: sha256:x"},
-	} {
-		screen = append(screen, fmt.Sprintf("%q", v.render(m)))
-	}
-	want := []string{
-		`"\x1b[2Klatest: Pulling from library/x\r\n"`,
-		`"\x1b[2Kaaa: Pulling fs layer\r\n"`,
-		`"\x1b[2Kbbb: Pulling fs layer\r\n"`,
-		`"\x1b[2A\x1b[2K\raaa: Downloading [============>                                      ]      1MB/4MB\r\x1b[2B"`,
-		`"\x1b[2A\x1b[2K\raaa: Pull complete\r\x1b[2B"`,
-		`"\x1b[2KDigest: sha256:x\r\n"`,
-	}
-	if !slices.Equal(screen, want) {
-		t.Errorf("got\n%s", strings.Join(screen, "\n"))
-	}
-}
-
-func FuzzParsers(f *testing.F) {
-	for _, s := range []string{"80", "[::1]:8080:80/udp", "type=bind,src=/a,dst=/b", "nofile=1:2", "name=x,ip=1.2.3.4", "busybox:1@sha256:aa", "/dev/a:rw", "1.5", "ctrl-a,b", "c 1:3 rwm", "a=b\nC"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, v string) {
-		parseKeys(v)
-		if r, err := parseRef(v); err == nil {
-			again, err := parseRef(r.String())
-			if err != nil || again != r {
-				t.Errorf("%q: %q is read as %+v, %v", v, r, again, err)
-			}
-			if again, err = parseRef(r.familiar()); err != nil || again != r {
-				t.Errorf("%q: the short %q is read as %+v, %v", v, r.familiar(), again, err)
-			}
-		}
-	})
 }

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/creack/pty"
+
+	"berth/cli/session"
 )
 
 // container makes the fake run one container: serve is its process, given its
@@ -262,7 +264,7 @@ func onTerminal(t *testing.T, f *fake, args ...string) (cmd *exec.Cmd, screen, t
 
 func TestMain(m *testing.M) {
 	if os.Getenv("BERTH_TEST_MAIN") != "" {
-		os.Exit(Main(&Program{Args: os.Args[1:], In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.LookupEnv}))
+		os.Exit(Main(&session.Program{Args: os.Args[1:], In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.LookupEnv}))
 	}
 	os.Exit(m.Run())
 }

@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"berth/cli"
+	"berth/cli/session"
 	"berth/client"
 )
 
@@ -18,7 +19,7 @@ var (
 )
 
 func main() {
-	os.Exit(cli.Main(&cli.Program{
+	os.Exit(cli.Main(&session.Program{
 		Args: os.Args[1:], In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
 		Getenv: os.LookupEnv, Version: version, Commit: commit, Launch: launch,
 	}))

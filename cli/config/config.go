@@ -1,0 +1,83 @@
+// Package config is the user's configuration of the client, which docker reads and writes too.
+//
+// It is not the engine's. Invariant: what another program keeps in the file stays there.
+package config
+
+import (
+	"encoding/csv"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// File is what this client reads of its user's config.json, a file that it shares with docker.
+type File struct {
+	HTTPHeaders  map[string]string `json:"HttpHeaders"`
+	PsFormat     string            `json:"psFormat"`
+	ImagesFormat string            `json:"imagesFormat"`
+	StatsFormat  string            `json:"statsFormat"`
+	DetachKeys   string            `json:"detachKeys"`
+	PruneFilters []string          `json:"pruneFilters"`
+	Proxies      map[string]proxy  `json:"proxies"` // by the daemon's address, or "default"
+}
+
+// proxy is what containers are told of the way out, by environment variables.
+type proxy struct {
+	HTTP  string `json:"httpProxy"`
+	HTTPS string `json:"httpsProxy"`
+	No    string `json:"noProxy"`
+	FTP   string `json:"ftpProxy"`
+	All   string `json:"allProxy"`
+}
+
+// KeysToDetach are the keys that leave a container, as the option says or else the configuration; "" is the engine's default.
+func (c *File) KeysToDetach(option string) string {
+	if option == "" {
+		return c.DetachKeys
+	}
+	return option
+}
+
+// ProxyEnv are the environment variables that every container made by this user gets.
+func (c *File) ProxyEnv(host string) []string {
+	p, ok := c.Proxies[host]
+	if !ok {
+		p = c.Proxies["default"]
+	}
+	var env []string
+	for name, value := range map[string]string{"HTTP_PROXY": p.HTTP, "HTTPS_PROXY": p.HTTPS, "NO_PROXY": p.No, "FTP_PROXY": p.FTP, "ALL_PROXY": p.All} {
+		if value != "" {
+			env = append(env, name+"="+value, strings.ToLower(name)+"="+value)
+		}
+	}
+	slices.Sort(env)
+	return env
+}
+
+// Headers go with every request: those of the configuration, and above them the custom ones (name=value, with commas between).
+func (c *File) Headers(text string) (map[string]string, error) {
+	all := map[string]string{}
+	for name, value := range c.HTTPHeaders {
+		if !strings.EqualFold(name, "User-Agent") { // the program's own name stays
+			all[name] = value
+		}
+	}
+	if text == "" {
+		return all, nil
+	}
+	fields, err := csv.NewReader(strings.NewReader(text)).Read()
+	if err != nil {
+		return nil, fmt.Errorf("DOCKER_CUSTOM_HEADERS: %w", err)
+	}
+	custom := map[string]string{}
+	for _, f := range fields {
+		name, value, ok := strings.Cut(f, "=")
+		if name = strings.TrimSpace(name); !ok || name == "" {
+			return nil, fmt.Errorf("DOCKER_CUSTOM_HEADERS: %q is not of the form name=value", f)
+		}
+		custom[name] = value
+	}
+	maps.Copy(all, custom)
+	return all, nil
+}

@@ -1,0 +1,77 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"berth/cli/session"
+	"berth/cli/terminal"
+	"berth/fault"
+
+	"github.com/spf13/cobra"
+)
+
+// Export is the command "container export".
+func Export(s *session.Session) *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use: "export [OPTIONS] CONTAINER", Args: session.Exactly(1), Example: "export -o web.tar web\nexport web | tar t",
+		RunE: func(cmd *cobra.Command, args []string) error { return export(cmd.Context(), s, output, args[0]) },
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "", "Write to a file, instead of STDOUT")
+	return cmd
+}
+
+func export(ctx context.Context, s *session.Session, output, id string) (err error) {
+	if output == "" && terminal.Is(s.Out) {
+		return errors.New("cowardly refusing to save to a terminal. Use the -o flag or redirect")
+	}
+	if output != "" {
+		if _, err := os.Stat(filepath.Dir(output)); err != nil {
+			return fmt.Errorf("failed to export container: invalid output path: directory %q does not exist", filepath.Dir(output))
+		}
+	}
+	api, err := s.API()
+	if err != nil {
+		return err
+	}
+	r, err := api.Containers.Export(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer fault.Close(r, &err)
+	if output == "" {
+		_, err = io.Copy(s.Out, r)
+		return err
+	}
+	if err := toFile(output, r); err != nil {
+		return fmt.Errorf("failed to export container: %w", err)
+	}
+	return nil
+}
+
+// toFile writes r to a file; a broken stream does not take the place of what was there. What is no regular file, such as a pipe, is written to.
+func toFile(output string, r io.Reader) (err error) {
+	if i, err := os.Stat(output); err == nil && !i.Mode().IsRegular() {
+		f, err := os.OpenFile(output, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(f, r)
+		return errors.Join(err, f.Close())
+	}
+	f, err := os.CreateTemp(filepath.Dir(output), "."+filepath.Base(output)+"-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = io.Copy(f, r)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), output)
+}

@@ -1,0 +1,181 @@
+// Package image has the commands about images.
+//
+// It is not the tree of commands, which package cli puts them in, and unpacks nothing. Invariant: a command does by the engine's API what it does.
+package image
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"berth/cli/flag"
+	"berth/cli/format"
+	"berth/cli/reference"
+	"berth/cli/session"
+	"berth/client"
+
+	"github.com/moby/moby/api/types/image"
+	"github.com/spf13/cobra"
+)
+
+type imagesOptions struct {
+	all, digests, noTrunc, quiet bool
+	filters                      []string
+	format                       string
+}
+
+// List is the command "image ls".
+func List(s *session.Session) *cobra.Command {
+	var o imagesOptions
+	cmd := &cobra.Command{
+		Use: "images [OPTIONS] [REPOSITORY[:TAG]]", Args: session.Between(0, 1),
+		Example: "images\nimages --digests debian",
+		RunE:    func(cmd *cobra.Command, args []string) error { return o.run(cmd, s, args) },
+	}
+	fs := cmd.Flags()
+	fs.BoolVarP(&o.all, "all", "a", false, "Show all images (default hides intermediate and dangling images)")
+	fs.BoolVar(&o.digests, "digests", false, "Show digests")
+	fs.VarP(flag.Filters(&o.filters), "filter", "f", "Filter output based on conditions provided")
+	fs.StringVar(&o.format, "format", "", format.Usage)
+	fs.BoolVar(&o.noTrunc, "no-trunc", false, "Don't truncate output")
+	fs.BoolVarP(&o.quiet, "quiet", "q", false, "Only show image IDs")
+	return cmd
+}
+
+func (o *imagesOptions) run(cmd *cobra.Command, s *session.Session, args []string) error {
+	if o.format == "" && !o.quiet {
+		o.format = s.Config().ImagesFormat
+	}
+	filters := session.Filters(o.filters)
+	if len(args) == 1 {
+		filters["reference"] = append(filters["reference"], args[0])
+	}
+	api, err := s.API()
+	if err != nil {
+		return err
+	}
+	all, err := api.Images.List(cmd.Context(), client.ImageListing{All: o.all, Digests: o.digests, Filters: filters})
+	if err != nil {
+		return err
+	}
+	digests := o.digests || strings.Contains(o.format, ".Digest")
+	var rows []imageRow
+	now := time.Now()
+	for i := range all {
+		rows = append(rows, imageRows(&all[i], digests, o.format != "", !o.noTrunc, now)...)
+	}
+	return imageTable(o.digests).Print(s.Out, o.format, o.quiet, rows)
+}
+
+// imageRow is one name of an image; the fields are what templates may use.
+type imageRow struct {
+	Containers   string
+	CreatedAt    string
+	CreatedSince string
+	Digest       string
+	ID           string
+	Repository   string
+	SharedSize   string
+	Size         string
+	Tag          string
+	UniqueSize   string
+	VirtualSize  string `json:",omitempty"`
+}
+
+var imageHeading = imageRow{
+	Containers: "CONTAINERS", CreatedAt: "CREATED AT", CreatedSince: "CREATED", Digest: "DIGEST", ID: "IMAGE ID", Repository: "REPOSITORY",
+	SharedSize: "SHARED SIZE", Size: "SIZE", Tag: "TAG", UniqueSize: "UNIQUE SIZE", VirtualSize: "VIRTUAL SIZE",
+}
+
+func imageTable(digests bool) *format.Table[imageRow] {
+	t := &format.Table[imageRow]{
+		Columns: []string{"REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"},
+		Cells: func(r imageRow) []string {
+			return []string{r.Repository, r.Tag, r.ID, r.CreatedSince, r.Size}
+		},
+		Heading: imageHeading,
+		Quiet:   func(r imageRow) string { return r.ID },
+	}
+	if digests {
+		t.Columns = slices.Insert(t.Columns, 2, "DIGEST")
+		t.Cells = func(r imageRow) []string {
+			return []string{r.Repository, r.Tag, r.Digest, r.ID, r.CreatedSince, r.Size}
+		}
+	}
+	return t
+}
+
+const noName = "<none>"
+
+// imageRows makes a row for each name of an image, and one for an image without a name.
+func imageRows(i *image.Summary, digests, dates, cut bool, now time.Time) []imageRow {
+	created := time.Unix(i.Created, 0)
+	base := imageRow{
+		ID: i.ID, CreatedSince: "N/A",
+		Repository: noName, Tag: noName, Digest: noName, Size: format.Size(i.Size), Containers: "N/A", SharedSize: "N/A", UniqueSize: "N/A",
+	}
+	if dates {
+		base.CreatedAt = created.Local().Format(format.DateLayout)
+	}
+	if i.Created > 0 {
+		base.CreatedSince = format.Duration(now.Sub(created)) + " ago"
+	}
+	if cut {
+		base.ID = format.ShortID(i.ID)
+	}
+	if i.Containers >= 0 {
+		base.Containers = strconv.FormatInt(i.Containers, 10)
+	}
+	if i.SharedSize >= 0 {
+		base.SharedSize, base.UniqueSize = format.Size(i.SharedSize), format.Size(i.Size-i.SharedSize)
+	}
+	var rows []imageRow
+	seen := map[string]bool{}
+	for _, t := range i.RepoTags {
+		colon := strings.LastIndexByte(t, ':')
+		if colon < 0 || t == noName+":"+noName {
+			continue
+		}
+		r := base
+		r.Repository, r.Tag = familiarName(t[:colon]), t[colon+1:]
+		if digests {
+			r.Digest = digestOf(i.RepoDigests, t[:colon])
+		}
+		seen[t[:colon]] = true
+		rows = append(rows, r)
+	}
+	for _, d := range i.RepoDigests {
+		repo, digest, ok := strings.Cut(d, "@")
+		if !ok || repo == noName || seen[repo] || len(rows) > 0 && !digests {
+			continue
+		}
+		r := base
+		r.Repository = familiarName(repo)
+		if digests {
+			r.Digest = digest
+		}
+		seen[repo] = true
+		rows = append(rows, r)
+	}
+	if len(rows) == 0 {
+		rows = append(rows, base)
+	}
+	return rows
+}
+
+func familiarName(repo string) string {
+	if r, err := reference.Parse(repo); err == nil {
+		return r.Familiar()
+	}
+	return repo
+}
+
+func digestOf(digests []string, repo string) string {
+	for _, d := range digests {
+		if name, digest, ok := strings.Cut(d, "@"); ok && name == repo {
+			return digest
+		}
+	}
+	return noName
+}

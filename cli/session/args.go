@@ -1,0 +1,58 @@
+package session
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+// The numbers of arguments that a command takes.
+
+// NoArgs takes none.
+func NoArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return countError(cmd, "accepts no arguments")
+	}
+	return nil
+}
+
+// Exactly takes n of them.
+func Exactly(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != n {
+			return countError(cmd, "requires "+plural(n, "argument"))
+		}
+		return nil
+	}
+}
+
+// AtLeast takes n or more.
+func AtLeast(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < n {
+			return countError(cmd, "requires at least "+plural(n, "argument"))
+		}
+		return nil
+	}
+}
+
+// Between takes low to high of them.
+func Between(low, high int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < low || len(args) > high {
+			return countError(cmd, fmt.Sprintf("requires at least %d and at most %s", low, plural(high, "argument")))
+		}
+		return nil
+	}
+}
+
+func plural(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
+func countError(cmd *cobra.Command, why string) error {
+	return &Exit{1, fmt.Sprintf("%s: '%s' %s\n\nUsage:  %s\n\nRun '%s --help' for more information", Name, cmd.CommandPath(), why, cmd.UseLine(), cmd.CommandPath())}
+}

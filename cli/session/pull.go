@@ -1,0 +1,35 @@
+package session
+
+import (
+	"context"
+	"io"
+	"net/url"
+
+	"berth/cli/progress"
+	"berth/cli/reference"
+)
+
+// PullImage pulls an image and shows the progress on out.
+func (s *Session) PullImage(ctx context.Context, out io.Writer, r reference.Name, platform string, quiet bool) error {
+	api, err := s.API()
+	if err != nil {
+		return err
+	}
+	q := url.Values{"fromImage": {r.Repository()}}
+	if tag := r.Tag; r.Digest != "" {
+		q.Set("tag", r.Digest)
+	} else if tag != "" {
+		q.Set("tag", tag)
+	}
+	if platform != "" {
+		q.Set("platform", platform)
+	}
+	p, err := api.Images.Create(ctx, q, "", nil)
+	if err != nil {
+		return err
+	}
+	if quiet {
+		out = io.Discard
+	}
+	return progress.New(out).Show(p, nil)
+}
