@@ -21,6 +21,7 @@ import (
 func main() {
 	rounds := flag.Int("n", 10, "how often each thing is measured")
 	only := flag.String("only", "", "measure only what has this in its name")
+	with := flag.String("engines", strings.Join(engineNames, ","), "measure these")
 	worker := flag.String("worker", "", "used by bench itself: serve one engine's measurements")
 	many := flag.Int("load", 0, "instead of all that: start so many containers of ours at once, ask for them, stop them")
 	flag.Parse()
@@ -40,7 +41,7 @@ func main() {
 			return 0
 		}))
 	}
-	if err := compare(*rounds, *only); err != nil {
+	if err := compare(*rounds, *only, strings.Split(*with, ",")); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -49,6 +50,7 @@ func main() {
 // answer is a worker's reply to one measurement.
 type answer struct {
 	Value float64 // milliseconds, or megabytes
+	More  []figure
 	Error string
 }
 
@@ -62,9 +64,14 @@ type peer struct {
 	bad  map[string]string
 }
 
-func compare(rounds int, only string) error {
+func compare(rounds int, only string, engines []string) error {
+	if slices.ContainsFunc(imageMeasurements, func(m measurement) bool { return strings.Contains(m.name, only) }) {
+		if err := makeContent(); err != nil {
+			return err
+		}
+	}
 	var peers []*peer
-	for _, name := range engineNames {
+	for _, name := range engines {
 		p, err := start(name)
 		if err != nil {
 			fmt.Printf("%s: left out: %v\n", name, err)
@@ -74,7 +81,7 @@ func compare(rounds int, only string) error {
 		peers = append(peers, p)
 	}
 	header(peers)
-	for _, m := range slices.Concat(measurements, fileMeasurements) {
+	for _, m := range all() {
 		if !strings.Contains(m.name, only) {
 			continue
 		}
@@ -87,7 +94,11 @@ func compare(rounds int, only string) error {
 				p.measure(m.name, i > 0) // the first round warms up
 			}
 		}
-		row(peers, m) // at once, so that a run that is cut short was not for nothing
+		row(peers, m.name, m.name, m.unit) // at once, so that a run that is cut short was not for nothing
+		if m.observe {
+			row(peers, m.name+"processor time", "  processor time", "ms")
+			row(peers, m.name+"daemon's peak memory", "  daemon's peak memory", "MB")
+		}
 	}
 	fmt.Println("\nmedian (lowest tenth); ratio: how many times ours")
 	for _, p := range peers {
@@ -142,6 +153,9 @@ func (p *peer) measure(name string, count bool) {
 		p.bad[name] = a.Error
 	case count:
 		p.got[name] = append(p.got[name], a.Value)
+		for _, f := range a.More {
+			p.got[name+f.Name] = append(p.got[name+f.Name], f.Value)
+		}
 	}
 }
 
@@ -158,7 +172,7 @@ func (p *peer) stop() {
 }
 
 func header(peers []*peer) {
-	fmt.Printf("%-28s %6s", "", "unit")
+	fmt.Printf("%-30s %4s", "", "unit")
 	for i, p := range peers {
 		fmt.Printf(" %17s", p.name)
 		if i > 0 {
@@ -169,16 +183,16 @@ func header(peers []*peer) {
 }
 
 // row prints a measurement: each peer's median, and how many times ours that is.
-func row(peers []*peer, m measurement) {
-	fmt.Printf("%-28s %6s", m.name, m.unit)
+func row(peers []*peer, key, title, unit string) {
+	fmt.Printf("%-30s %4s", title, unit)
 	base := 0.0
 	for i, p := range peers {
-		mid, low := quantiles(p.got[m.name])
+		mid, low := quantiles(p.got[key])
 		if i == 0 {
 			base = mid
 		}
 		text := "-"
-		if len(p.got[m.name]) > 0 {
+		if len(p.got[key]) > 0 {
 			text = fmt.Sprintf("%.2f (%.2f)", mid, low)
 		}
 		fmt.Printf(" %17s", text)

@@ -21,6 +21,9 @@ type measurement struct {
 	unit string
 	slow bool // measured a tenth as often
 	run  func(e engine) (float64, error)
+
+	prepare func(e engine) error // before run; nil: nothing
+	observe bool                 // processor time and memory as well
 }
 
 // engine is one container engine inside this worker's world.
@@ -30,6 +33,8 @@ type engine interface {
 	stop()
 	// client is the command line of its client.
 	client(args ...string) *exec.Cmd
+	// common is what it has in common with the others.
+	common() *base
 	// daemon is the process number of its daemon; 0 when it has none.
 	daemon() int
 	// supervisors lists the programs that each of its containers keeps running.
@@ -151,6 +156,27 @@ func withMany(e engine, n int, run func() (float64, error)) (float64, error) {
 	return v, errors.Join(err, err2)
 }
 
+// once takes the measurement.
+func (m measurement) once(e engine) (a answer) {
+	var err error
+	if m.prepare != nil {
+		err = m.prepare(e)
+	}
+	switch {
+	case err != nil:
+	case m.observe:
+		a.Value, a.More, err = observed(e, func() (float64, error) { return m.run(e) })
+	default:
+		a.Value, err = m.run(e)
+	}
+	if err != nil {
+		a.Error = err.Error()
+	}
+	return a
+}
+
+func all() []measurement { return slices.Concat(measurements, fileMeasurements, imageMeasurements) }
+
 // serve measures what its standard input names, one JSON string a line.
 func serve(name string) int {
 	out := json.NewEncoder(os.Stdout)
@@ -174,13 +200,9 @@ func serve(name string) int {
 			return 0
 		}
 		a := answer{Error: "unknown measurement"}
-		for _, m := range slices.Concat(measurements, fileMeasurements) {
+		for _, m := range all() {
 			if m.name == want {
-				v, err := m.run(e)
-				a = answer{Value: v}
-				if err != nil {
-					a.Error = err.Error()
-				}
+				a = m.once(e)
 			}
 		}
 		out.Encode(a)
