@@ -47,7 +47,25 @@ type document struct {
 	Config        *ocispec.Descriptor  `json:"config"`
 	Layers        []ocispec.Descriptor `json:"layers"`
 	Manifests     []ocispec.Descriptor `json:"manifests"`
+	ArtifactType  string               `json:"artifactType"`
 	FSLayers      json.RawMessage      `json:"fsLayers"` // schema 1
+}
+
+// artifact returns the type of a manifest's content when it is not a container image, else "".
+func (d *document) artifact() string {
+	image := d.Config.MediaType == ocispec.MediaTypeImageConfig || d.Config.MediaType == dockerConfig
+	for _, l := range d.Layers {
+		image = image && slices.Contains(layerTypes, l.MediaType)
+	}
+	switch {
+	case image:
+		return ""
+	case d.ArtifactType != "":
+		return d.ArtifactType
+	case d.Config.MediaType != ocispec.MediaTypeImageConfig || len(d.Layers) == 0:
+		return d.Config.MediaType
+	}
+	return d.Layers[0].MediaType // such as attestations beside an image
 }
 
 func isIndex(mediaType string) bool {
@@ -56,6 +74,11 @@ func isIndex(mediaType string) bool {
 
 func isManifest(mediaType string) bool {
 	return mediaType == ocispec.MediaTypeImageManifest || mediaType == dockerManifest
+}
+
+// isDocument tells whether content of that type names other content; one that has no type is taken for such.
+func isDocument(mediaType string) bool {
+	return mediaType == "" || isIndex(mediaType) || isManifest(mediaType)
 }
 
 // parseDocument reads the manifest or index that desc names. A document that could be taken for both, or
@@ -193,11 +216,13 @@ func (s *Store) readBlob(d digest.Digest, limit int64) (data []byte, err error) 
 type variant struct {
 	platform ocispec.Platform
 	manifest ocispec.Descriptor
+	artifact string // the type of content that is no container image; "": it is one
 	config   dockerspec.DockerOCIImage
 	configID digest.Digest
 	layers   []ocispec.Descriptor
 	chains   []digest.Digest
-	whole    bool // all its blobs and its unpacked chain are here
+	here     bool // all its blobs are here
+	whole    bool // and its chain is unpacked, if it has one
 }
 
 func (v *variant) chain() digest.Digest {
@@ -207,26 +232,35 @@ func (v *variant) chain() digest.Digest {
 	return v.chains[len(v.chains)-1]
 }
 
-// graph is what is here of the tree below one target.
+// graph is what is here of the tree below one target, and what is not.
 type graph struct {
-	variants []*variant
-	blobs    map[digest.Digest]int64 // present blobs and their sizes, target included
+	variants  []*variant
+	documents []ocispec.Descriptor    // manifests and indexes, children before their parents, target last
+	rest      []ocispec.Descriptor    // other blobs: configs, layers, and what artifacts have
+	missing   []ocispec.Descriptor    // what a document names though it is not here
+	blobs     map[digest.Digest]int64 // all that is here, and its size
 }
 
 // walk reads the tree below target as far as it is here.
 func (s *Store) walk(target ocispec.Descriptor) (*graph, error) {
-	g := &graph{blobs: map[digest.Digest]int64{}}
-	if err := s.visit(g, target, 0); err != nil {
+	w := walker{s, &graph{blobs: map[digest.Digest]int64{}}}
+	if err := w.visit(target, 0); err != nil {
 		return nil, err
 	}
-	return g, nil
+	return w.g, nil
 }
 
-func (s *Store) visit(g *graph, desc ocispec.Descriptor, depth int) error {
+// walker fills a graph.
+type walker struct {
+	s *Store
+	g *graph
+}
+
+func (w walker) visit(desc ocispec.Descriptor, depth int) error {
 	if depth > maxDepth {
 		return fault.New(fault.Unsupported, "index %s: more than %d levels of indexes", desc.Digest, maxDepth)
 	}
-	data, err := s.readBlob(desc.Digest, maxDocument)
+	data, err := w.s.readBlob(desc.Digest, maxDocument)
 	if err != nil {
 		return err
 	}
@@ -235,65 +269,104 @@ func (s *Store) visit(g *graph, desc ocispec.Descriptor, depth int) error {
 		return err
 	}
 	desc.MediaType, desc.Size = doc.MediaType, int64(len(data))
-	g.blobs[desc.Digest] = desc.Size
+	w.g.blobs[desc.Digest] = desc.Size
 	if doc.Manifests == nil {
-		return s.visitManifest(g, desc, doc)
+		err = w.visitManifest(desc, doc)
+	} else {
+		err = w.visitIndex(doc, depth)
 	}
+	if err != nil {
+		return err
+	}
+	w.g.documents = append(w.g.documents, ocispec.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size})
+	return nil
+}
+
+func (w walker) visitIndex(doc *document, depth int) error {
 	for _, child := range doc.Manifests {
-		if _, seen := g.blobs[child.Digest]; seen || !s.blobs.Has(child.Digest) {
+		if _, seen := w.g.blobs[child.Digest]; seen {
 			continue
 		}
-		err := s.visit(g, child, depth+1)
-		if errors.Is(err, fault.Unsupported) {
-			continue // an artifact beside the images is kept, not looked into
+		if isDocument(child.MediaType) && w.s.blobs.Has(child.Digest) {
+			err := w.visit(child, depth+1)
+			if err == nil {
+				continue
+			}
+			if !errors.Is(err, fault.Unsupported) {
+				return err
+			}
+			delete(w.g.blobs, child.Digest) // it is kept as any other blob, not looked into
 		}
+		if _, err := w.visitBlob(child); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// visitBlob takes note of a blob that is no document, and tells whether it is here.
+func (w walker) visitBlob(desc ocispec.Descriptor) (bool, error) {
+	if _, seen := w.g.blobs[desc.Digest]; seen {
+		return true, nil
+	}
+	size, err := w.s.blobs.Size(desc.Digest)
+	if errors.Is(err, fault.NotFound) {
+		w.g.missing = append(w.g.missing, desc)
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	w.g.blobs[desc.Digest] = size
+	w.g.rest = append(w.g.rest, desc)
+	return true, nil
+}
+
+func (w walker) visitManifest(desc ocispec.Descriptor, doc *document) error {
+	here := true
+	for _, c := range doc.children() {
+		found, err := w.visitBlob(c)
 		if err != nil {
 			return err
 		}
+		here = here && found
 	}
-	return nil
-}
-
-func (s *Store) visitManifest(g *graph, desc ocispec.Descriptor, doc *document) error {
-	whole := true
-	for _, c := range doc.children() {
-		size, err := s.blobs.Size(c.Digest)
-		switch {
-		case errors.Is(err, fault.NotFound):
-			whole = false
-		case err != nil:
-			return err
-		default:
-			g.blobs[c.Digest] = size
-		}
+	v := &variant{manifest: desc, configID: doc.Config.Digest, layers: doc.Layers, here: here, artifact: doc.artifact()}
+	if p := desc.Platform; p != nil {
+		v.platform = *p
 	}
-	if _, ok := g.blobs[doc.Config.Digest]; !ok {
+	if v.artifact != "" {
+		v.whole = here
+		w.g.variants = append(w.g.variants, v)
 		return nil
 	}
-	data, err := s.readBlob(doc.Config.Digest, maxConfig)
+	if _, ok := w.g.blobs[doc.Config.Digest]; !ok {
+		return nil
+	}
+	data, err := w.s.readBlob(doc.Config.Digest, maxConfig)
 	if err != nil {
 		return err
 	}
-	config, err := parseConfig(doc, data)
-	if err != nil {
+	if v.config, err = parseConfig(doc, data); err != nil {
 		return err
 	}
-	v := &variant{platform: config.Platform, manifest: desc, config: config, configID: doc.Config.Digest, layers: doc.Layers, chains: chains(config.RootFS.DiffIDs)}
-	if p := desc.Platform; p != nil && v.platform.Variant == "" {
-		v.platform.Variant = p.Variant
+	v.chains = chains(v.config.RootFS.DiffIDs)
+	variant := v.platform.Variant
+	if v.platform = v.config.Platform; v.platform.Variant == "" {
+		v.platform.Variant = variant
 	}
-	v.whole = whole && (v.chain() == "" || s.layers.Has(v.chain()))
-	g.variants = append(g.variants, v)
+	v.whole = here && (v.chain() == "" || w.s.layers.Has(v.chain()))
+	w.g.variants = append(w.g.variants, v)
 	return nil
 }
 
-// best returns the whole variant that serves want best; with any set, some whole variant if none does, else
+// best returns the whole variant that serves want best; with any set, some whole variant if none does, an artifact last, else
 // only one of want's own architecture. nil: none.
 func (g *graph) best(want ocispec.Platform, any bool) *variant {
 	var found *variant
 	at := -1
 	for _, v := range g.variants {
-		if !v.whole {
+		if !v.whole || v.artifact != "" {
 			continue
 		}
 		r := rank(want, v.platform, !any)
@@ -302,6 +375,11 @@ func (g *graph) best(want ocispec.Platform, any bool) *variant {
 		}
 		if found == nil && any {
 			found = v
+		}
+	}
+	if found == nil && any {
+		if i := slices.IndexFunc(g.variants, func(v *variant) bool { return v.whole }); i >= 0 {
+			found = g.variants[i]
 		}
 	}
 	return found

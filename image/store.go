@@ -32,6 +32,7 @@ type Store struct {
 	content content
 	flights flights
 	slots   chan struct{} // taken by layers that download or unpack
+	uploads chan struct{} // taken by blobs that are sent
 }
 
 // names is the record on disk: all images and their names in one file, so that
@@ -74,7 +75,7 @@ func Open(dir string, blobs *blob.Store, layers union.Driver) (*Store, error) {
 	if err := record.Sweep(dir); err != nil {
 		return nil, fmt.Errorf("open image store: %w", err)
 	}
-	s := &Store{path: filepath.Join(dir, "images.json"), blobs: blobs, layers: layers, slots: make(chan struct{}, workers)}
+	s := &Store{path: filepath.Join(dir, "images.json"), blobs: blobs, layers: layers, slots: make(chan struct{}, workers), uploads: make(chan struct{}, maxUploads)}
 	n := names{Version: namesVersion}
 	if err := record.Load(s.path, &n); err != nil && !errors.Is(err, fault.NotFound) {
 		return nil, fmt.Errorf("open image store: %w", err)
