@@ -22,6 +22,7 @@ import (
 	"berth/engine/bundle"
 	"berth/engine/images"
 	"berth/engine/journal"
+	"berth/engine/layers"
 	"berth/engine/request"
 	"berth/engine/userns"
 	"berth/fault"
@@ -60,6 +61,7 @@ type Engine struct {
 	Containers *Containers
 	Insight    *Insight
 	Images     *images.Service
+	Layers     *layers.Explorer
 	Networks   *Networks
 	Volumes    *Volumes
 	System     *System
@@ -108,6 +110,7 @@ func (e *Engine) bringUp(ctx context.Context, c Config) error {
 		return err
 	}
 	e.Volumes = &Volumes{e.Containers.shared}
+	e.Layers = &layers.Explorer{Images: e.Images.Store, Layers: e.Containers.layers}
 	e.Networks = &Networks{bridge: e.Containers.bridge, containers: e.Containers, created: time.Now().UTC()}
 	e.System = &System{config: c, id: id, layers: e.Containers.layers, containers: e.Containers, images: e.Images, events: e.Events}
 	if err := e.Containers.restore(ctx); err != nil {

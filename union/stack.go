@@ -1,0 +1,192 @@
+package union
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"berth/fault"
+	"berth/kernel"
+)
+
+// Stack is the layers of one chain, each open to be read by itself. Nothing is mounted, and nothing holds the layers: one
+// that is removed meanwhile makes reading fail, and Check say so. What lies in them is foreign, and walked by
+// the kernel beneath each layer's top without following links.
+type Stack struct {
+	driver Driver
+	chains []digest.Digest // the deepest first, as roots
+	roots  []*os.File
+}
+
+// layered is a driver whose layers are directories of their own.
+type layered interface {
+	chain(top digest.Digest) []digest.Digest // top first
+	layerDir(chain digest.Digest) string
+}
+
+func (o *overlay) layerDir(chain digest.Digest) string { return o.path("layers", key(chain), "diff") }
+
+// OpenStack opens the layers of a chain; "" has none. The caller closes the stack. fault.NotFound: no such chain.
+func OpenStack(d Driver, chain digest.Digest) (*Stack, error) {
+	s := &Stack{driver: d}
+	if chain == "" {
+		return s, nil
+	}
+	dirs, ok := d.(layered)
+	if !ok {
+		return nil, fault.New(fault.Unsupported, "storage driver %s can't show its layers one by one", d.Name())
+	}
+	s.chains = dirs.chain(chain)
+	slices.Reverse(s.chains)
+	if len(s.chains) == 0 {
+		return nil, fault.New(fault.NotFound, "layer %s: not found", chain)
+	}
+	for _, c := range s.chains {
+		f, err := kernel.OpenIn(nil, dirs.layerDir(c), kernel.ODirectory|kernel.OPath, 0, 0)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("open layer %s: %w", c, err), s.Close())
+		}
+		s.roots = append(s.roots, f)
+	}
+	return s, nil
+}
+
+// Len is how many layers there are.
+func (s *Stack) Len() int { return len(s.chains) }
+
+// Chain is the key of a layer; 0 is the deepest.
+func (s *Stack) Chain(layer int) digest.Digest { return s.chains[layer] }
+
+// Check tells whether all that was read is whole: fault.NotFound when the layers were removed since OpenStack.
+func (s *Stack) Check() error {
+	if n := len(s.chains); n > 0 && !s.driver.Has(s.chains[n-1]) {
+		return fault.New(fault.NotFound, "layer %s was removed while it was read", s.chains[n-1])
+	}
+	return nil
+}
+
+// Close closes the layers.
+func (s *Stack) Close() (err error) {
+	for _, f := range s.roots {
+		err = errors.Join(err, f.Close())
+	}
+	s.roots = nil
+	return err
+}
+
+// Entry is a name in a layer's directory.
+type Entry struct {
+	Name     string
+	Mode     uint32 // type and permissions, as st_mode in inode(7)
+	UID, GID uint32
+	Size     int64 // bytes of a regular file, else 0
+	Modified time.Time
+	Device   uint64 // of a device node
+	Inode    uint64
+	Links    uint64
+}
+
+// IsDir tells whether it is a directory.
+func (e *Entry) IsDir() bool { return e.Mode&kernel.TypeMask == kernel.TypeDir }
+
+// IsRegular tells whether it is a regular file.
+func (e *Entry) IsRegular() bool { return e.Mode&kernel.TypeMask == kernel.TypeRegular }
+
+// IsLink tells whether it is a symbolic link.
+func (e *Entry) IsLink() bool { return e.Mode&kernel.TypeMask == kernel.TypeSymlink }
+
+// IsDevice tells whether it is a device node.
+func (e *Entry) IsDevice() bool {
+	return e.Mode&kernel.TypeMask == kernel.TypeChar || e.Mode&kernel.TypeMask == kernel.TypeBlock
+}
+
+// Whiteout tells whether the layer takes the name away instead of having it.
+func (e *Entry) Whiteout() bool {
+	return e.Mode&kernel.TypeMask == kernel.TypeChar && e.Device == 0
+}
+
+// beneath is how paths in layers are walked.
+const beneath = kernel.Beneath | kernel.NoSymlinks | kernel.NoMagicLinks
+
+// ReadDir lists a layer's directory, sorted by name; dir is relative, "." the top. opaque: it hides what the layers below have there.
+func (s *Stack) ReadDir(ctx context.Context, layer int, dir string) (list []Entry, opaque bool, err error) {
+	f, err := kernel.OpenIn(s.roots[layer], dir, kernel.ODirectory|kernel.ONoFollow, 0, beneath)
+	if err != nil {
+		return nil, false, err
+	}
+	defer fault.Close(f, &err)
+	value, _, err := kernel.XattrIn(f, ".", opaqueXattr)
+	if err != nil {
+		return nil, false, err
+	}
+	names, err := f.Readdirnames(-1)
+	if err != nil {
+		return nil, false, err
+	}
+	slices.Sort(names)
+	list = make([]Entry, len(names))
+	for i, n := range names {
+		if err := ctx.Err(); err != nil {
+			return nil, false, fault.Wrap(fault.Canceled, err)
+		}
+		st, err := kernel.StatIn(f, n)
+		if err != nil {
+			return nil, false, err
+		}
+		list[i] = Entry{
+			Name: n, Mode: st.Mode, UID: st.Uid, GID: st.Gid, Modified: unixTime(st.Mtim.Unix()).UTC(), Inode: st.Ino, Links: uint64(st.Nlink),
+		}
+		switch e := &list[i]; {
+		case e.IsRegular():
+			e.Size = st.Size
+		case e.IsDevice():
+			e.Device = st.Rdev
+		}
+	}
+	return list, value == "y", nil
+}
+
+// Readlink gives the target of the symbolic link p of a layer.
+func (s *Stack) Readlink(layer int, p string) (target string, err error) {
+	f, err := kernel.OpenIn(s.roots[layer], p, kernel.OPath|kernel.ONoFollow, 0, beneath)
+	if err != nil {
+		return "", err
+	}
+	defer fault.Close(f, &err)
+	return kernel.Readlink(f)
+}
+
+// Open opens the regular file p of a layer. The caller closes it.
+func (s *Stack) Open(layer int, p string) (*os.File, error) {
+	f, err := kernel.OpenIn(s.roots[layer], p, kernel.ONoFollow|kernel.ONonblock|kernel.ONoCTTY, 0, beneath)
+	if err != nil {
+		return nil, err
+	}
+	if st, err := kernel.Stat(f); err != nil || st.Mode&kernel.TypeMask != kernel.TypeRegular {
+		return nil, errors.Join(err, f.Close(), fault.New(fault.Invalid, "%s is not a regular file", p))
+	}
+	return f, nil
+}
+
+// Attributes gives the extended attributes of p in a layer, without those by which layers are stacked.
+func (s *Stack) Attributes(layer int, p string) (attrs map[string]string, err error) {
+	dir, err := kernel.OpenIn(s.roots[layer], path.Dir(p), kernel.ODirectory|kernel.ONoFollow, 0, beneath)
+	if err != nil {
+		return nil, err
+	}
+	defer fault.Close(dir, &err)
+	attrs, err = kernel.XattrsIn(dir, path.Base(p))
+	for a := range attrs {
+		if isOverlays(a) || strings.HasPrefix(a, "security.selinux") {
+			delete(attrs, a)
+		}
+	}
+	return attrs, err
+}
