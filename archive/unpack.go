@@ -26,6 +26,8 @@ type UnpackOptions struct {
 	MaxBytes int64
 	// MaxMembers bounds the number of members; 0 is no bound.
 	MaxMembers int
+	// Budget, when not nil, is charged with what the members take; and the file system is not filled to its end (kernel.Room).
+	Budget *Budget
 	// Live says that the tree has a life of its own: a directory that is there keeps its owner and mode unless a member names it, the top
 	// keeps them always; what is mounted is overwritten or left alone, never replaced; nothing is written where the kernel makes up what there is.
 	Live bool
@@ -83,7 +85,7 @@ func unpack(ctx context.Context, r io.Reader, root *os.File, o UnpackOptions) (U
 	defer read.close()
 	in := &input{ctx: ctx, r: read, max: o.MaxBytes}
 	br := bufio.NewReaderSize(in, 64<<10)
-	u := &unpacker{ctx: ctx, o: o, tree: newTree(root, o), in: in, tr: tar.NewReader(br), dirs: map[string]dirMeta{}}
+	u := &unpacker{ctx: ctx, o: o, tree: newTree(root, o), in: in, tr: tar.NewReader(br), dirs: map[string]dirMeta{}, meter: meter{of: o.Budget, root: root}}
 	defer u.tree.close()
 	if err := u.all(); err != nil {
 		if o.Live { // nobody discards it: what was made so far is to be of use
@@ -110,6 +112,7 @@ type unpacker struct {
 	dirs    map[string]dirMeta // by member path; applied at the end
 	size    int64
 	members int
+	meter   meter
 }
 
 // dirMeta is what a directory gets when nothing is made in it any more: a read-only
@@ -168,6 +171,9 @@ func (u *unpacker) all() error {
 		}
 		if u.members++; u.o.MaxMembers > 0 && u.members > u.o.MaxMembers {
 			return fault.New(fault.Invalid, "the archive has more than the %d members allowed", u.o.MaxMembers)
+		}
+		if err := u.meter.take(attributes(hdr), 1); err != nil {
+			return err
 		}
 		u.tree.reap()
 		if err := u.member(hdr); err != nil {
@@ -388,6 +394,16 @@ func (u *unpacker) xattrs(hdr *tar.Header, set func(attr, value string) error) e
 		return err
 	}
 	return nil
+}
+
+// attributes is what a member's extended attributes take, in bytes.
+func attributes(hdr *tar.Header) (sum int64) {
+	for key, value := range hdr.PAXRecords {
+		if attr, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok && carried(attr) {
+			sum += int64(len(attr) + len(value))
+		}
+	}
+	return sum
 }
 
 // into names the top for messages.

@@ -94,8 +94,14 @@ func (u *unpacker) content(hdr *tar.Header, f *os.File) error {
 	defer buffers.Put(buf)
 	for at := int64(0); ; {
 		n, err := u.tr.Read(buf[:])
+		if !sparse {
+			// Blocks that this piece is the first in.
+			if berr := u.meter.take(roundUp(at+int64(n))-roundUp(at), 0); berr != nil {
+				return berr
+			}
+		}
 		if sparse {
-			if werr := writeBlocks(f, buf[:n], at); werr != nil {
+			if werr := u.writeBlocks(f, buf[:n], at); werr != nil {
 				return werr
 			}
 			if cerr := u.ctx.Err(); cerr != nil { // holes are read without input
@@ -117,16 +123,19 @@ func (u *unpacker) content(hdr *tar.Header, f *os.File) error {
 }
 
 // writeBlocks writes what is not zero.
-func writeBlocks(f *os.File, data []byte, at int64) error {
+func (u *unpacker) writeBlocks(f *os.File, data []byte, at int64) error {
 	for len(data) > 0 {
-		block := data[:min(len(data), len(hole))]
-		if !bytes.Equal(block, hole[:len(block)]) {
-			if _, err := f.WriteAt(block, at); err != nil {
+		part := data[:min(len(data), len(hole))]
+		if !bytes.Equal(part, hole[:len(part)]) {
+			if err := u.meter.take(blockSize, 0); err != nil {
+				return err
+			}
+			if _, err := f.WriteAt(part, at); err != nil {
 				return err
 			}
 		}
-		at += int64(len(block))
-		data = data[len(block):]
+		at += int64(len(part))
+		data = data[len(part):]
 	}
 	return nil
 }
@@ -166,6 +175,9 @@ func (u *unpacker) dir(hdr *tar.Header, p, dir, name string) error {
 // mkdir makes a directory where none is yet; any other thing there goes. opaque:
 // a whiteout was there, so that nothing from lower layers may show in the new directory.
 func (u *unpacker) mkdir(parent *os.File, name string) (opaque bool, err error) {
+	if err := u.meter.take(blockSize, 0); err != nil {
+		return false, err
+	}
 	err = kernel.MkdirIn(parent, name, 0o700)
 	if !errors.Is(err, os.ErrExist) {
 		return false, err
@@ -208,6 +220,9 @@ func (u *unpacker) parent(p string) (*os.File, error) {
 	}
 	if st, serr := kernel.StatIn(above, name); serr == nil && !(u.o.Whiteouts && isWhiteout(st.Mode, st.Rdev)) {
 		return nil, err // a file, or a link to nowhere, stands where a directory is needed
+	}
+	if err := u.meter.take(0, 1); err != nil {
+		return nil, err
 	}
 	opaque, err := u.mkdir(above, name)
 	if err != nil {

@@ -18,13 +18,17 @@ import (
 
 const partSuffix = ".part"
 
+// lookBytes is what is written between two looks at the room that the disk has left.
+const lookBytes = 32 << 20
+
 // Writer takes the bytes of one blob. It is for one goroutine.
 type Writer struct {
 	s    *Store
 	f    *os.File // nil when finished
 	hash hash.Hash
 	size int64
-	keep bool // for a later Resume
+	keep bool  // for a later Resume
+	look int64 // size at which the disk is looked at next
 	want digest.Digest
 }
 
@@ -91,6 +95,12 @@ func (s *Store) ours(f *os.File, path string) bool {
 func (w *Writer) Write(p []byte) (int, error) {
 	if w.f == nil {
 		return 0, fmt.Errorf("write blob: %w", fs.ErrClosed)
+	}
+	if w.size >= w.look {
+		if err := kernel.Room(w.f); err != nil {
+			return 0, fmt.Errorf("write blob: %w", err)
+		}
+		w.look = w.size + lookBytes
 	}
 	n, err := w.f.Write(p)
 	w.hash.Write(p[:n])

@@ -41,6 +41,7 @@ type Config struct {
 	ExecRoot      string       // run state, on a tmpfs
 	CgroupParent  string       // "" is "/berth"
 	StorageDriver string       // "" is overlay2
+	ImageLimits   image.Limits // zero: no bounds
 	Bridge        string       // "" is "berth0"; "none" for no bridge
 	BIP           netip.Prefix // zero: chosen
 	OCIPath       string       // the berth-oci binary
@@ -159,6 +160,7 @@ func (e *Engine) openBytes(c Config) error {
 	if err != nil {
 		return err
 	}
+	store.Limits = c.ImageLimits
 	client := registry.NewClient(registry.Options{UserAgent: "berth/" + c.Version})
 	e.onClose(func() error { client.Close(); return nil })
 	jobs := &queue{}

@@ -41,6 +41,7 @@ func (s *Store) Import(ctx context.Context, r io.Reader, o ImportOptions) (*Imag
 		return nil, err
 	}
 	c := s.newCopy(nowhere("the blob store"), nil)
+	c.budget = s.Limits.budget()
 	desc, diffID, err := c.importLayer(ctx, r)
 	var target ocispec.Descriptor
 	if err == nil {
@@ -90,7 +91,7 @@ func (c *graphCopy) keepLayer(ctx context.Context, stream io.Reader, below []dig
 		return desc, "", err
 	}
 	defer w.Close()
-	st, err := c.s.teeUnpack(ctx, func(ctx context.Context, tee *pipe) error {
+	st, err := c.s.teeUnpack(ctx, c.budget, func(ctx context.Context, tee *pipe) error {
 		err := copyChunks(ctx, stream, w, -1, tee, nil)
 		tee.finish(errOrEOF(err))
 		return err

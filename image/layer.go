@@ -24,11 +24,12 @@ import (
 type job struct {
 	desc          ocispec.Descriptor
 	diffID, chain digest.Digest
-	below         *job          // the layer it lies on; nil: it is the lowest
-	same          *job          // an earlier layer of the image with the same blob, which brings it
-	done          chan struct{} // closed when in place or failed
-	err           error         // set before done is closed
-	loading       bool          // it comes from an archive: other words for the progress
+	below         *job            // the layer it lies on; nil: it is the lowest
+	same          *job            // an earlier layer of the image with the same blob, which brings it
+	done          chan struct{}   // closed when in place or failed
+	err           error           // set before done is closed
+	budget        *archive.Budget // of its image
+	loading       bool            // it comes from an archive: other words for the progress
 }
 
 func (j *job) parent() digest.Digest {
@@ -163,7 +164,7 @@ func resumable(err error) bool {
 
 // downloadUnpack stores the blob and unpacks it in the same pass.
 func (s *Store) downloadUnpack(ctx context.Context, src Source, j *job, w *blob.Writer, report func(Event)) (*staged, error) {
-	st, err := s.teeUnpack(ctx, func(ctx context.Context, tee *pipe) error {
+	st, err := s.teeUnpack(ctx, j.budget, func(ctx context.Context, tee *pipe) error {
 		err := s.download(ctx, src, j, w, tee, report)
 		tee.finish(errOrEOF(err))
 		return err
@@ -177,14 +178,14 @@ func (s *Store) downloadUnpack(ctx context.Context, src Source, j *job, w *blob.
 
 // teeUnpack runs store, which has to finish the pipe that it gets with all that passes through it, and unpacks
 // what comes out there. store's error counts more.
-func (s *Store) teeUnpack(ctx context.Context, store func(context.Context, *pipe) error) (*staged, error) {
+func (s *Store) teeUnpack(ctx context.Context, budget *archive.Budget, store func(context.Context, *pipe) error) (*staged, error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var st *staged
 	tee := newPipe()
 	unpacked := make(chan error, 1)
 	go func() {
-		got, err := s.unpack(ctx, tee)
+		got, err := s.unpack(ctx, tee, budget)
 		st = got
 		// Damaged content may be the transfer's fault: it goes on, to compare the digest. All else ends it.
 		if err != nil && !errors.Is(err, fault.Corrupt) {
@@ -278,7 +279,7 @@ func (s *Store) unpackBlob(ctx context.Context, j *job, report func(Event)) (*st
 	if j.loading {
 		m.event.Status = StatusLoading
 	}
-	st, err := s.unpack(ctx, metered{f, m})
+	st, err := s.unpack(ctx, metered{f, m}, j.budget)
 	if err != nil {
 		return nil, fmt.Errorf("layer %s: %w", j.desc.Digest, err)
 	}
@@ -315,7 +316,7 @@ func (st *staged) checked(j *job) (*staged, error) {
 
 // unpack inflates r, hashes the plain stream and unpacks it into a stage, each in a goroutine of its own. It
 // reads r to its end unless it fails.
-func (s *Store) unpack(ctx context.Context, r io.Reader) (_ *staged, err error) {
+func (s *Store) unpack(ctx context.Context, r io.Reader, budget *archive.Budget) (_ *staged, err error) {
 	plain, compression, err := compress.Open(r)
 	if err != nil {
 		return nil, err
@@ -334,7 +335,7 @@ func (s *Store) unpack(ctx context.Context, r io.Reader) (_ *staged, err error) 
 		helpers.Go(func() { pump(ctx, plain, inflated) })
 		helpers.Go(func() { hashing(inflated, out, sum) })
 	}
-	u, err := archive.Unpack(ctx, out, stage.Root(), archive.UnpackOptions{Whiteouts: true})
+	u, err := archive.Unpack(ctx, out, stage.Root(), archive.UnpackOptions{Whiteouts: true, MaxBytes: maxStream, Budget: budget})
 	if err == nil {
 		_, err = io.Copy(io.Discard, out) // none is left, if Unpack keeps its word
 	}

@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
+	"berth/archive"
 	"berth/fault"
 )
 
@@ -80,8 +81,9 @@ type graphCopy struct {
 	lease   *lease
 	report  *reporter
 	want    ocispec.Platform
-	exact   bool // nothing but want will do
-	loading bool // src is the blob store itself, filled from an archive: what it lacks is not wanted
+	exact   bool            // nothing but want will do
+	budget  *archive.Budget // of Import
+	loading bool            // src is the blob store itself, filled from an archive: what it lacks is not wanted
 }
 
 func (s *Store) newCopy(src Source, p Progress) *graphCopy {
@@ -213,8 +215,13 @@ func (s *Store) putBlob(data []byte, want digest.Digest, size int64) (digest.Dig
 // layers brings all layers of a manifest at the same time. The first failure stops the others.
 func (c *graphCopy) layers(ctx context.Context, doc *document, diffIDs []digest.Digest) error {
 	list := jobs(doc, diffIDs, c.loading)
+	budget := c.s.Limits.budget()
+	if err := c.s.Limits.afford(budget, list, c.s.layerSizes); err != nil {
+		return err
+	}
 	for _, j := range list {
 		c.lease.hold(j.desc.Digest, j.chain)
+		j.budget = budget
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, j := range list {

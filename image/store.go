@@ -24,6 +24,7 @@ import (
 
 // Store is the images of one data root. Its methods may be called concurrently; readers never wait for writers.
 type Store struct {
+	Limits  Limits // set before the store is used
 	path    string // of the record of names
 	blobs   *blob.Store
 	layers  union.Driver

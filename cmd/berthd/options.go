@@ -10,6 +10,9 @@ import (
 	"path/filepath"
 	"strings"
 
+	"berth/image"
+
+	"github.com/docker/go-units"
 	"github.com/spf13/pflag"
 )
 
@@ -29,6 +32,8 @@ type options struct {
 	debug        bool
 	level        slog.Level
 	cleanup      bool
+	imageSize    string
+	images       image.Limits
 	defaults     defaults
 	validate     bool
 	done         bool // help or version was printed
@@ -48,6 +53,8 @@ func parse(args []string) (*options, error) {
 	f.StringVarP(&o.group, "group", "G", "docker", "group that may use the unix sockets")
 	f.StringVarP(&o.driver, "storage-driver", "s", "", "storage driver (default overlay2)")
 	f.StringVarP(&o.bridge, "bridge", "b", "berth0", "bridge of the default network; none disables it")
+	f.StringVar(&o.imageSize, "max-image-size", "", "refuse images whose layers take more than this on disk, such as 20g (default: what the disk has)")
+	f.Int64Var(&o.images.Files, "max-image-files", 0, "refuse images with more files than this (default: what the disk has)")
 	f.StringVar(&file, "config-file", defaultFile, "JSON file with settings; what stands there can't be a flag as well")
 	f.BoolVar(&o.validate, "validate", false, "check the flags and the file, and end")
 	f.StringVar(&bip, "bip", "", "address of the bridge with its prefix, such as 172.17.0.1/16")
@@ -113,6 +120,14 @@ func (o *options) finish(bip, level string) (err error) {
 	}
 	if o.pidfile == "" {
 		o.pidfile = filepath.Join(o.execRoot, "berthd.pid")
+	}
+	if o.imageSize != "" {
+		if o.images.Bytes, err = units.RAMInBytes(o.imageSize); err != nil {
+			return fmt.Errorf("--max-image-size %s: %w", o.imageSize, err)
+		}
+	}
+	if o.images.Bytes < 0 || o.images.Files < 0 {
+		return fmt.Errorf("--max-image-size and --max-image-files can't be negative")
 	}
 	if len(o.hosts) == 0 {
 		o.hosts = []string{"unix:///run/berth/berth.sock"}

@@ -157,7 +157,7 @@ func engineConfig(o *options, log *slog.Logger) (engine.Config, error) {
 	}
 	return engine.Config{
 		DataRoot: o.dataRoot, ExecRoot: o.execRoot, CgroupParent: o.cgroupParent,
-		UsernsRemap: o.usernsRemap, StorageDriver: o.driver, Bridge: o.bridge, BIP: o.bip, OCIPath: oci, Packer: self,
+		UsernsRemap: o.usernsRemap, StorageDriver: o.driver, ImageLimits: o.images, Bridge: o.bridge, BIP: o.bip, OCIPath: oci, Packer: self,
 		Spares: 3, Pool: 4, Defaults: o.defaults.set,
 		Version: version, GitCommit: commit, BuildTime: buildTime, Debug: o.debug, Log: log,
 	}, nil
