@@ -81,7 +81,7 @@ func (c *insides) Commit(ctx context.Context, ref string, q CommitRequest) (id s
 	name := ""
 	if o.Ref != nil {
 		name = reference.FamiliarString(o.Ref)
-		c.images.Announce(events.ActionTag, img.ID, name)
+		c.images.Announce(events.ActionTag, img.ID.String(), name)
 	}
 	c.announce(r, events.ActionCommit, "comment", q.Message, "imageID", img.ID.String(), "imageRef", name)
 	return img.ID.String(), nil

@@ -7,6 +7,7 @@ package images
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
 
 	"berth/engine/journal"
@@ -29,6 +30,8 @@ type Service struct {
 	Settle func()
 	// UsedBy lists the containers of an image, by whether they run.
 	UsedBy func(image string) (running, stopped []string)
+	// ManifestOf is the manifest that a container was made of, by the container's full ID.
+	ManifestOf func(container string) digest.Digest
 }
 
 func invalid(format string, args ...any) error { return fault.New(fault.Invalid, format, args...) }
@@ -41,13 +44,7 @@ func (i *Service) ForCreate(ctx context.Context, ref string, platform *ocispec.P
 	if ref == "" {
 		return nil, invalid("no image given")
 	}
-	var img *image.Image
-	var err error
-	if platform != nil {
-		img, err = i.Store.GetPlatform(ref, *platform)
-	} else {
-		img, err = i.Store.Get(ref)
-	}
+	img, err := i.variant(ref, platform)
 	if errors.Is(err, fault.NotFound) && platform == nil {
 		if named, parseErr := image.ParseName(ref); parseErr == nil && named.String() == helloWorld {
 			return i.Store.Hello(ctx)
@@ -83,9 +80,17 @@ func (i *Service) Names() map[string]string {
 	return m
 }
 
-// Announce tells of an image.
-func (i *Service) Announce(action events.Action, id digest.Digest, name string) {
-	i.Events.Publish(events.ImageEventType, action, id.String(), map[string]string{"name": name})
+// Announce tells of an image that is here. The event is about subject, as the API has it: an ID, or the name that was pulled or pushed.
+// It carries the image's labels and name.
+func (i *Service) Announce(action events.Action, subject, name string) {
+	attributes := map[string]string{}
+	if img, err := i.Store.Get(subject); err == nil {
+		maps.Copy(attributes, img.Config.Config.Labels)
+	}
+	if name != "" {
+		attributes["name"] = name
+	}
+	i.Events.Publish(events.ImageEventType, action, subject, attributes)
 }
 
 // Origin is the container that an image was made of.

@@ -10,6 +10,7 @@ import (
 	"berth/fault"
 	"berth/image"
 
+	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/jsonstream"
 )
@@ -39,7 +40,10 @@ func (i *Service) Import(ctx context.Context, r ImportRequest, body io.Reader, o
 		return err
 	}
 	out(jsonstream.Message{Status: img.ID.String()})
-	i.Announce(events.ActionImport, img.ID, r.Ref)
+	if o.Ref != nil {
+		i.Announce(events.ActionTag, img.ID.String(), reference.FamiliarString(o.Ref))
+	}
+	i.Announce(events.ActionImport, img.ID.String(), img.ID.String())
 	return nil
 }
 

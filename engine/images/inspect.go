@@ -3,22 +3,30 @@ package images
 import (
 	"time"
 
+	"berth/image"
+
 	wire "github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/storage"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Inspect describes an image.
-func (i *Service) Inspect(ref string) (wire.InspectResponse, error) {
-	img, err := i.Store.Get(ref)
+// Inspect describes an image, as this machine would run it; or with a platform, that of the image, under its own manifest's digest.
+// manifests adds what is below the image.
+func (i *Service) Inspect(ref string, platform *ocispec.Platform, manifests bool) (wire.InspectResponse, error) {
+	img, err := i.variant(ref, platform)
 	if err != nil {
 		return wire.InspectResponse{}, err
 	}
+	target := img.Target
+	if platform != nil {
+		target = img.Manifest
+	}
 	p := img.Platform()
 	d := wire.InspectResponse{
-		ID: img.ID.String(), RepoTags: nonNil(img.Tags()), RepoDigests: nonNil(img.Digests()), Author: img.Config.Author, Config: &img.Config.Config,
+		ID: target.Digest.String(), RepoTags: nonNil(img.Tags()), RepoDigests: nonNil(img.Digests()), Author: img.Config.Author, Config: &img.Config.Config,
 		Architecture: p.Architecture, Variant: p.Variant, Os: p.OS, OsVersion: p.OSVersion, Size: img.Size,
 		GraphDriver: &storage.DriverData{Name: i.Driver, Data: map[string]string{}}, RootFS: wire.RootFS{Type: "layers"},
-		Metadata: wire.Metadata{LastTagTime: img.Tagged}, Descriptor: &img.Target,
+		Metadata: wire.Metadata{LastTagTime: img.Tagged}, Descriptor: &target,
 	}
 	if created := img.Created(); !created.IsZero() {
 		d.Created = created.Format(time.RFC3339Nano)
@@ -29,12 +37,23 @@ func (i *Service) Inspect(ref string) (wire.InspectResponse, error) {
 	if n := len(img.Config.History); n > 0 {
 		d.Comment = img.Config.History[n-1].Comment
 	}
-	return d, nil
+	if manifests {
+		d.Manifests, err = i.manifests(img)
+	}
+	return d, err
+}
+
+// variant finds an image; nil is the platform that suits this machine best.
+func (i *Service) variant(ref string, platform *ocispec.Platform) (*image.Image, error) {
+	if platform == nil {
+		return i.Store.Get(ref)
+	}
+	return i.Store.GetPlatform(ref, *platform)
 }
 
 // History lists what an image was made by, newest first.
-func (i *Service) History(ref string) ([]wire.HistoryResponseItem, error) {
-	img, err := i.Store.Get(ref)
+func (i *Service) History(ref string, platform *ocispec.Platform) ([]wire.HistoryResponseItem, error) {
+	img, err := i.variant(ref, platform)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"berth/image"
 
 	wire "github.com/moby/moby/api/types/image"
+	"github.com/opencontainers/go-digest"
 )
 
 // List describes the images that fit, newest first.
@@ -14,12 +15,18 @@ func (i *Service) List(r ListRequest) ([]wire.Summary, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err = image.Select(list, image.Filter(r.Filters), time.Now(), i.Store.Get)
+	selected, err := image.Select(list, image.Filter(r.Filters), time.Now(), i.Store.Get)
 	if err != nil {
 		return nil, err
 	}
-	all := make([]wire.Summary, 0, len(list))
-	for _, img := range list {
+	var shared map[digest.Digest]int64
+	if r.SharedSize {
+		if shared, err = i.shared(list); err != nil {
+			return nil, err
+		}
+	}
+	all := make([]wire.Summary, 0, len(selected))
+	for _, img := range selected {
 		s := wire.Summary{
 			ID: img.ID.String(), RepoTags: nonNil(img.Tags()), RepoDigests: nonNil(img.Digests()), Size: img.Size, SharedSize: -1,
 			Labels: img.Config.Config.Labels, Descriptor: &img.Target,
@@ -32,6 +39,81 @@ func (i *Service) List(r ListRequest) ([]wire.Summary, error) {
 		}
 		running, stopped := i.UsedBy(s.ID)
 		s.Containers = int64(len(running) + len(stopped))
+		if r.SharedSize {
+			s.SharedSize = shared[img.ID]
+		}
+		if r.Manifests {
+			if s.Manifests, err = i.manifests(img); err != nil {
+				return nil, err
+			}
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+// shared tells for each image how many of its bytes, of blobs and of unpacked layers, other images have too.
+func (i *Service) shared(list []*image.Image) (map[digest.Digest]int64, error) {
+	type part struct {
+		digest   digest.Digest
+		unpacked bool
+	}
+	users, sizes := map[part]int{}, map[part]int64{}
+	parts := map[digest.Digest]map[part]bool{}
+	for _, img := range list {
+		contents, err := i.Store.Contents(img)
+		if err != nil {
+			return nil, err
+		}
+		own := map[part]bool{}
+		for _, c := range contents {
+			for d, size := range c.Blobs {
+				own[part{d, false}], sizes[part{d, false}] = true, size
+			}
+			for d, size := range c.Layers {
+				own[part{d, true}], sizes[part{d, true}] = true, size
+			}
+		}
+		for p := range own {
+			users[p]++
+		}
+		parts[img.ID] = own
+	}
+	shared := map[digest.Digest]int64{}
+	for id, own := range parts {
+		for p := range own {
+			if users[p] > 1 {
+				shared[id] += sizes[p]
+			}
+		}
+	}
+	return shared, nil
+}
+
+// manifests describes what there is below an image, one manifest each.
+func (i *Service) manifests(img *image.Image) ([]wire.ManifestSummary, error) {
+	contents, err := i.Store.Contents(img)
+	if err != nil {
+		return nil, err
+	}
+	running, stopped := i.UsedBy(img.ID.String())
+	all := make([]wire.ManifestSummary, 0, len(contents))
+	for _, c := range contents {
+		s := wire.ManifestSummary{ID: c.Manifest.Digest.String(), Descriptor: c.Manifest, Available: c.Whole, Kind: wire.ManifestKindUnknown}
+		s.Size.Content, s.Size.Total = c.Size, c.Size+c.Unpacked
+		switch {
+		case c.Image:
+			s.Kind = wire.ManifestKindImage
+			s.ImageData = &wire.ImageProperties{Platform: c.Platform, Containers: []string{}}
+			s.ImageData.Size.Unpacked = c.Unpacked
+			for _, id := range append(running, stopped...) {
+				if i.ManifestOf(id) == c.Manifest.Digest {
+					s.ImageData.Containers = append(s.ImageData.Containers, id)
+				}
+			}
+		case c.Attests != "":
+			s.Kind, s.AttestationData = wire.ManifestKindAttestation, &wire.AttestationProperties{For: c.Attests}
+		}
 		all = append(all, s)
 	}
 	return all, nil

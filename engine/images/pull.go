@@ -40,7 +40,7 @@ func (i *Service) Pull(ctx context.Context, r PullRequest, out func(jsonstream.M
 	} else {
 		out(jsonstream.Message{Status: "Status: Downloaded newer image for " + familiar})
 	}
-	i.Announce(events.ActionPull, img.ID, familiar)
+	i.Announce(events.ActionPull, familiar, reference.FamiliarName(named))
 	return nil
 }
 

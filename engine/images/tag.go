@@ -17,7 +17,7 @@ func (i *Service) Tag(ref, repo, tag string) error {
 		return err
 	}
 	if img, err := i.Store.Get(target.String()); err == nil {
-		i.Announce(events.ActionTag, img.ID, reference.FamiliarString(target))
+		i.Announce(events.ActionTag, img.ID.String(), reference.FamiliarString(target))
 	}
 	return nil
 }
