@@ -19,6 +19,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Schema is the version of the record's layout on disk.
@@ -39,13 +40,15 @@ type Record struct {
 	HostConfig *container.HostConfig
 	Settings   Settings
 
-	Image     digest.Digest // ID of the image; "" when it has none
-	ImageName string        // as the user wrote it
-	Platform  string        // operating system of the image
-	Chain     digest.Digest // the layers below the writable one
-	Driver    string        // storage driver
-	Mounts    []Mount       // volumes and binds, decided at creation
-	IDs       IDs           `json:",omitzero"` // on the host, decided at creation
+	Image digest.Digest // ID of the image; "" when it has none
+	// Manifest is that of the image's platform, which the root is made of; nil in records of older versions.
+	Manifest  *ocispec.Descriptor `json:",omitempty"`
+	ImageName string              // as the user wrote it
+	Platform  string              // operating system of the image
+	Chain     digest.Digest       // the layers below the writable one
+	Driver    string              // storage driver
+	Mounts    []Mount             // volumes and binds, decided at creation
+	IDs       IDs                 `json:",omitzero"` // on the host, decided at creation
 	LogPath   string
 
 	State State `json:"-"` // kept in a file of its own, which no user configured

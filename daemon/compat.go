@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net"
@@ -11,14 +12,17 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	record "berth/container"
 	"berth/engine"
 	"berth/fault"
 	own "berth/image"
+	"github.com/docker/go-units"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/system"
 )
@@ -145,6 +149,9 @@ func liftCommands(data []byte) ([]byte, bool) {
 // read: the default network's addresses at the top of NetworkSettings, and the hardware address that was asked for in Config.
 // It returns nil when the client needs nothing old.
 func oldInspect(v apiVersion, c *engine.Inspection) (any, error) {
+	if v < 48 {
+		c.ImageManifestDescriptor = nil
+	}
 	if v >= 52 || c.NetworkSettings == nil {
 		return nil, nil
 	}
@@ -226,6 +233,12 @@ func oldImage(v apiVersion, i *image.InspectResponse, from origin) any {
 	if v >= 52 {
 		return i
 	}
+	if v < 48 {
+		i.Descriptor = nil
+	}
+	if v < 44 && i.Created == "" {
+		i.Created = time.Time{}.Format(time.RFC3339Nano)
+	}
 	old := before52{InspectResponse: i, Comment: i.Comment, Author: i.Author}
 	if v >= 50 || i.Config == nil {
 		return old
@@ -257,8 +270,21 @@ func oldImage(v apiVersion, i *image.InspectResponse, from origin) any {
 	return older
 }
 
-// oldSummary is a row of the image list with what clients below API 1.44 read.
+// oldSummary is a row of the image list with what clients of earlier versions read: containers are counted since 1.51,
+// descriptors told since 1.48, the virtual size until 1.44, and until 1.43 an image without a name was called <none>.
 func oldSummary(v apiVersion, list []image.Summary) any {
+	for n := range list {
+		s := &list[n]
+		if v < 51 {
+			s.Containers = -1
+		}
+		if v < 48 {
+			s.Descriptor = nil
+		}
+		if v < 43 && len(s.RepoTags) == 0 && len(s.RepoDigests) == 0 {
+			s.RepoTags, s.RepoDigests = []string{"<none>:<none>"}, []string{"<none>@<none>"}
+		}
+	}
 	if v >= 44 {
 		return list
 	}
@@ -271,6 +297,34 @@ func oldSummary(v apiVersion, list []image.Summary) any {
 		rows[n] = before44{s, s.Size}
 	}
 	return rows
+}
+
+// progressTo writes the messages of a pull, a push or a load. Before API 1.52 a step also carried its progress as a drawing.
+// A client that has gone cancels the request's context, so a message that can't be written is nobody's loss.
+func progressTo(out *lines, v apiVersion) func(jsonstream.Message) {
+	return func(m jsonstream.Message) {
+		drawing := ""
+		if v < 52 && m.Progress != nil {
+			drawing = draw(m.Progress.Current, m.Progress.Total)
+		}
+		out.write(struct {
+			jsonstream.Message
+			Drawing string `json:"progress,omitempty"`
+		}{m, drawing})
+	}
+}
+
+// draw shows how much of total is done: "[=====>     ]  1.024MB/10MB".
+func draw(current, total int64) string {
+	const width = 50
+	switch {
+	case current <= 0 && total <= 0:
+		return ""
+	case total <= 0 || current > total:
+		return fmt.Sprintf("%8v", units.HumanSize(float64(current)))
+	}
+	done := int(float64(current) / float64(total) * width)
+	return fmt.Sprintf("[%s>%s] %8v/%v", strings.Repeat("=", done), strings.Repeat(" ", width-done), units.HumanSize(float64(current)), units.HumanSize(float64(total)))
 }
 
 // oldInfo is the engine's description with what clients below API 1.50 read. Without these two they warn

@@ -68,9 +68,12 @@ func (s containers) list(w http.ResponseWriter, r *http.Request) error {
 	if list == nil {
 		list = []container.Summary{}
 	}
-	if versionOf(r) < 46 {
-		for n := range list {
+	for n := range list {
+		if versionOf(r) < 46 {
 			list[n].HostConfig.Annotations = nil
+		}
+		if versionOf(r) < 48 {
+			list[n].ImageManifestDescriptor = nil
 		}
 	}
 	return writeJSON(w, http.StatusOK, list)

@@ -51,7 +51,8 @@ func (s *Server) Handler() http.Handler {
 	e, mux := s.engine, http.NewServeMux()
 	for _, routes := range [][]route{
 		s.systemRoutes(), containers{e.Containers}.routes(), execs{e.Containers}.routes(), insight{e.Insight, e.Containers}.routes(),
-		images{e.Images, s.log}.routes(), imageLayers{e.Layers, s.log}.routes(), networks{e.Networks}.routes(), volumes{e.Volumes}.routes(), missing(),
+		images{e.Images, s.log}.routes(), registries{e.Images}.routes(), imageLayers{e.Layers, s.log}.routes(),
+		networks{e.Networks}.routes(), volumes{e.Volumes}.routes(), missing(),
 	} {
 		for _, r := range routes {
 			mux.HandleFunc(r.method+" "+r.pattern, s.adapt(r.handle))

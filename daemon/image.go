@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -9,8 +10,9 @@ import (
 	"berth/engine"
 	service "berth/engine/images"
 	"berth/fault"
+	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/image"
-	"github.com/moby/moby/api/types/jsonstream"
+	"github.com/moby/moby/api/types/registry"
 )
 
 // images serves /images.
@@ -30,7 +32,9 @@ func (s images) routes() []route {
 		{"GET", "/images/-/json/{name...}", s.inspect},
 		{"GET", "/images/-/history/{name...}", s.history},
 		{"POST", "/images/-/tag/{name...}", s.tag},
+		{"POST", "/images/-/push/{name...}", s.push},
 		{"DELETE", "/images/-/self/{name...}", s.remove},
+		{"GET", "/images/search", s.search},
 	}
 }
 
@@ -46,8 +50,9 @@ func (s images) list(w http.ResponseWriter, r *http.Request) error {
 		}
 		filters["reference"] = append(filters["reference"], name)
 	}
+	v := versionOf(r)
 	list, err := s.engine.List(service.ListRequest{
-		All: flag(q, "all"), SharedSize: flag(q, "shared-size"), Manifests: flag(q, "manifests"), Filters: filters,
+		All: flag(q, "all"), SharedSize: v >= 42 && flag(q, "shared-size"), Manifests: v >= 47 && flag(q, "manifests"), Filters: filters,
 	})
 	if err != nil {
 		return err
@@ -55,7 +60,7 @@ func (s images) list(w http.ResponseWriter, r *http.Request) error {
 	if list == nil {
 		list = []image.Summary{}
 	}
-	return writeJSON(w, http.StatusOK, oldSummary(versionOf(r), list))
+	return writeJSON(w, http.StatusOK, oldSummary(v, list))
 }
 
 // create pulls (fromImage) or imports (fromSrc).
@@ -67,23 +72,19 @@ func (s images) create(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer upload(w, r)()
 	out := newLines(w)
-	send := func(m jsonstream.Message) { out.write(m) } // a client that has gone cancels the request's context
+	send := progressTo(out, versionOf(r))
 	if name := q.Get("fromImage"); name != "" {
 		ref, all := pullName(name, q.Get("tag"))
 		return out.fail(s.engine.Pull(r.Context(), service.PullRequest{
-			Ref: ref, All: all, Platform: platform, Auth: parseAuth(r.Header.Get("X-Registry-Auth")),
+			Ref: ref, All: all, Platform: platform, Auth: parseAuth(r.Header.Get(registry.AuthHeader)),
 		}, send))
 	}
 	source := q.Get("fromSrc")
 	if source == "" {
 		return fault.New(fault.Invalid, "neither fromImage (pull) nor fromSrc (import) is given")
 	}
-	ref := q.Get("repo")
-	if tag := q.Get("tag"); tag != "" && ref != "" {
-		ref += ":" + tag
-	}
 	return out.fail(s.engine.Import(r.Context(), service.ImportRequest{
-		Source: source, Ref: ref, Message: q.Get("message"), Changes: q["changes"], Platform: platform,
+		Source: source, Repository: q.Get("repo"), Tag: q.Get("tag"), Message: q.Get("message"), Changes: q["changes"], Platform: platform,
 	}, r.Body, send))
 }
 
@@ -111,9 +112,15 @@ func upload(w http.ResponseWriter, r *http.Request) (end func()) {
 }
 
 func (s images) load(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	platforms, err := parsePlatforms(q["platform"], versionOf(r) >= 48)
+	if err != nil {
+		return err
+	}
 	defer upload(w, r)()
 	out := newLines(w)
-	return out.fail(s.engine.Load(r.Context(), r.Body, flag(r.URL.Query(), "quiet"), func(m jsonstream.Message) { out.write(m) }))
+	quiet := !q.Has("quiet") || flag(q, "quiet")
+	return out.fail(s.engine.Load(r.Context(), r.Body, platforms, quiet, progressTo(out, versionOf(r))))
 }
 
 func (s images) save(w http.ResponseWriter, r *http.Request) error {
@@ -124,8 +131,12 @@ func (s images) save(w http.ResponseWriter, r *http.Request) error {
 	if len(names) == 0 {
 		return fault.New(fault.Invalid, "no image is named: give ?names=IMAGE, once or more")
 	}
+	platforms, err := parsePlatforms(r.URL.Query()["platform"], versionOf(r) >= 48)
+	if err != nil {
+		return err
+	}
 	w.Header().Set("Content-Type", "application/x-tar")
-	err := s.engine.Save(r.Context(), w, names)
+	err = s.engine.Save(r.Context(), w, names, platforms)
 	if err != nil && w.(*tracked).started {
 		s.log.Warn("save was cut", "images", names, "error", err)
 		panic(http.ErrAbortHandler) // half an archive must not look like a whole one
@@ -134,21 +145,34 @@ func (s images) save(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s images) inspect(w http.ResponseWriter, r *http.Request) error {
-	i, err := s.engine.Inspect(r.PathValue("name"))
+	q, v := r.URL.Query(), versionOf(r)
+	platforms, err := parsePlatforms(q["platform"], v >= 49)
+	if err != nil {
+		return err
+	}
+	manifests := v >= 48 && flag(q, "manifests")
+	if manifests && platforms != nil {
+		return fault.New(fault.Invalid, "conflicting options: manifests and platform options cannot both be set")
+	}
+	i, err := s.engine.Inspect(r.PathValue("name"), first(platforms), manifests)
 	if err != nil {
 		return err
 	}
 	var from origin
-	if versionOf(r) < 45 {
+	if v < 45 {
 		if from, err = s.engine.Origin(r.PathValue("name")); err != nil {
 			return err
 		}
 	}
-	return writeJSON(w, http.StatusOK, oldImage(versionOf(r), &i, from))
+	return writeJSON(w, http.StatusOK, oldImage(v, &i, from))
 }
 
 func (s images) history(w http.ResponseWriter, r *http.Request) error {
-	history, err := s.engine.History(r.PathValue("name"))
+	platforms, err := parsePlatforms(r.URL.Query()["platform"], versionOf(r) >= 48)
+	if err != nil {
+		return err
+	}
+	history, err := s.engine.History(r.PathValue("name"), first(platforms))
 	if err != nil {
 		return err
 	}
@@ -166,9 +190,61 @@ func (s images) tag(w http.ResponseWriter, r *http.Request) error {
 
 func (s images) remove(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
-	removed, err := s.engine.Remove(r.Context(), r.PathValue("name"), flag(q, "force"), flag(q, "noprune"))
+	platforms, err := parsePlatforms(q["platforms"], versionOf(r) >= 50)
+	if err != nil {
+		return err
+	}
+	name := r.PathValue("name")
+	if strings.TrimSpace(name) == "" {
+		return fault.New(fault.Invalid, "image name cannot be blank")
+	}
+	removed, err := s.engine.Remove(r.Context(), service.RemoveRequest{Ref: name, Force: flag(q, "force"), NoPrune: flag(q, "noprune"), Platforms: platforms})
 	if err != nil {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, removed)
+}
+
+// push sends an image to the registry in its name; without a tag, all that its repository has here.
+func (s images) push(w http.ResponseWriter, r *http.Request) error {
+	q, v := r.URL.Query(), versionOf(r)
+	ref, err := reference.ParseNormalizedNamed(r.PathValue("name"))
+	if tag := q.Get("tag"); err == nil && tag != "" {
+		if _, digested := ref.(reference.Digested); digested {
+			err = errors.New("cannot push a digest reference")
+		} else {
+			ref, err = reference.WithTag(reference.TrimNamed(ref), tag)
+		}
+	}
+	if err != nil {
+		return fault.Wrap(fault.Invalid, err)
+	}
+	platforms, err := parsePlatforms(q["platform"], v >= 46)
+	if err != nil {
+		return err
+	}
+	defer upload(w, r)()
+	out := newLines(w)
+	return out.fail(s.engine.Push(r.Context(), service.PushRequest{
+		Ref: ref, Platform: first(platforms), Auth: parseAuth(r.Header.Get(registry.AuthHeader)),
+	}, progressTo(out, v)))
+}
+
+func (s images) search(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	filters, err := parseFilters(q.Get("filters"))
+	if err != nil {
+		return err
+	}
+	limit, err := number(q, "limit", 0)
+	if err != nil || limit < 0 {
+		return fault.New(fault.Invalid, "invalid limit specified: %q", q.Get("limit"))
+	}
+	found, err := s.engine.Search(r.Context(), service.SearchRequest{
+		Term: q.Get("term"), Limit: limit, Filters: filters, Auth: parseAuth(r.Header.Get(registry.AuthHeader)),
+	})
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, found)
 }

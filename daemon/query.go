@@ -89,6 +89,37 @@ func parsePlatform(v string) (*ocispec.Platform, error) {
 	return &p, nil
 }
 
+// parsePlatforms reads platforms in JSON, as everywhere but in a pull. known tells whether the API had them in the client's version; if not,
+// what stands there is passed over.
+func parsePlatforms(values []string, known bool) ([]ocispec.Platform, error) {
+	var list []ocispec.Platform
+	for _, v := range values {
+		if v == "" || !known {
+			continue
+		}
+		var p ocispec.Platform
+		if err := json.Unmarshal([]byte(v), &p); err != nil {
+			return nil, fault.New(fault.Invalid, "failed to parse platform: %w", err)
+		}
+		switch {
+		case p.OS == "" && p.Architecture == "" && (p.Variant != "" || p.OSVersion != "" || len(p.OSFeatures) > 0):
+			return nil, fault.New(fault.Invalid, "optional platform fields provided, but OS and Architecture are missing")
+		case p.OS == "" || p.Architecture == "":
+			return nil, fault.New(fault.Invalid, "both OS and Architecture must be provided")
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+// first is the first platform, nil where there is none.
+func first(list []ocispec.Platform) *ocispec.Platform {
+	if len(list) == 0 {
+		return nil
+	}
+	return &list[0]
+}
+
 // parseAuth reads the X-Registry-Auth header. One that can't be read counts as none, as in every engine before.
 func parseAuth(header string) registry.AuthConfig {
 	var auth registry.AuthConfig

@@ -89,10 +89,16 @@ var imageVerbs = map[string][]string{
 
 // imagePath rewrites /images/a/b/c/json to /images/-/json/a/b/c, and
 // DELETE's /images/a/b/c to /images/-/self/a/b/c, so that names with slashes
-// fit a pattern with a trailing wildcard.
+// fit a pattern with a trailing wildcard. /distribution is the same.
 func imagePath(method, path string) string {
 	name, ok := strings.CutPrefix(path, "/images/")
 	if !ok {
+		if name, ok = strings.CutPrefix(path, "/distribution/"); !ok {
+			return path
+		}
+		if i := strings.LastIndexByte(name, '/'); i > 0 {
+			return "/distribution/-/" + name[i+1:] + "/" + name[:i]
+		}
 		return path
 	}
 	if i := strings.LastIndexByte(name, '/'); i > 0 && slices.Contains(imageVerbs[method], name[i+1:]) {

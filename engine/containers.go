@@ -22,6 +22,7 @@ import (
 	"berth/volume"
 
 	"github.com/moby/moby/api/types/events"
+	"github.com/opencontainers/go-digest"
 )
 
 // Containers creates, runs and removes containers. Its methods stand in parts by concern, so that none knows
@@ -163,6 +164,14 @@ func (c *shared) usedBy(image string) (running, stopped []string) {
 		}
 	}
 	return running, stopped
+}
+
+// manifestOf is the manifest that a container was made of, "" when that is not known.
+func (c *shared) manifestOf(id string) digest.Digest {
+	if i, err := c.index.Get(id); err == nil && i.record().Manifest != nil {
+		return i.record().Manifest.Digest
+	}
+	return ""
 }
 
 // left tells that a client detached by its keys, from a container or one of its execs.

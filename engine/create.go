@@ -102,7 +102,7 @@ func (c *maker) draft(ctx context.Context, r CreateRequest) (*container.Record, 
 	rec := &container.Record{
 		Schema: container.Schema, ID: container.NewID(), Created: time.Now().UTC(),
 		Config: config, HostConfig: host,
-		Image: img.ID, ImageName: r.Config.Image, Platform: img.Config.OS, Chain: img.Chain, Driver: c.layers.Name(),
+		Image: img.ID, Manifest: &img.Manifest, ImageName: r.Config.Image, Platform: img.Config.OS, Chain: img.Chain, Driver: c.layers.Name(),
 		State: container.State{Status: container.Created}, Settings: r.Settings,
 	}
 	command := append(append([]string{}, config.Entrypoint...), config.Cmd...)

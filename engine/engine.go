@@ -182,7 +182,7 @@ func (e *Engine) openBytes(c Config) error {
 		cgroupParent: c.CgroupParent, index: container.NewIndex[*instance](), images: e.Images, layers: layers, events: e.Events,
 		jobs: jobs, seccomp: &bundle.FilterCache{}, defaults: c.Defaults, limits: new(oci.SupportedLimits()), log: c.Log, packer: c.Packer,
 	})
-	e.Images.UsedBy = e.Containers.usedBy
+	e.Images.UsedBy, e.Images.ManifestOf = e.Containers.usedBy, e.Containers.manifestOf
 	return nil
 }
 

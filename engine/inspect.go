@@ -47,9 +47,7 @@ func (c *views) Inspect(_ context.Context, ref string, size bool) (Inspection, e
 	if !r.State.StartedAt.IsZero() {
 		d.ResolvConfPath, d.HostnamePath, d.HostsPath = filepath.Join(files, "resolv.conf"), filepath.Join(files, "hostname"), filepath.Join(files, "hosts")
 	}
-	if img, err := c.images.Store.Get(r.Image.String()); err == nil {
-		d.ImageManifestDescriptor = &img.Manifest
-	}
+	d.ImageManifestDescriptor = r.Manifest
 	if size {
 		rw, all := c.sizes(r)
 		d.SizeRw, d.SizeRootFs = &rw, &all

@@ -20,7 +20,7 @@ func TestRepairAtOpen(t *testing.T) {
 	}
 	w.open()
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if _, err := w.Images.Inspect("busybox"); err == nil {
+		if _, err := w.Images.Inspect("busybox", nil, false); err == nil {
 			break
 		} else if time.Now().After(deadline) {
 			t.Fatal(err)

@@ -104,24 +104,24 @@ func TestImagesInUse(t *testing.T) {
 		t.Errorf("a bad name: %v", err)
 	}
 	var archive bytes.Buffer
-	if err := w.Images.Save(t.Context(), &archive, []string{"busybox", "example.org/box:v1"}); err != nil {
+	if err := w.Images.Save(t.Context(), &archive, []string{"busybox", "example.org/box:v1"}, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Images.Save(t.Context(), &bytes.Buffer{}, []string{"none"}); !errors.Is(err, fault.NotFound) {
+	if err := w.Images.Save(t.Context(), &bytes.Buffer{}, []string{"none"}, nil); !errors.Is(err, fault.NotFound) {
 		t.Errorf("save of nothing: %v", err)
 	}
 	list, err := w.Images.List(images.ListRequest{})
 	if err != nil || len(list) != 1 || list[0].Containers != 1 || len(list[0].RepoTags) != 2 {
 		t.Errorf("%+v, %v", list, err)
 	}
-	if _, err := w.Images.Remove(t.Context(), list[0].ID, false, false); !errors.Is(err, fault.Conflict) {
+	if _, err := w.Images.Remove(t.Context(), images.RemoveRequest{Ref: list[0].ID}); !errors.Is(err, fault.Conflict) {
 		t.Errorf("removed by ID: %v", err)
 	}
 	if err := w.Containers.Remove(t.Context(), id, RemoveOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"busybox", "example.org/box:v1"} {
-		if _, err := w.Images.Remove(t.Context(), name, false, false); err != nil {
+		if _, err := w.Images.Remove(t.Context(), images.RemoveRequest{Ref: name}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -129,16 +129,16 @@ func TestImagesInUse(t *testing.T) {
 		t.Errorf("layers left: %v, %v", left, err)
 	}
 	var said []string
-	err = w.Images.Load(t.Context(), &archive, true, func(m jsonstream.Message) { said = append(said, m.Stream) })
+	err = w.Images.Load(t.Context(), &archive, nil, true, func(m jsonstream.Message) { said = append(said, m.Stream) })
 	slices.Sort(said)
 	if err != nil || !slices.Equal(said, []string{"Loaded image: busybox:latest\n", "Loaded image: example.org/box:v1\n"}) {
 		t.Errorf("%q, %v", said, err)
 	}
-	d, err := w.Images.Inspect("example.org/box:v1")
+	d, err := w.Images.Inspect("example.org/box:v1", nil, false)
 	if err != nil || d.ID != list[0].ID || len(d.RootFS.Layers) != 1 || d.Config.Cmd[0] != "sh" {
 		t.Errorf("%+v, %v", d, err)
 	}
-	if h, err := w.Images.History("busybox"); err != nil || len(h) != 2 && len(h) != 1 {
+	if h, err := w.Images.History("busybox", nil); err != nil || len(h) != 2 && len(h) != 1 {
 		t.Errorf("%+v, %v", h, err)
 	}
 	if got := w.run(nil, "echo", "again"); got.out != "again\n" {

@@ -87,7 +87,7 @@ func newWorldWith(t testing.TB, change func(*Config)) *world {
 	change(&w.config)
 	w.open()
 	t.Cleanup(w.end)
-	err = w.Images.Import(context.Background(), images.ImportRequest{Source: "-", Ref: "busybox", Changes: []string{`CMD ["sh"]`}}, bytes.NewReader(busybox(t)), func(jsonstream.Message) {})
+	err = w.Images.Import(context.Background(), images.ImportRequest{Source: "-", Repository: "busybox", Changes: []string{`CMD ["sh"]`}}, bytes.NewReader(busybox(t)), func(jsonstream.Message) {})
 	if err != nil {
 		t.Fatal(err)
 	}

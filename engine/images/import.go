@@ -18,8 +18,8 @@ import (
 // Import makes an image of one layer; the last message's status is its ID.
 func (i *Service) Import(ctx context.Context, r ImportRequest, body io.Reader, out func(jsonstream.Message)) (err error) {
 	o := image.ImportOptions{Message: r.Message, Changes: r.Changes, Platform: r.Platform}
-	if r.Ref != "" {
-		if o.Ref, err = TargetName(r.Ref, ""); err != nil {
+	if r.Repository != "" {
+		if o.Ref, err = TargetName(r.Repository, r.Tag); err != nil {
 			return err
 		}
 	}

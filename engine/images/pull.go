@@ -2,6 +2,9 @@ package images
 
 import (
 	"context"
+	"fmt"
+	"sync"
+	"time"
 
 	"berth/fault"
 	"berth/image"
@@ -10,27 +13,66 @@ import (
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/jsonstream"
+	wire "github.com/moby/moby/api/types/registry"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Pull fetches an image. An error before the first call of out is an answer of its own; one after it belongs
-// into the stream.
+// PullRequest names an image to fetch.
+type PullRequest struct {
+	Ref      string // as a user writes it; a name without tag is ":latest"
+	All      bool   // every tag
+	Platform *ocispec.Platform
+	Auth     wire.AuthConfig // zero: anonymous
+}
+
+// Pull fetches an image, or every tag of a repository. An error before the first call of out is an answer of its own; one
+// after it belongs into the stream. Calls of out come one at a time.
 func (i *Service) Pull(ctx context.Context, r PullRequest, out func(jsonstream.Message)) error {
-	if r.All {
-		return fault.New(fault.Unsupported, "pulling all tags is not supported yet: name one, such as %s:latest", r.Ref)
-	}
 	named, err := image.ParseName(r.Ref)
 	if err != nil {
 		return err
 	}
-	auth := registry.Auth{Username: r.Auth.Username, Password: r.Auth.Password, IdentityToken: r.Auth.IdentityToken, RegistryToken: r.Auth.RegistryToken}
-	root, err := i.Registry.Resolve(ctx, named, auth)
+	if reference.FamiliarName(named) == "scratch" {
+		return fault.New(fault.Denied, "'scratch' is a reserved name")
+	}
+	out = oneAtATime(out)
+	if !r.All {
+		return i.pull(ctx, named, r, out)
+	}
+	repository := reference.TrimNamed(named)
+	tags, err := i.telling(out).Tags(ctx, repository, credentials(r.Auth))
+	if err != nil {
+		return err
+	}
+	for _, tag := range tags {
+		tagged, err := reference.WithTag(repository, tag)
+		if err != nil {
+			return fault.New(fault.Corrupt, "the registry names a tag %q, which no image can have: %w", tag, err)
+		}
+		if err := i.pull(ctx, tagged, r, out); err != nil {
+			return fmt.Errorf("error pulling %s: %w", tagged, err)
+		}
+	}
+	return nil
+}
+
+// pull fetches what one name means.
+func (i *Service) pull(ctx context.Context, named reference.Named, r PullRequest, out func(jsonstream.Message)) error {
+	auth, client := credentials(r.Auth), i.telling(out)
+	root, err := client.Resolve(ctx, named, auth)
 	if err != nil {
 		return err
 	}
 	familiar := reference.FamiliarString(named)
 	out(jsonstream.Message{Status: "Pulling from " + reference.Path(named), ID: tagOrDigest(named)})
 	before, _ := i.ID(named.String()) // "" when it is not here
-	img, err := i.Store.Pull(ctx, i.Registry.Repository(named, auth), root, []reference.Named{named}, r.Platform, showProgress(out))
+	show := showProgress(out)
+	progress := func(e image.Event) {
+		if e.Status != image.StatusExists || before != root.Digest.String() { // an image that is here already has no layers to show
+			show(e)
+		}
+	}
+	img, err := i.Store.Pull(ctx, client.Repository(named, auth), root, []reference.Named{named}, r.Platform, progress)
 	if err != nil {
 		return err
 	}
@@ -52,4 +94,26 @@ func tagOrDigest(n reference.Named) string {
 		return t.Tag()
 	}
 	return "latest"
+}
+
+// credentials are a user's, in the registry client's form.
+func credentials(a wire.AuthConfig) registry.Auth {
+	return registry.Auth{Username: a.Username, Password: a.Password, IdentityToken: a.IdentityToken, RegistryToken: a.RegistryToken}
+}
+
+// telling is the registry client of one operation: why and how long it waits goes to out.
+func (i *Service) telling(out func(jsonstream.Message)) *registry.Client {
+	return i.Registry.Telling(func(host, reason string, pause time.Duration) {
+		out(jsonstream.Message{ID: host, Status: fmt.Sprintf("Retrying in %s: %s", pause.Round(time.Second), reason)})
+	})
+}
+
+// oneAtATime lets several goroutines write messages.
+func oneAtATime(out func(jsonstream.Message)) func(jsonstream.Message) {
+	var mu sync.Mutex
+	return func(m jsonstream.Message) {
+		mu.Lock()
+		defer mu.Unlock()
+		out(m)
+	}
 }
