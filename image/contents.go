@@ -34,14 +34,20 @@ func (s *Store) Contents(img *Image) ([]Content, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.contents(img.Target, sizes, 0)
+	return (&survey{s, sizes}).contents(img.Target, 0)
 }
 
-func (s *Store) contents(desc ocispec.Descriptor, sizes map[digest.Digest]int64, depth int) ([]Content, error) {
+// survey looks at all manifests below a target.
+type survey struct {
+	s     *Store
+	sizes map[digest.Digest]int64 // of unpacked layers, by chain
+}
+
+func (v *survey) contents(desc ocispec.Descriptor, depth int) ([]Content, error) {
 	if depth > maxDepth {
 		return nil, fault.New(fault.Unsupported, "index %s: more than %d levels of indexes", desc.Digest, maxDepth)
 	}
-	data, err := s.readBlob(desc.Digest, maxDocument)
+	data, err := v.s.readBlob(desc.Digest, maxDocument)
 	missing := errors.Is(err, fault.NotFound)
 	switch {
 	case missing && isIndex(desc.MediaType):
@@ -56,11 +62,11 @@ func (s *Store) contents(desc ocispec.Descriptor, sizes map[digest.Digest]int64,
 		return []Content{announced(desc)}, nil // kept for others to read
 	}
 	if doc.Manifests == nil {
-		return []Content{s.present(desc, int64(len(data)), doc, sizes)}, nil
+		return []Content{v.present(desc, int64(len(data)), doc)}, nil
 	}
 	var all []Content
 	for _, child := range doc.Manifests {
-		below, err := s.contents(child, sizes, depth+1)
+		below, err := v.contents(child, depth+1)
 		if err != nil {
 			return nil, err
 		}
@@ -86,11 +92,11 @@ func announced(desc ocispec.Descriptor) Content {
 }
 
 // present looks at a manifest that is here.
-func (s *Store) present(desc ocispec.Descriptor, size int64, doc *document, sizes map[digest.Digest]int64) Content {
+func (v *survey) present(desc ocispec.Descriptor, size int64, doc *document) Content {
 	c := announced(desc)
 	c.Whole, c.Size, c.Blobs = true, size, map[digest.Digest]int64{desc.Digest: size}
 	for _, b := range doc.children() {
-		size, err := s.blobs.Size(b.Digest)
+		size, err := v.s.blobs.Size(b.Digest)
 		if err != nil {
 			c.Whole = false
 			continue
@@ -104,7 +110,7 @@ func (s *Store) present(desc ocispec.Descriptor, size int64, doc *document, size
 		c.Image = false
 		return c
 	}
-	data, err := s.readBlob(doc.Config.Digest, maxConfig)
+	data, err := v.s.readBlob(doc.Config.Digest, maxConfig)
 	if err != nil {
 		return c
 	}
@@ -118,7 +124,7 @@ func (s *Store) present(desc ocispec.Descriptor, size int64, doc *document, size
 	}
 	c.Layers = map[digest.Digest]int64{}
 	for _, chain := range chains(config.RootFS.DiffIDs) {
-		if size, unpacked := sizes[chain]; unpacked {
+		if size, unpacked := v.sizes[chain]; unpacked {
 			c.Layers[chain] = size
 			c.Unpacked += size
 		}
