@@ -25,6 +25,8 @@ type Manifest struct {
 	Available  bool              // the manifest and all that it names are here
 	Content    int64             // bytes of it and of what it names, as far as they are here
 	Unpacked   int64             // bytes of the files in its unpacked layers
+	// Blobs and Layers are what Content and Unpacked are the sums of: blobs that are here by digest, unpacked layers by chain.
+	Blobs, Layers map[digest.Digest]int64
 }
 
 // ManifestKind says what a manifest describes.
@@ -118,7 +120,7 @@ func attests(desc ocispec.Descriptor) (of digest.Digest, is bool) {
 func (m *manifests) describe(desc ocispec.Descriptor, doc *document, size int64) (Manifest, error) {
 	one := absent(desc)
 	one.Available, one.Content = true, size
-	counted := map[digest.Digest]bool{}
+	one.Blobs, one.Layers = map[digest.Digest]int64{desc.Digest: size}, map[digest.Digest]int64{}
 	for _, c := range doc.children() {
 		n, err := m.store.blobs.Size(c.Digest)
 		switch {
@@ -126,12 +128,17 @@ func (m *manifests) describe(desc ocispec.Descriptor, doc *document, size int64)
 			one.Available = false
 		case err != nil:
 			return one, err
-		case !counted[c.Digest]:
-			counted[c.Digest] = true
-			one.Content += n
+		default:
+			if _, counted := one.Blobs[c.Digest]; !counted {
+				one.Blobs[c.Digest] = n
+				one.Content += n
+			}
 		}
 	}
-	if one.Kind == Attestation || doc.Config == nil || !counted[doc.Config.Digest] {
+	if one.Kind == Attestation || doc.Config == nil {
+		return one, nil
+	}
+	if _, here := one.Blobs[doc.Config.Digest]; !here {
 		return one, nil
 	}
 	data, err := m.store.readBlob(doc.Config.Digest, maxConfig)
@@ -151,7 +158,10 @@ func (m *manifests) describe(desc ocispec.Descriptor, doc *document, size int64)
 		one.Platform = &config.Platform
 	}
 	for _, c := range chains(config.RootFS.DiffIDs) {
-		one.Unpacked += m.sizes[c]
+		if size, here := m.sizes[c]; here {
+			one.Layers[c] = size
+			one.Unpacked += size
+		}
 	}
 	return one, nil
 }

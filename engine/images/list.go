@@ -61,16 +61,16 @@ func (i *Service) shared(list []*image.Image) (map[digest.Digest]int64, error) {
 	users, sizes := map[part]int{}, map[part]int64{}
 	parts := map[digest.Digest]map[part]bool{}
 	for _, img := range list {
-		contents, err := i.Store.Contents(img)
+		manifests, err := image.Manifests(i.Store, img)
 		if err != nil {
 			return nil, err
 		}
 		own := map[part]bool{}
-		for _, c := range contents {
-			for d, size := range c.Blobs {
+		for _, m := range manifests {
+			for d, size := range m.Blobs {
 				own[part{d, false}], sizes[part{d, false}] = true, size
 			}
-			for d, size := range c.Layers {
+			for d, size := range m.Layers {
 				own[part{d, true}], sizes[part{d, true}] = true, size
 			}
 		}
@@ -88,33 +88,4 @@ func (i *Service) shared(list []*image.Image) (map[digest.Digest]int64, error) {
 		}
 	}
 	return shared, nil
-}
-
-// manifests describes what there is below an image, one manifest each.
-func (i *Service) manifests(img *image.Image) ([]wire.ManifestSummary, error) {
-	contents, err := i.Store.Contents(img)
-	if err != nil {
-		return nil, err
-	}
-	running, stopped := i.UsedBy(img.ID.String())
-	all := make([]wire.ManifestSummary, 0, len(contents))
-	for _, c := range contents {
-		s := wire.ManifestSummary{ID: c.Manifest.Digest.String(), Descriptor: c.Manifest, Available: c.Whole, Kind: wire.ManifestKindUnknown}
-		s.Size.Content, s.Size.Total = c.Size, c.Size+c.Unpacked
-		switch {
-		case c.Image:
-			s.Kind = wire.ManifestKindImage
-			s.ImageData = &wire.ImageProperties{Platform: c.Platform, Containers: []string{}}
-			s.ImageData.Size.Unpacked = c.Unpacked
-			for _, id := range append(running, stopped...) {
-				if i.ManifestOf(id) == c.Manifest.Digest {
-					s.ImageData.Containers = append(s.ImageData.Containers, id)
-				}
-			}
-		case c.Attests != "":
-			s.Kind, s.AttestationData = wire.ManifestKindAttestation, &wire.AttestationProperties{For: c.Attests}
-		}
-		all = append(all, s)
-	}
-	return all, nil
 }

@@ -8,14 +8,14 @@ import (
 	wire "github.com/moby/moby/api/types/image"
 )
 
-// Manifests describes the manifests of an image for `manifests=1` of the list and of inspect.
-func (i *Service) Manifests(img *image.Image) ([]wire.ManifestSummary, error) {
+// manifests describes the manifests of an image for `manifests=1` of the list and of inspect.
+func (i *Service) manifests(img *image.Image) ([]wire.ManifestSummary, error) {
 	list, err := image.Manifests(i.Store, img)
 	if err != nil {
 		return nil, err
 	}
 	running, stopped := i.UsedBy(img.ID.String())
-	users := slices.Concat([]string{}, running, stopped)
+	users := slices.Concat(running, stopped)
 	all := make([]wire.ManifestSummary, len(list))
 	for k, m := range list {
 		s := wire.ManifestSummary{ID: m.Descriptor.Digest.String(), Descriptor: m.Descriptor, Available: m.Available, Kind: wire.ManifestKindUnknown}
@@ -29,8 +29,10 @@ func (i *Service) Manifests(img *image.Image) ([]wire.ManifestSummary, error) {
 				s.ImageData.Platform = *m.Platform
 			}
 			s.ImageData.Size.Unpacked = m.Unpacked
-			if m.Descriptor.Digest == img.Manifest.Digest { // containers are of the platform that is preferred
-				s.ImageData.Containers = users
+			for _, id := range users {
+				if i.ManifestOf(id) == m.Descriptor.Digest {
+					s.ImageData.Containers = append(s.ImageData.Containers, id)
+				}
 			}
 		}
 		all[k] = s
