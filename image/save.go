@@ -30,21 +30,20 @@ type archived struct {
 
 // saving is one image on its way into an archive.
 type saving struct {
-	img  *Image
-	g    *graph
-	tags []reference.NamedTagged
+	target ocispec.Descriptor
+	g      *graph
+	shown  *variant // of which manifest.json tells
+	tags   []reference.NamedTagged
 }
 
 // Save writes images as a tar that is both an OCI layout and a docker-archive. A name in refs goes
-// into the archive with the image; an ID or a digest goes in without names. platforms selects some of what is here; none means all of it.
+// into the archive with the image, a repository's name with all its tags; an ID or a digest goes in without names. No platforms means all that
+// is here. One gives its manifest in the index's place, several the index with no more than them.
 // Unknown names and platforms fail before the first byte.
 func (s *Store) Save(ctx context.Context, w io.Writer, refs []string, platforms []ocispec.Platform) error {
-	if len(platforms) > 0 {
-		return fault.New(fault.Unsupported, "save: selecting platforms is not supported yet")
-	}
 	l := s.lease()
 	defer l.release()
-	list, err := s.selectForSave(l, refs)
+	list, err := s.selectForSave(l, refs, platforms)
 	if err != nil {
 		return err
 	}
@@ -68,88 +67,155 @@ func (s *Store) Save(ctx context.Context, w io.Writer, refs []string, platforms 
 }
 
 // selectForSave finds the images, each once, and claims their content.
-func (s *Store) selectForSave(l *lease, refs []string) ([]*saving, error) {
+func (s *Store) selectForSave(l *lease, refs []string, platforms []ocispec.Platform) ([]*saving, error) {
 	if len(refs) == 0 {
 		return nil, fault.New(fault.Invalid, "save: no image is named")
 	}
 	st := s.now.Load()
 	var list []*saving
 	for _, ref := range refs {
-		img, name, err := st.get(ref)
+		found, err := s.refsForSave(st, ref)
 		if err != nil {
 			return nil, err
 		}
-		i := slices.IndexFunc(list, func(have *saving) bool { return have.img.ID == img.ID })
-		if i < 0 {
-			i = len(list)
-			list = append(list, &saving{img: img, g: st.graphs[img.ID]})
-		}
-		tagged, ok := name.(reference.NamedTagged)
-		if _, digested := name.(reference.Digested); ok && !digested && !slices.Contains(list[i].tags, tagged) {
-			list[i].tags = append(list[i].tags, tagged)
+		for _, f := range found {
+			i := slices.IndexFunc(list, func(have *saving) bool { return have.target.Digest == f.img.ID })
+			if i < 0 {
+				i = len(list)
+				list = append(list, &saving{target: f.img.Target, g: st.graphs[f.img.ID]})
+				list[i].shown = list[i].g.best(Host(), true)
+			}
+			if f.tag != nil && !slices.Contains(list[i].tags, f.tag) {
+				list[i].tags = append(list[i].tags, f.tag)
+			}
 		}
 	}
 	for _, have := range list {
 		for d := range have.g.blobs {
 			l.hold(d)
 		}
+		if err := have.narrow(s, platforms); err != nil {
+			return nil, err
+		}
 	}
 	return list, nil
+}
+
+// wanted is an image that goes into an archive, with a name that goes with it unless that is nil.
+type wanted struct {
+	img *Image
+	tag reference.NamedTagged
+}
+
+func (s *Store) refsForSave(st *state, ref string) ([]wanted, error) {
+	img, name, err := st.get(ref)
+	if named, parseErr := reference.ParseNormalizedNamed(ref); parseErr == nil && reference.IsNameOnly(named) && (img == nil || name != nil) {
+		var list []wanted
+		for _, tag := range s.Tags(named) {
+			if img := st.byName[tag.String()]; img != nil {
+				list = append(list, wanted{img, tag})
+			}
+		}
+		if len(list) > 0 {
+			return list, nil
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	tagged, ok := name.(reference.NamedTagged)
+	if _, digested := name.(reference.Digested); !ok || digested {
+		tagged = nil
+	}
+	return []wanted{{img, tagged}}, nil
+}
+
+// narrow leaves the content of the given platforms only; no platforms leave all.
+func (have *saving) narrow(s *Store, platforms []ocispec.Platform) error {
+	if len(platforms) == 0 {
+		return nil
+	}
+	ref := have.target.Digest.String()
+	if len(have.tags) > 0 {
+		ref = reference.FamiliarString(have.tags[0])
+	}
+	kept := &graph{blobs: map[digest.Digest]int64{}}
+	for i, p := range platforms {
+		v, err := have.g.single(ref, &p)
+		if err != nil {
+			return fmt.Errorf("save: %w", err)
+		}
+		if i == 0 {
+			have.shown = v
+		}
+		part, err := s.walk(v.manifest)
+		if err != nil {
+			return fmt.Errorf("save: %w", err)
+		}
+		if len(platforms) == 1 {
+			have.target = ocispec.Descriptor{MediaType: v.manifest.MediaType, Digest: v.manifest.Digest, Size: v.manifest.Size}
+		}
+		kept.documents = append(kept.documents, part.documents...)
+		kept.rest = append(kept.rest, part.rest...)
+	}
+	if len(platforms) > 1 {
+		for _, desc := range have.g.documents {
+			if isIndex(desc.MediaType) {
+				kept.documents = append(kept.documents, desc)
+			}
+		}
+	}
+	have.g = kept
+	return nil
 }
 
 // describe makes the two tables of contents.
 func describe(list []*saving) (ocispec.Index, []archived) {
 	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{}}
-	var manifests []archived
+	manifests := []archived{}
 	for _, have := range list {
-		a := archived{Config: blobPath(have.img.ConfigID), Layers: []string{}}
-		for _, layer := range have.img.Layers {
+		a := archived{Config: blobPath(have.shown.configID), Layers: []string{}}
+		for _, layer := range have.shown.layers {
 			a.Layers = append(a.Layers, blobPath(layer.Digest))
 		}
 		for _, tag := range have.tags {
 			a.RepoTags = append(a.RepoTags, reference.FamiliarString(tag))
-			desc := have.img.Target
+			desc := have.target
 			desc.Annotations = map[string]string{annotationName: tag.String(), ocispec.AnnotationRefName: tag.Tag()}
 			index.Manifests = append(index.Manifests, desc)
 		}
 		if len(have.tags) == 0 {
-			index.Manifests = append(index.Manifests, have.img.Target)
+			index.Manifests = append(index.Manifests, have.target)
 		}
-		manifests = append(manifests, a)
+		if have.shown.artifact == "" {
+			manifests = append(manifests, a)
+		}
 	}
 	return index, manifests
 }
 
-// blobsOf orders the blobs so that a reader who streams meets descriptions before layers.
+// blobsOf orders the blobs so that a reader who streams knows of what it meets: documents, parents before their children, then
+// configs, then layers from the deepest up.
 func blobsOf(list []*saving) []digest.Digest {
-	layers := map[digest.Digest]bool{}
+	var documents, small, large []digest.Digest
 	for _, have := range list {
-		for _, v := range have.g.variants {
-			for _, layer := range v.layers {
-				layers[layer.Digest] = true
+		for _, desc := range slices.Backward(have.g.documents) {
+			documents = append(documents, desc.Digest)
+		}
+		for _, desc := range have.g.rest {
+			if shown(desc) {
+				large = append(large, desc.Digest)
+			} else {
+				small = append(small, desc.Digest)
 			}
 		}
 	}
-	all := map[digest.Digest]bool{}
-	for _, have := range list {
-		for d := range have.g.blobs {
-			all[d] = true
-		}
-	}
-	var order []digest.Digest
-	for d := range all {
-		order = append(order, d)
-	}
-	slices.SortFunc(order, func(a, b digest.Digest) int {
-		if layers[a] != layers[b] {
-			if layers[b] {
-				return -1
-			}
-			return 1
-		}
-		return slices.Compare([]byte(a), []byte(b))
+	seen := map[digest.Digest]bool{}
+	return slices.DeleteFunc(slices.Concat(documents, small, large), func(d digest.Digest) bool {
+		again := seen[d]
+		seen[d] = true
+		return again
 	})
-	return order
 }
 
 func blobPath(d digest.Digest) string { return "blobs/sha256/" + d.Encoded() }
