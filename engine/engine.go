@@ -33,6 +33,8 @@ import (
 	"berth/registry"
 	"berth/union"
 	"berth/volume"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // Config is what an engine is opened with.
@@ -165,7 +167,7 @@ func (e *Engine) openBytes(c Config) error {
 	e.onClose(func() error { client.Close(); return nil })
 	jobs := &queue{}
 	e.onClose(func() error { jobs.drain(); return nil })
-	e.Images = &images.Service{Store: store, Registry: client, Events: e.Events, Settle: jobs.drain, Driver: layers.Name()}
+	e.Images = &images.Service{Store: store, Registry: client, Events: e.Events, Settle: jobs.drain, Driver: layers.Name(), LayerDirs: func(chain digest.Digest) []string { return union.Dirs(layers, chain) }}
 	ids, err := userns.Open(c.UsernsRemap, "/etc")
 	if err != nil {
 		return err

@@ -58,6 +58,18 @@ func OpenStack(d Driver, chain digest.Digest) (*Stack, error) {
 	return s, nil
 }
 
+// Dirs are the directories that a chain's layers lie in, top first; none where the driver keeps them otherwise, or has no such chain.
+func Dirs(d Driver, chain digest.Digest) (list []string) {
+	dirs, ok := d.(layered)
+	if !ok || chain == "" {
+		return nil
+	}
+	for _, c := range dirs.chain(chain) {
+		list = append(list, dirs.layerDir(c))
+	}
+	return list
+}
+
 // Len is how many layers there are.
 func (s *Stack) Len() int { return len(s.chains) }
 

@@ -22,10 +22,11 @@ import (
 
 // Service is all that can be done with images.
 type Service struct {
-	Store    *image.Store
-	Registry *registry.Client
-	Events   *journal.Journal
-	Driver   string // of the layers
+	Store     *image.Store
+	Registry  *registry.Client
+	Events    *journal.Journal
+	Driver    string                             // of the layers
+	LayerDirs func(chain digest.Digest) []string // where an image's layers lie, top first
 	// Settle waits for what containers leave, as that may still stand on layers.
 	Settle func()
 	// UsedBy lists the containers of an image, by whether they run.

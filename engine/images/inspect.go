@@ -1,12 +1,14 @@
 package images
 
 import (
+	"strings"
 	"time"
 
 	"berth/image"
 
 	wire "github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/storage"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -25,7 +27,7 @@ func (i *Service) Inspect(ref string, platform *ocispec.Platform, manifests bool
 	d := wire.InspectResponse{
 		ID: target.Digest.String(), RepoTags: nonNil(img.Tags()), RepoDigests: nonNil(img.Digests()), Author: img.Config.Author, Config: &img.Config.Config,
 		Architecture: p.Architecture, Variant: p.Variant, Os: p.OS, OsVersion: p.OSVersion, Size: img.Size,
-		GraphDriver: &storage.DriverData{Name: i.Driver, Data: map[string]string{}}, RootFS: wire.RootFS{Type: "layers"},
+		GraphDriver: &storage.DriverData{Name: i.Driver, Data: i.directories(img.Chain)}, RootFS: wire.RootFS{Type: "layers"},
 		Metadata: wire.Metadata{LastTagTime: img.Tagged}, Descriptor: &target,
 	}
 	if created := img.Created(); !created.IsZero() {
@@ -41,6 +43,18 @@ func (i *Service) Inspect(ref string, platform *ocispec.Platform, manifests bool
 		d.Manifests, err = i.manifests(img)
 	}
 	return d, err
+}
+
+// directories are the places of an image's layers, in the words that tools look for.
+func (i *Service) directories(chain digest.Digest) map[string]string {
+	data := map[string]string{}
+	if dirs := i.LayerDirs(chain); len(dirs) > 0 {
+		data["UpperDir"] = dirs[0]
+		if len(dirs) > 1 {
+			data["LowerDir"] = strings.Join(dirs[1:], ":")
+		}
+	}
+	return data
 }
 
 // variant finds an image; nil is the platform that suits this machine best.
