@@ -64,11 +64,15 @@ func (e *Explorer) Diff(ctx context.Context, ref, to string, platform *ocispec.P
 	if err := start(Comparison{From: a.ID.String(), To: b.ID.String(), Config: settings(a.Config, b.Config)}); err != nil {
 		return t, err
 	}
-	c := &comparer{ctx: ctx, a: side{a.stack, a.DiffIDs}, b: side{b.stack, b.DiffIDs}, tell: func(d Difference) error {
+	return compare(ctx, side{a.stack, a.DiffIDs}, side{b.stack, b.DiffIDs}, tell)
+}
+
+func compare(ctx context.Context, a, b side, tell func(Difference) error) (t Totals, err error) {
+	c := &comparer{ctx: ctx, a: a, b: b, tell: func(d Difference) error {
 		t.add(d)
 		return tell(d)
 	}}
-	return t, c.dir(".", all(a.stack.Len()), all(b.stack.Len()))
+	return t, c.dir(".", all(a.Len()), all(b.Len()))
 }
 
 func (t *Totals) add(d Difference) {

@@ -152,30 +152,36 @@ func (e *Explorer) Files(ctx context.Context, r FilesRequest, tell func(File) er
 		return err
 	}
 	defer o.end(&err)
+	return files(ctx, o.stack, r, tell)
+}
+
+func files(ctx context.Context, from *union.Stack, r FilesRequest, tell func(File) error) error {
 	whole := r.Layer < 0
 	if whole {
-		r.Layer, r.Merged = o.stack.Len()-1, true
+		r.Layer, r.Merged = from.Len()-1, true
 	}
-	if !whole && r.Layer >= o.stack.Len() {
-		return fault.New(fault.NotFound, "image %s has no layer %d: its layers are 0 to %d", r.Ref, r.Layer, o.stack.Len()-1)
+	if !whole && r.Layer >= from.Len() {
+		return fault.New(fault.NotFound, "image %s has no layer %d: its %d layers are counted from 0", r.Ref, r.Layer, from.Len())
 	}
-	w := &walk{ctx: ctx, from: o.stack, within: inside(r.Path)}
+	w := &walk{ctx: ctx, from: from, within: inside(r.Path)}
 	found := w.within == "."
-	err = w.run(r.Layer+1, func(n node) error {
-		found = true
+	err := w.run(r.Layer+1, func(n node) error {
 		f, ok := pick(n, r.Layer, r.Merged, whole)
+		found = found || ok || !whole
 		if !ok {
 			return nil
 		}
-		if last := n.steps[len(n.steps)-1]; last.entry != nil && last.entry.IsLink() {
-			if f.Link, err = o.stack.Readlink(last.layer, n.path); err != nil {
+		last := n.steps[len(n.steps)-1]
+		if last.entry != nil && last.entry.IsLink() {
+			var err error
+			if f.Link, err = from.Readlink(last.layer, n.path); err != nil {
 				return err
 			}
 		}
 		return tell(f)
 	})
 	if err == nil && !found {
-		return fault.New(fault.NotFound, "image %s has no %s in its layers", r.Ref, r.Path)
+		return fault.New(fault.NotFound, "image %s has no %s", r.Ref, r.Path)
 	}
 	return err
 }
