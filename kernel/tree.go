@@ -96,6 +96,12 @@ func RenameIn(from *os.File, old string, dir *os.File, name string) error {
 	return pathError("rename", old, err)
 }
 
+// Exchange swaps what two paths name, in one step (renameat2(2), RENAME_EXCHANGE).
+func Exchange(a, b string) error {
+	err := retry(func() error { return unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE) })
+	return pathError("exchange", a, err)
+}
+
 // ChownIn sets the owner of name.
 func ChownIn(dir *os.File, name string, uid, gid uint32) error {
 	err := retry(func() error { return unix.Fchownat(fd(dir), name, int(uid), int(gid), unix.AT_SYMLINK_NOFOLLOW) })

@@ -49,13 +49,20 @@ func (o *overlay) commit(dir string, root *os.File, l Layer, u archive.Unpacked)
 	if err := validChain(l.Chain); err != nil {
 		return err
 	}
-	parent := l.Parent
-	if err := o.hold(parent); err != nil { // it stays while its directories are read
+	if err := o.hold(l.Parent); err != nil { // it stays until the layer counts as its child
 		return err
 	}
-	defer o.release(parent)
-	if parent != "" && len(u.Implied) > 0 {
-		lower, err := o.lower(parent)
+	defer o.release(l.Parent)
+	if err := o.fit(dir, root, l, u); err != nil {
+		return err
+	}
+	return o.publish(dir, l)
+}
+
+// fit makes a staged layer what it is to be over its parent, and gives it its record.
+func (o *overlay) fit(dir string, root *os.File, l Layer, u archive.Unpacked) error {
+	if l.Parent != "" && len(u.Implied) > 0 {
+		lower, err := o.lower(l.Parent)
 		if err != nil {
 			return err
 		}
@@ -63,10 +70,7 @@ func (o *overlay) commit(dir string, root *os.File, l Layer, u archive.Unpacked)
 			return err
 		}
 	}
-	if err := record.Put(filepath.Join(dir, "layer.json"), l); err != nil {
-		return err
-	}
-	return o.publish(dir, l)
+	return record.Put(filepath.Join(dir, "layer.json"), l)
 }
 
 // publish puts a staged layer in place. Only the renaming process sees a layer before it is indexed, and both happen under o.mu.

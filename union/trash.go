@@ -16,15 +16,16 @@ import (
 // trash removes directories in the background: taking one is a rename, freeing
 // its blocks is the disk's pace. What a kill leaves in its directory is removed after the next start.
 type trash struct {
-	dir  string
-	next atomic.Uint64
-	wake chan struct{}
-	stop chan struct{}
-	done chan struct{}
+	dir   string
+	next  atomic.Uint64
+	wake  chan struct{}
+	asked chan chan struct{} // a sweep that somebody waits for
+	stop  chan struct{}
+	done  chan struct{}
 }
 
 func newTrash(dir string) *trash {
-	t := &trash{dir: dir, wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
+	t := &trash{dir: dir, wake: make(chan struct{}, 1), asked: make(chan chan struct{}), stop: make(chan struct{}), done: make(chan struct{})}
 	t.next.Store(uint64(time.Now().UnixNano())) // no name of an earlier process again
 	go t.sweep()
 	t.rouse()
@@ -62,6 +63,9 @@ func (t *trash) sweep() {
 		case <-t.wake:
 			// What can't be removed now (an immutable file, say) waits for the next round.
 			_ = t.empty()
+		case done := <-t.asked:
+			_ = t.empty()
+			close(done)
 		}
 	}
 }
