@@ -4,6 +4,7 @@ import (
 	"berth/cli/container"
 	"berth/cli/image"
 	"berth/cli/inspect"
+	"berth/cli/registry"
 	"berth/cli/session"
 	"berth/cli/system"
 
@@ -47,8 +48,12 @@ var verbs = []verb{
 	{paths: []string{"container exec", "exec"}, short: "Execute a command in a running container", common: true, command: container.Exec},
 	{paths: []string{"container ls", "container list", "container ps", "ps"}, short: "List containers", common: true, command: container.List},
 	{paths: []string{"image pull", "pull"}, short: "Download an image from a registry", common: true, command: image.Pull},
+	{paths: []string{"image push", "push"}, short: "Upload an image to a registry", common: true, command: image.Push},
 	{paths: []string{"image ls", "image list", "images"}, short: "List images", common: true, command: image.List},
 	{paths: []string{"container logs", "logs"}, short: "Fetch the logs of a container", common: true, command: container.Logs},
+	{paths: []string{"login"}, short: "Authenticate to a registry", common: true, command: registry.Login},
+	{paths: []string{"logout"}, short: "Log out from a registry", common: true, command: registry.Logout},
+	{paths: []string{"search"}, short: "Search a registry for images", common: true, command: registry.Search},
 	{paths: []string{"version"}, short: "Show the version of client and engine", common: true, command: system.Version},
 	{paths: []string{"system info", "info"}, short: "Display system-wide information", common: true, command: system.Info},
 

@@ -8,7 +8,6 @@ import (
 
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/jsonstream"
-	"github.com/moby/moby/api/types/registry"
 )
 
 // Images pulls, keeps and shows images. A ref is a name with or without a tag, an ID or a unique prefix of one.
@@ -77,10 +76,7 @@ func (s Images) Remove(ctx context.Context, ref string, force, keepParents bool,
 
 // Create pulls (q has fromImage) or imports (fromSrc; "-" takes body) an image and gives the daemon's progress. auth is for X-Registry-Auth, or "".
 func (s Images) Create(ctx context.Context, q url.Values, auth string, body io.Reader) (*Progress, error) {
-	r := Request{Method: "POST", Path: "/images/create", Query: q}
-	if auth != "" {
-		r.Header = map[string]string{registry.AuthHeader: auth}
-	}
+	r := Request{Method: "POST", Path: "/images/create", Query: q, Header: authorized(auth)}
 	if body != nil {
 		r.Body = body
 	}

@@ -4,15 +4,29 @@
 package config
 
 import (
+	"bytes"
 	"encoding/csv"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
+	"os"
 	"slices"
 	"strings"
+
+	"github.com/moby/moby/api/types/registry"
 )
 
 // File is what this client reads of its user's config.json, a file that it shares with docker.
 type File struct {
+	Path string                                            `json:"-"` // where it is, or would be
+	Lock func(dir string) (unlock func() error, err error) `json:"-"` // keeps other commands from changing it meanwhile; nil: nothing does
+
+	Auths             map[string]registry.AuthConfig `json:"auths"` // as they stand there: see package credential
+	CredentialsStore  string                         `json:"credsStore"`
+	CredentialHelpers map[string]string              `json:"credHelpers"`
+
 	HTTPHeaders  map[string]string `json:"HttpHeaders"`
 	PsFormat     string            `json:"psFormat"`
 	ImagesFormat string            `json:"imagesFormat"`
@@ -29,6 +43,22 @@ type proxy struct {
 	No    string `json:"noProxy"`
 	FTP   string `json:"ftpProxy"`
 	All   string `json:"allProxy"`
+}
+
+// Load reads the file at path. One that isn't there is empty; with an error the file is empty too, and can be used.
+func Load(path string) (*File, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(bytes.TrimSpace(text)) == 0 {
+		return &File{Path: path}, nil
+	}
+	c := &File{Path: path}
+	if err == nil {
+		err = json.Unmarshal(text, c)
+	}
+	if err != nil {
+		return &File{Path: path}, err
+	}
+	return c, nil
 }
 
 // KeysToDetach are the keys that leave a container, as the option says or else the configuration; "" is the engine's default.

@@ -1,13 +1,15 @@
 package session
 
 import (
-	"bufio"
+	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"strings"
 	"time"
 
 	"berth/cli/format"
+	"berth/cli/terminal"
 	"berth/client"
 )
 
@@ -30,9 +32,46 @@ func Moments(q url.Values, since, until string) error {
 // Confirm asks a question; only y and yes, in any case, mean yes.
 func (s *Session) Confirm(question string) bool {
 	fmt.Fprintf(s.Out, "%s [y/N] ", question)
-	line, _ := bufio.NewReader(s.In).ReadString('\n') // what can't be read is no yes
+	line, _ := s.line() // what can't be read is no yes
 	answer := strings.ToLower(strings.TrimSpace(line))
 	return answer == "y" || answer == "yes"
+}
+
+// Ask asks for one line of text.
+func (s *Session) Ask(question string) (string, error) {
+	fmt.Fprint(s.Out, question)
+	line, err := s.line()
+	if err != nil && (line == "" || !errors.Is(err, io.EOF)) {
+		return "", err
+	}
+	return strings.TrimSpace(line), nil
+}
+
+// line reads to the end of a line and not one byte further: what follows is another question's answer.
+func (s *Session) line() (string, error) {
+	var text []byte
+	for b := make([]byte, 1); ; {
+		n, err := s.In.Read(b)
+		if n == 1 && b[0] == '\n' {
+			return string(text), nil
+		}
+		text = append(text, b[:n]...)
+		if err != nil {
+			return string(text), err
+		}
+	}
+}
+
+// AskSecret asks for one line on the terminal, which doesn't show it.
+func (s *Session) AskSecret(question string) (string, error) {
+	fmt.Fprint(s.Out, question)
+	text, err := terminal.ReadSecret(s.In)
+	fmt.Fprintln(s.Out)
+	var i *terminal.Interrupt
+	if errors.As(err, &i) {
+		return "", &Exit{Code: i.Code()}
+	}
+	return text, err
 }
 
 // Filters sorts key=value filters by their keys.

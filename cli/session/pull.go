@@ -24,7 +24,7 @@ func (s *Session) PullImage(ctx context.Context, out io.Writer, r reference.Name
 	if platform != "" {
 		q.Set("platform", platform)
 	}
-	p, err := api.Images.Create(ctx, q, "", nil)
+	p, err := api.Images.Create(ctx, q, s.Auth(ctx, r.Domain), nil)
 	if err != nil {
 		return err
 	}

@@ -6,16 +6,14 @@
 package session
 
 import (
-	"encoding/json"
-	"errors"
+	"context"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"berth/cli/config"
+	"berth/cli/credential"
 	"berth/client"
 	"berth/fault"
 )
@@ -34,6 +32,8 @@ type Program struct {
 	Commit  string
 	// Launch tells how to start a daemon when the default socket has none; nil: never.
 	Launch func() *client.Launch
+	// Lock keeps other runs of the program from changing the files of a directory until unlock is called; nil: nothing does.
+	Lock func(dir string) (unlock func() error, err error)
 }
 
 // Session is a program whose global options are known.
@@ -41,7 +41,8 @@ type Session struct {
 	*Program
 	Global Globals
 	Conn   *client.Client
-	file   *config.File // nil: not read yet
+	file   *config.File      // nil: not read yet
+	creds  *credential.Store // nil: not asked for yet
 }
 
 // Globals are the options before the verb.
@@ -105,7 +106,6 @@ func (s *Session) Config() *config.File {
 	if s.file != nil {
 		return s.file
 	}
-	s.file = &config.File{}
 	dir := s.Global.Config
 	if dir == "" {
 		dir = s.Env("DOCKER_CONFIG")
@@ -114,18 +114,44 @@ func (s *Session) Config() *config.File {
 		dir = filepath.Join(s.Env("HOME"), ".docker")
 	}
 	path := filepath.Join(dir, "config.json")
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return s.file
-	}
-	if err == nil {
-		var c config.File
-		if err = json.Unmarshal(text, &c); err == nil {
-			s.file = &c
-		}
-	}
+	file, err := config.Load(path)
 	if err != nil {
 		s.Warn([]string{fmt.Sprintf("the client's configuration %s is not used: %v", path, err)})
 	}
+	file.Lock = s.Lock
+	s.file = file
 	return s.file
+}
+
+// Credentials is where the user's credentials for registries are.
+func (s *Session) Credentials() credential.Store {
+	if s.creds != nil {
+		return *s.creds
+	}
+	s.creds = &credential.Store{File: s.Config()}
+	if text := s.Env("DOCKER_AUTH_CONFIG"); text != "" {
+		var err error
+		if s.creds.Environment, err = credential.ParseEnvironment(text); err != nil {
+			s.Warn([]string{err.Error()})
+		}
+	}
+	return *s.creds
+}
+
+// Auth gives the X-Registry-Auth for a registry, named by the host of an image's name; "" where the user has no credentials for it.
+// Credentials that can't be had are warned about: most work needs none.
+func (s *Session) Auth(ctx context.Context, host string) string {
+	a, err := s.Credentials().Get(ctx, credential.Key(host))
+	if err == nil && a.Username == "" && a.IdentityToken == "" && a.RegistryToken == "" {
+		return ""
+	}
+	var header string
+	if err == nil {
+		header, err = credential.Encode(a)
+	}
+	if err != nil {
+		s.Warn([]string{fmt.Sprintf("%s is asked without credentials: %v", host, err)})
+		return ""
+	}
+	return header
 }

@@ -74,3 +74,50 @@ func FollowSize(out any, resize func(height, width int) error) (stop func()) {
 		close(done)
 	}
 }
+
+// Interrupt is the signal that ended what the user was doing.
+type Interrupt struct{ Signal os.Signal }
+
+// Error says what came.
+func (i *Interrupt) Error() string { return i.Signal.String() }
+
+// Code is the exit code of a program that a signal ended (sh(1)).
+func (i *Interrupt) Code() int {
+	if n, ok := i.Signal.(syscall.Signal); ok {
+		return 128 + int(n)
+	}
+	return 1
+}
+
+// ReadSecret reads one line from the terminal that in is, which doesn't show it. However it ends, the terminal
+// is as it was; a signal that asks the program to end comes back as *Interrupt.
+func ReadSecret(in any) (string, error) {
+	f := File(in)
+	if f == nil {
+		return "", os.ErrInvalid
+	}
+	fd := int(f.Fd())
+	before, err := term.GetState(fd)
+	if err != nil {
+		return "", err
+	}
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	defer signal.Stop(caught)
+	type line struct {
+		text []byte
+		err  error
+	}
+	read := make(chan line, 1)
+	go func() {
+		text, err := term.ReadPassword(fd)
+		read <- line{text, err}
+	}()
+	select {
+	case l := <-read:
+		return string(l.text), l.err
+	case sig := <-caught:
+		term.Restore(fd, before) // the read goes on until the process ends
+		return "", &Interrupt{sig}
+	}
+}

@@ -21,7 +21,7 @@ var (
 func main() {
 	os.Exit(cli.Main(&session.Program{
 		Args: os.Args[1:], In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
-		Getenv: os.LookupEnv, Version: version, Commit: commit, Launch: launch,
+		Getenv: os.LookupEnv, Version: version, Commit: commit, Launch: launch, Lock: lockDir,
 	}))
 }
 
@@ -60,13 +60,26 @@ func lock(path string) (func() error, error) {
 	if err != nil {
 		return nil, err
 	}
+	return flock(f)
+}
+
+// lockDir waits for the exclusive lock on a directory, so that no file of it is in the way of others.
+func lockDir(path string) (func() error, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return flock(f)
+}
+
+func flock(f *os.File) (unlock func() error, err error) {
 	for {
 		if err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != syscall.EINTR {
 			break
 		}
 	}
 	if err != nil {
-		return nil, errors.Join(&os.PathError{Op: "flock", Path: path, Err: err}, f.Close())
+		return nil, errors.Join(&os.PathError{Op: "flock", Path: f.Name(), Err: err}, f.Close())
 	}
 	return f.Close, nil
 }
