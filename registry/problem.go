@@ -7,34 +7,50 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/distribution/reference"
-	"oras.land/oras-go/v2/registry/remote/auth"
-	"oras.land/oras-go/v2/registry/remote/errcode"
 
 	"berth/fault"
 )
 
-// problem is a registry's answer other than success.
+// Codes of the distribution specification ("Error codes") that change what is done or said.
+const (
+	codeBlobUnknown   = "BLOB_UNKNOWN"
+	codeDenied        = "DENIED"
+	codeNameUnknown   = "NAME_UNKNOWN"
+	codeTooMany       = "TOOMANYREQUESTS"
+	codeUploadUnknown = "BLOB_UPLOAD_UNKNOWN"
+)
+
+const (
+	wordsDenied       = "denied: requested access to the resource is denied"
+	wordsUnauthorized = "unauthorized: incorrect username or password"
+)
+
+// problem is an answer other than success.
 type problem struct {
 	status int
-	url    string
-	code   string // of the first error in the body (distribution specification, "Error codes"); "" = none
+	url    string // without query
+	code   string // of the first error in the body; "" = none
 	text   string
 	after  string // Retry-After
+	quota  string // what is left of it, in words; "" = not told
+	token  bool   // the token server's answer
 }
 
 // readProblem reads an error response; its body stays the caller's to close.
 func readProblem(resp *http.Response) *problem {
-	p := &problem{status: resp.StatusCode, after: resp.Header.Get("Retry-After")}
+	p := &problem{status: resp.StatusCode, after: resp.Header.Get("Retry-After"), quota: quota(resp.Header)}
 	if resp.Request != nil {
-		p.url = resp.Request.URL.Redacted()
+		p.url = public(resp.Request.URL)
 	}
 	data, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // what can't be read tells nothing
 	p.code, p.text = parseProblem(data)
-	if strings.Contains(resp.Header.Get("Www-Authenticate"), "insufficient_scope") {
-		p.code, p.text = errcode.ErrorCodeDenied, "requested access to the resource is denied"
+	if wanted, ok := parseChallenges(resp.Header.Values("Www-Authenticate")); ok && wanted.refused {
+		p.code, p.text = codeDenied, "requested access to the resource is denied"
 	}
 	return p
 }
@@ -57,36 +73,56 @@ func parseProblem(data []byte) (code, text string) {
 	return "", body.Details
 }
 
+// quota reads the headers that tell of a limit: "0;w=21600" are none left in a window of so many seconds.
+func quota(h http.Header) string {
+	limit, window, _ := strings.Cut(h.Get("Ratelimit-Limit"), ";w=")
+	left, _, _ := strings.Cut(h.Get("Ratelimit-Remaining"), ";")
+	most, err1 := strconv.ParseUint(limit, 10, 32)
+	some, err2 := strconv.ParseUint(left, 10, 32)
+	if err1 != nil || err2 != nil {
+		return ""
+	}
+	words := fmt.Sprintf("%d of %d left", some, most)
+	if seconds, err := strconv.ParseUint(window, 10, 31); err == nil && seconds > 0 {
+		words += fmt.Sprintf(" in %s", strings.TrimSuffix(strings.TrimSuffix((time.Duration(seconds)*time.Second).String(), "0s"), "0m"))
+	}
+	return words
+}
+
 // Error is the cause in the words that Docker prints: "manifest unknown: manifest unknown".
 func (p *problem) Error() string {
 	code := strings.ToLower(strings.ReplaceAll(p.code, "_", " "))
-	if p.code == "TOOMANYREQUESTS" {
-		code = "toomanyrequests"
+	tail := ""
+	if p.quota != "" && p.status == http.StatusTooManyRequests {
+		tail = " (" + p.quota + ")"
 	}
 	switch {
 	case code != "" && p.text != "":
-		return code + ": " + p.text
+		return code + ": " + p.text + tail
 	case code != "" || p.text != "":
-		return code + p.text
+		return code + p.text + tail
+	case p.status == http.StatusTooManyRequests:
+		return "toomanyrequests: " + p.url + tail
 	}
 	return fmt.Sprintf("the registry answers %s with status %d %s", p.url, p.status, http.StatusText(p.status))
 }
 
-// translate gives an error Docker's words and a kind. ref is what was asked for.
+// settled tells whether an error has a kind, or is the caller's own doing.
+func settled(err error) bool {
+	return err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || fault.Of(err) != ""
+}
+
+// translate gives an error of a pull Docker's words and a kind. ref is what was asked for.
 func (r *Repository) translate(err error, ref reference.Named) error {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || fault.Of(err) != "" {
+	if settled(err) {
 		return err
 	}
 	var p *problem
 	if errors.As(err, &p) {
 		return r.refusal(p, ref)
 	}
-	var token *errcode.ErrorResponse
-	switch {
-	case errors.As(err, &token):
-		return r.tokenRefusal(token, ref)
-	case errors.Is(err, auth.ErrBasicCredentialNotFound):
-		return fault.New(fault.Unauthorized, "failed to resolve reference %q: no basic auth credentials for %s, log in first", ref, reference.Domain(ref))
+	if errors.Is(err, errNoCredentials) {
+		return fault.New(fault.Unauthorized, "failed to resolve reference %q: %w for %s, log in first", ref, err, reference.Domain(ref))
 	}
 	if reference.IsNameOnly(ref) {
 		return fault.New(fault.Unavailable, "failed to fetch from %s: %w", ref, err)
@@ -95,36 +131,66 @@ func (r *Repository) translate(err error, ref reference.Named) error {
 }
 
 func (r *Repository) refusal(p *problem, ref reference.Named) error {
+	anonymous := r.auth == (Auth{})
 	switch {
-	case p.code == errcode.ErrorCodeNameUnknown || p.code == errcode.ErrorCodeDenied || p.status == http.StatusForbidden:
-		return denied(ref, p)
-	case p.status == http.StatusUnauthorized && r.auth == (Auth{}):
-		return denied(ref, errors.New("denied: requested access to the resource is denied"))
+	case p.code == codeNameUnknown || p.code == codeDenied || p.status == http.StatusForbidden:
+		return noPull(ref, p)
+	case p.status == http.StatusUnauthorized && anonymous:
+		return noPull(ref, errors.New(wordsDenied))
 	case p.status == http.StatusUnauthorized:
-		return fault.New(fault.Unauthorized, "unauthorized: incorrect username or password")
-	case p.status == http.StatusNotFound && p.code == errcode.ErrorCodeBlobUnknown:
+		return wrongPassword(p)
+	case p.status == http.StatusNotFound && p.code == codeBlobUnknown:
 		return fault.New(fault.NotFound, "%s: %w", ref, p)
-	case p.status == http.StatusNotFound:
+	case p.status == http.StatusNotFound && !p.token:
 		return fault.New(fault.NotFound, "failed to resolve reference %q: %s: not found", ref, ref)
-	case p.status == http.StatusTooManyRequests && p.after != "":
-		return fault.New(fault.Unavailable, "%s: %w (it asks to come back after %s)", ref, p, p.after)
-	case p.status == http.StatusTooManyRequests || p.status >= 500:
-		return fault.New(fault.Unavailable, "%s: %w", ref, p)
 	}
-	return fmt.Errorf("%s: %w", ref, p)
+	return p.outage(ref.String())
 }
 
-// tokenRefusal is a refusal by the token server.
-func (r *Repository) tokenRefusal(e *errcode.ErrorResponse, ref reference.Named) error {
+// pushError gives an error of a push Docker's words and a kind.
+func (r *Repository) pushError(err error) error {
+	if settled(err) {
+		return err
+	}
+	var p *problem
 	switch {
-	case e.StatusCode == http.StatusUnauthorized && r.auth != (Auth{}):
-		return fault.New(fault.Unauthorized, "unauthorized: incorrect username or password")
-	case e.StatusCode == http.StatusUnauthorized || e.StatusCode == http.StatusForbidden:
-		return denied(ref, errors.New("denied: requested access to the resource is denied"))
+	case errors.Is(err, errNoCredentials):
+		return fault.New(fault.Unauthorized, "%w for %s, log in first", err, reference.Domain(r.name))
+	case !errors.As(err, &p):
+		return fault.New(fault.Unavailable, "failed to push to %s: %w", r.name, err)
+	case p.code == codeDenied || p.status == http.StatusForbidden && p.text == "":
+		return fault.New(fault.Denied, wordsDenied)
+	case p.status == http.StatusForbidden:
+		return fault.Wrap(fault.Denied, p)
+	case p.status == http.StatusUnauthorized && r.auth == (Auth{}):
+		return fault.New(fault.Unauthorized, "unauthorized: authentication required")
+	case p.status == http.StatusUnauthorized:
+		return wrongPassword(p)
+	case p.status == http.StatusNotFound:
+		return fault.New(fault.NotFound, "%s: %w", r.name, p)
 	}
-	return fault.New(fault.Unavailable, "failed to resolve reference %q: get a token: %w", ref, e)
+	return p.outage(r.name.String())
 }
 
-func denied(ref reference.Named, why error) error {
+// outage is a problem that is neither the user's nor the content's.
+func (p *problem) outage(what string) error {
+	switch {
+	case p.passing() && p.after != "":
+		return fault.New(fault.Unavailable, "%s: %w (it asks to come back after %s)", what, p, p.after)
+	case p.passing() || p.status >= 500:
+		return fault.New(fault.Unavailable, "%s: %w", what, p)
+	}
+	return fmt.Errorf("%s: %w", what, p)
+}
+
+// wrongPassword is the refusal of credentials, in the token server's words if it has some.
+func wrongPassword(p *problem) error {
+	if p.token && p.code == "" && p.text != "" {
+		return fault.New(fault.Unauthorized, "unauthorized: %s", p.text)
+	}
+	return fault.New(fault.Unauthorized, wordsUnauthorized)
+}
+
+func noPull(ref reference.Named, why error) error {
 	return fault.New(fault.NotFound, "pull access denied for %s, repository does not exist or may require 'docker login': %w", reference.FamiliarName(ref), why)
 }

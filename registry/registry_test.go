@@ -270,7 +270,7 @@ func TestRetryAfterIsKeptAndTold(t *testing.T) {
 	if _, err := w.fetch(t, registry.Auth{}, 0); err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(w.waits, []string{"429 Too Many Requests 1s"}) {
+	if !slices.Equal(w.waits, []string{"toomanyrequests: you have reached your pull rate limit 1s"}) {
 		t.Errorf("told: %q", w.waits)
 	}
 }

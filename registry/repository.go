@@ -2,17 +2,17 @@ package registry
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"io"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"oras.land/oras-go/v2/registry/remote/auth"
 
 	"berth/fault"
 )
@@ -25,62 +25,149 @@ var manifestTypes = []string{
 	"application/vnd.docker.distribution.manifest.list.v2+json",
 	ocispec.MediaTypeImageManifest,
 	"application/vnd.docker.distribution.manifest.v2+json",
+	signedSchema1,
+	"application/vnd.docker.distribution.manifest.v1+json",
 }
 
-// Repository is one repository, seen by one user. It fits image.Source.
+// signedSchema1 is the type of the oldest manifests. Their digest is not that of their bytes, but of what is signed in them.
+const signedSchema1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+
+// Repository is one repository, seen by one user. It fits image.Source and image.Target.
 type Repository struct {
-	client *Client
-	name   reference.Named
-	host   string
-	path   string
-	auth   Auth
+	client    *Client
+	name      reference.Named
+	auth      Auth
+	endpoints []*endpoint // mirrors, and as the last the registry itself
+	broken    error       // why there are none
+
+	mu     sync.Mutex
+	missed map[*endpoint]bool // mirrors without this image
+	begun  map[string]string  // uploads that a mount left open, by digest
 }
 
-// Resolve is Client.Resolve in this repository.
-func (r *Repository) Resolve(ctx context.Context, ref reference.Named) (ocispec.Descriptor, error) {
-	want := "latest"
-	if digested, ok := ref.(reference.Digested); ok {
-		want = digested.Digest().String()
-	} else if tagged, ok := ref.(reference.Tagged); ok {
-		want = tagged.Tag()
+// registry is the endpoint that has the last word, and takes pushes.
+func (r *Repository) registry() *endpoint { return r.endpoints[len(r.endpoints)-1] }
+
+// pull asks the mirrors in turn, then the registry, whose answer is the one that counts. It tells who answered.
+func (r *Repository) pull(ctx context.Context, q request) (*http.Response, *endpoint, error) {
+	if r.broken != nil {
+		return nil, nil, fault.Wrap(fault.Unavailable, r.broken)
 	}
-	desc, err := r.resolve(ctx, want)
+	manifest := strings.HasPrefix(q.what, "manifests/")
+	for _, e := range r.endpoints[:len(r.endpoints)-1] {
+		if r.passes(e) || manifest && !e.resolves || !e.pulls && !manifest {
+			continue
+		}
+		mine := q
+		mine.scopes = []string{"repository:" + e.path + ":pull"}
+		resp, err := e.try(ctx, mine)
+		if err == nil {
+			return resp, e, nil
+		}
+		if ctx.Err() != nil {
+			return nil, nil, context.Cause(ctx)
+		}
+		var p *problem
+		if !errors.As(err, &p) {
+			e.lane.rest()
+		}
+		if manifest {
+			r.miss(e)
+		}
+	}
+	e := r.registry()
+	q.scopes = []string{"repository:" + e.path + ":pull"}
+	resp, err := r.client.ask(ctx, e, q)
+	return resp, e, err
+}
+
+func (r *Repository) passes(e *endpoint) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.missed[e] || e.lane.resting()
+}
+
+// miss remembers that a mirror is of no use here.
+func (r *Repository) miss(e *endpoint) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.missed[e] = true
+}
+
+// Resolve asks what ref means now: HEAD of the manifest, and GET where HEAD tells too little.
+// Errors are in Docker's words. fault.NotFound: no such repository or tag, or no right to know;
+// fault.Unauthorized: wrong credentials; fault.Unavailable: the registry does not answer.
+func (r *Repository) Resolve(ctx context.Context, ref reference.Named) (ocispec.Descriptor, error) {
+	desc, err := r.resolve(ctx, wanted(ref))
 	if err != nil {
 		return ocispec.Descriptor{}, r.translate(err, reference.TagNameOnly(ref))
 	}
 	return desc, nil
 }
 
+// wanted is the digest or tag that a reference names.
+func wanted(ref reference.Named) string {
+	if digested, ok := ref.(reference.Digested); ok {
+		return digested.Digest().String()
+	}
+	if tagged, ok := ref.(reference.Tagged); ok {
+		return tagged.Tag()
+	}
+	return "latest"
+}
+
 func (r *Repository) resolve(ctx context.Context, want string) (ocispec.Descriptor, error) {
-	resp, err := r.send(ctx, request{method: http.MethodHead, what: "manifests/" + want, accept: manifestTypes})
-	if err != nil {
+	resp, _, err := r.pull(ctx, request{method: http.MethodHead, what: "manifests/" + want, accept: manifestTypes})
+	if err == nil {
+		discard(resp)
+		if desc, ok := describe(resp, want); ok {
+			return desc, nil
+		}
+	}
+	var p *problem
+	if err != nil && (!errors.As(err, &p) || p.token) {
 		return ocispec.Descriptor{}, err
 	}
-	discard(resp)
-	if desc, ok := describe(resp, want); ok {
-		return desc, nil
-	}
-	// HEAD has no body to say why, and not every registry has HEAD or tells the digest.
-	resp, err = r.send(ctx, request{method: http.MethodGet, what: "manifests/" + want, accept: manifestTypes})
+	// HEAD has no body to say why, and not every registry has HEAD or tells the digest. After long waits it is the words that are wanted.
+	desc, _, err := r.manifest(ctx, want, p != nil && p.passing())
+	return desc, err
+}
+
+// Manifest fetches the manifest or index that ref means now. Its digest is checked, but that of a signed schema 1
+// manifest is what the registry says: see signedSchema1.
+func (r *Repository) Manifest(ctx context.Context, ref reference.Named) (ocispec.Descriptor, []byte, error) {
+	desc, data, err := r.manifest(ctx, wanted(ref), false)
 	if err != nil {
-		return ocispec.Descriptor{}, err
+		return ocispec.Descriptor{}, nil, r.translate(err, reference.TagNameOnly(ref))
+	}
+	return desc, data, nil
+}
+
+func (r *Repository) manifest(ctx context.Context, want string, hasty bool) (ocispec.Descriptor, []byte, error) {
+	resp, _, err := r.pull(ctx, request{method: http.MethodGet, what: "manifests/" + want, accept: manifestTypes, hasty: hasty})
+	if err != nil {
+		return ocispec.Descriptor{}, nil, err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return ocispec.Descriptor{}, readProblem(resp)
-	}
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxManifest+1))
 	if err != nil {
-		return ocispec.Descriptor{}, err
+		return ocispec.Descriptor{}, nil, err
 	}
 	if len(data) > maxManifest {
-		return ocispec.Descriptor{}, fault.New(fault.Unsupported, "manifest %s is larger than %d bytes", want, maxManifest)
+		return ocispec.Descriptor{}, nil, fault.New(fault.Unsupported, "manifest %s is larger than %d bytes", want, maxManifest)
 	}
 	desc := ocispec.Descriptor{MediaType: mediaType(resp), Digest: digest.FromBytes(data), Size: int64(len(data))}
-	if d := digest.Digest(want); d.Validate() == nil && d != desc.Digest {
-		return ocispec.Descriptor{}, fault.New(fault.Corrupt, "the registry answers %s with content of digest %s", want, desc.Digest)
+	d := digest.Digest(want)
+	if told := digest.Digest(resp.Header.Get("Docker-Content-Digest")); desc.MediaType == signedSchema1 && told.Validate() == nil {
+		desc.Digest = told
 	}
-	return desc, nil
+	if d.Validate() == nil && d.Algorithm() != desc.Digest.Algorithm() {
+		desc.Digest = d.Algorithm().FromBytes(data)
+	}
+	if d.Validate() == nil && d != desc.Digest {
+		return ocispec.Descriptor{}, nil, fault.New(fault.Corrupt, "the registry answers %s with content of digest %s", want, desc.Digest)
+	}
+	return desc, data, nil
 }
 
 // describe reads a descriptor from a response's headers, if they have all of it.
@@ -110,30 +197,25 @@ func (r *Repository) Fetch(ctx context.Context, desc ocispec.Descriptor, offset 
 }
 
 // open asks for content from offset on, and tells where the body begins: a server without ranges begins at 0.
-func (r *Repository) open(ctx context.Context, desc ocispec.Descriptor, offset int64) (body io.ReadCloser, start int64, err error) {
+func (r *Repository) open(ctx context.Context, desc ocispec.Descriptor, offset int64) (body io.ReadCloser, from *endpoint, start int64, err error) {
 	q := request{method: http.MethodGet, what: "blobs/" + desc.Digest.String(), offset: offset, patient: true}
 	if slices.Contains(manifestTypes, desc.MediaType) {
 		q.what, q.accept = "manifests/"+desc.Digest.String(), []string{desc.MediaType}
 	}
-	resp, err := r.send(ctx, q)
-	if err != nil {
-		return nil, 0, err
-	}
+	resp, from, err := r.pull(ctx, q)
+	var p *problem
 	switch {
+	case errors.As(err, &p) && p.status == http.StatusRequestedRangeNotSatisfiable:
+		return nil, nil, 0, fault.New(fault.Corrupt, "the registry has no more than %d bytes of %s, whose manifest says %d", offset, desc.Digest, desc.Size)
+	case err != nil:
+		return nil, nil, 0, err
 	case resp.StatusCode == http.StatusOK:
-		return resp.Body, 0, nil
-	case resp.StatusCode == http.StatusPartialContent && offset > 0:
-		if begins(resp.Header.Get("Content-Range")) == offset {
-			return resp.Body, offset, nil
-		}
-		resp.Body.Close()
-		return nil, 0, fault.New(fault.Corrupt, "asked for bytes from %d on, the registry sends range %q", offset, resp.Header.Get("Content-Range"))
-	case resp.StatusCode == http.StatusRequestedRangeNotSatisfiable:
-		resp.Body.Close()
-		return nil, 0, fault.New(fault.Corrupt, "the registry has no more than %d bytes of %s, whose manifest says %d", offset, desc.Digest, desc.Size)
+		return resp.Body, from, 0, nil
+	case resp.StatusCode == http.StatusPartialContent && offset > 0 && begins(resp.Header.Get("Content-Range")) == offset:
+		return resp.Body, from, offset, nil
 	}
-	defer resp.Body.Close()
-	return nil, 0, readProblem(resp)
+	resp.Body.Close()
+	return nil, nil, 0, fault.New(fault.Corrupt, "asked for bytes from %d on, %s answers %s with range %q", offset, from.lane.host, resp.Status, resp.Header.Get("Content-Range"))
 }
 
 // begins returns where a Content-Range such as "bytes 5-9/10" starts, -1 if it can't be read.
@@ -145,53 +227,4 @@ func begins(s string) int64 {
 		return -1
 	}
 	return n
-}
-
-// request is one question to the repository.
-type request struct {
-	method  string
-	what    string // the path below the repository
-	accept  []string
-	offset  int64
-	patient bool // a host that can't be reached may come back: it answered before
-}
-
-// send asks, and asks again with growing pauses while that makes sense. The last answer, whatever it says, is returned.
-func (r *Repository) send(ctx context.Context, q request) (*http.Response, error) {
-	scheme, err := r.client.scheme(ctx, r.host)
-	if err != nil {
-		return nil, err
-	}
-	ctx = auth.WithScopesForHost(ctx, r.host, auth.ScopeRepository(r.path, auth.ActionPull))
-	url := scheme + "://" + r.host + "/v2/" + r.path + "/" + q.what
-	for try := 0; ; try++ {
-		req, err := http.NewRequestWithContext(ctx, q.method, url, nil)
-		if err != nil {
-			return nil, err
-		}
-		if q.accept != nil {
-			req.Header["Accept"] = q.accept
-		}
-		if q.offset > 0 {
-			req.Header.Set("Range", fmt.Sprintf("bytes=%d-", q.offset))
-		}
-		resp, err := r.client.authorized(r.host, r.auth).Do(req)
-		if ctx.Err() != nil || !retryable(resp, err, q.patient) || try+1 >= maxTries {
-			return resp, err
-		}
-		pause, sensible := r.client.pause(try, resp)
-		if !sensible {
-			return resp, err
-		}
-		reason := ""
-		if err != nil {
-			reason = err.Error()
-		} else {
-			reason = resp.Status
-			discard(resp)
-		}
-		if err := r.client.wait(ctx, r.host, reason, pause); err != nil {
-			return nil, err
-		}
-	}
 }

@@ -24,6 +24,7 @@ type stream struct {
 	r      *Repository
 	desc   ocispec.Descriptor
 	body   io.ReadCloser
+	from   *endpoint          // who sends it
 	drop   context.CancelFunc // ends the present connection
 	stall  *time.Timer
 	at     int64 // of the next byte
@@ -41,13 +42,13 @@ func newStream(ctx context.Context, r *Repository, desc ocispec.Descriptor, offs
 // connect opens a connection at the next byte.
 func (s *stream) connect() error {
 	ctx, drop := context.WithCancel(s.ctx)
-	body, start, err := s.r.open(ctx, s.desc, s.at)
+	body, from, start, err := s.r.open(ctx, s.desc, s.at)
 	if err != nil {
 		drop()
 		return err
 	}
 	s.skip = s.at - start
-	s.body, s.drop, s.step = body, drop, s.at
+	s.body, s.from, s.drop, s.step = body, from, drop, s.at
 	s.stall = time.AfterFunc(maxStall, drop)
 	return nil
 }
@@ -105,14 +106,18 @@ func (s *stream) again(cause error) error {
 	if s.broken++; s.at-s.step >= minStep {
 		s.broken = 0
 	}
+	if s.broken > 1 && s.from.mirror {
+		s.r.miss(s.from) // there is another place
+		s.broken = 0
+	}
 	if s.broken >= maxTries {
-		return fault.New(fault.Unavailable, "connection to %s broke after %d of %d bytes, %d tries got no further: %w", s.r.host, s.at, s.desc.Size, maxTries, cause)
+		return fault.New(fault.Unavailable, "connection to %s broke after %d of %d bytes, %d tries got no further: %w", s.from.lane.host, s.at, s.desc.Size, maxTries, cause)
 	}
 	pause, _ := s.r.client.pause(s.broken, nil)
 	if s.broken == 0 {
 		return s.ctx.Err() // it got further: no reason to wait
 	}
-	return s.r.client.wait(s.ctx, s.r.host, fmt.Sprintf("connection broke: %v", cause), pause)
+	return s.r.client.wait(s.ctx, s.from.lane.host, fmt.Sprintf("connection broke: %v", cause), pause)
 }
 
 // Close ends the download.
