@@ -111,6 +111,15 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return n, nil
 }
 
+// Open opens the content for reading while it is written: what was written so far can be read. It stays open after Commit and
+// Close. The caller closes it.
+func (w *Writer) Open() (*os.File, error) {
+	if w.f == nil {
+		return nil, fmt.Errorf("open blob: %w", fs.ErrClosed)
+	}
+	return os.Open(w.f.Name())
+}
+
 // Size returns the bytes so far, those from before Resume included.
 func (w *Writer) Size() int64 { return w.size }
 

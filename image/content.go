@@ -40,6 +40,18 @@ func (l *lease) hold(list ...digest.Digest) {
 	}
 }
 
+// drop gives up one claim.
+func (l *lease) drop(d digest.Digest) {
+	l.c.mu.Lock()
+	defer l.c.mu.Unlock()
+	if l.held[d] {
+		delete(l.held, d)
+		if l.c.users[d]--; l.c.users[d] == 0 {
+			delete(l.c.users, d)
+		}
+	}
+}
+
 // release gives up all claims; call it after the names are saved.
 func (l *lease) release() {
 	l.c.mu.Lock()

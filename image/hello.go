@@ -61,7 +61,7 @@ func (s *Store) Hello(ctx context.Context) (*Image, error) {
 	defer c.end()
 	c.loading = true
 	for _, data := range blobs {
-		if _, err := s.putHeld(c.lease, data); err != nil {
+		if _, err := c.put(data); err != nil {
 			return nil, fmt.Errorf("register the built-in image: %w", err)
 		}
 	}

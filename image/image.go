@@ -28,6 +28,7 @@ type Image struct {
 	ConfigID digest.Digest             // of the config blob
 	Layers   []ocispec.Descriptor      // as in the manifest, deepest first
 	DiffIDs  []digest.Digest           // of the uncompressed layers, deepest first
+	Artifact string                    // the type of content that is no container image and can't be run; "": it is one
 	Chain    digest.Digest             // of all layers, the key in union.Driver; "" without layers
 	Names    []reference.Named         // sorted; tagged names and digest references
 	Content  int64                     // bytes of the manifests, config and layer blobs held here

@@ -151,6 +151,6 @@ func (c *graphCopy) putDocument(v any, mediaType string) (ocispec.Descriptor, er
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	d, err := c.s.putHeld(c.lease, data)
+	d, err := c.put(data)
 	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(data))}, err
 }

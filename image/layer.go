@@ -30,6 +30,8 @@ type job struct {
 	err           error           // set before done is closed
 	budget        *archive.Budget // of its image
 	loading       bool            // it comes from an archive: other words for the progress
+	kept          bool            // it is part of an artifact, and not unpacked
+	early         *early          // it may be unpacked already; nil: it is not
 }
 
 func (j *job) parent() digest.Digest {
@@ -54,23 +56,6 @@ func (j *job) wait(ctx context.Context) error {
 	}
 }
 
-// jobs lists the work for all layers of an image.
-func jobs(m *document, diffIDs []digest.Digest, loading bool) []*job {
-	list := make([]*job, len(m.Layers))
-	first := map[digest.Digest]*job{}
-	for i, c := range chains(diffIDs) {
-		j := &job{desc: m.Layers[i], diffID: diffIDs[i], chain: c, done: make(chan struct{}), loading: loading}
-		if i > 0 {
-			j.below = list[i-1]
-		}
-		if j.same = first[j.desc.Digest]; j.same == nil {
-			first[j.desc.Digest] = j
-		}
-		list[i] = j
-	}
-	return list
-}
-
 // place does one job: what is missing of blob and unpacked layer is brought. The expensive part runs beside
 // that of other layers; only the last step, a rename, waits for the layer below.
 func (s *Store) place(ctx context.Context, src Source, j *job, report func(Event)) error {
@@ -93,6 +78,9 @@ func (s *Store) place(ctx context.Context, src Source, j *job, report func(Event
 
 // prepare brings the blob and returns the unpacked layer, nil when it was here already.
 func (s *Store) prepare(ctx context.Context, src Source, j *job, report func(Event)) (*staged, error) {
+	if st := j.early.take(ctx); st != nil {
+		return st.checked(j)
+	}
 	select {
 	case s.slots <- struct{}{}:
 	default:
@@ -106,7 +94,7 @@ func (s *Store) prepare(ctx context.Context, src Source, j *job, report func(Eve
 		}
 	}
 	defer func() { <-s.slots }()
-	haveChain := s.layers.Has(j.chain)
+	haveChain := j.kept || s.layers.Has(j.chain)
 	if s.blobs.Has(j.desc.Digest) {
 		if haveChain {
 			return nil, nil
@@ -203,13 +191,6 @@ func (s *Store) teeUnpack(ctx context.Context, budget *archive.Budget, store fun
 	return st, unpackErr
 }
 
-func errOrEOF(err error) error {
-	if err == nil {
-		return io.EOF
-	}
-	return err
-}
-
 // download appends what is missing of the blob to w and commits it. What passes goes to tee as well, if
 // there is one. A broken stream leaves w to be resumed.
 func (s *Store) download(ctx context.Context, src Source, j *job, w *blob.Writer, tee *pipe, report func(Event)) error {
@@ -219,7 +200,7 @@ func (s *Store) download(ctx context.Context, src Source, j *job, w *blob.Writer
 	}
 	defer r.Close()
 	m := &meter{event: Event{ID: shortID(j.desc.Digest), Status: StatusDownload, Current: w.Size(), Total: j.desc.Size}, to: report}
-	if err := copyChunks(ctx, r, w, j.desc.Size, tee, m); err != nil {
+	if err := copyChunks(ctx, r, w, j.desc.Size, tee, m.add); err != nil {
 		return fmt.Errorf("download: %w", err)
 	}
 	report(j.event(StatusVerifying))
@@ -230,9 +211,9 @@ func (s *Store) download(ctx context.Context, src Source, j *job, w *blob.Writer
 	return nil
 }
 
-// copyChunks moves r into w and, as long as somebody reads it, into tee. More than size bytes are an
+// copyChunks moves r into w and, as long as somebody reads it, into tee; told hears of each step's bytes. More than size bytes are an
 // error at once, fewer at the end; size -1 takes any number.
-func copyChunks(ctx context.Context, r io.Reader, w *blob.Writer, size int64, tee *pipe, m *meter) error {
+func copyChunks(ctx context.Context, r io.Reader, w *blob.Writer, size int64, tee *pipe, told func(int)) error {
 	for {
 		c, err := fill(r)
 		if ctx.Err() != nil {
@@ -247,8 +228,8 @@ func copyChunks(ctx context.Context, r io.Reader, w *blob.Writer, size int64, te
 			chunks.Put(c.data)
 			return werr
 		}
-		if m != nil {
-			m.add(c.n)
+		if told != nil {
+			told(c.n)
 		}
 		if tee == nil || c.n == 0 {
 			chunks.Put(c.data)

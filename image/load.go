@@ -2,6 +2,7 @@ package image
 
 import (
 	"archive/tar"
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -15,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"berth/archive"
 	"berth/archive/compress"
 	"berth/fault"
 )
@@ -32,16 +34,16 @@ type Loaded struct {
 	ID   digest.Digest
 }
 
-// Load reads a docker-archive or an OCI layout as a tar of any compression, in one pass.
-// A docker-archive without manifests gets canonical ones, the same for the same content. On failure no
-// name has changed. platforms selects some of what the archive has; none means all of it.
+// Load reads a docker-archive or an OCI layout as a tar of any compression, in one pass: layers are unpacked while they
+// are read. A docker-archive without manifests gets canonical ones, the same for the same content. On failure no
+// name has changed. platforms selects some of what the archive has; none means all of it, of which one is unpacked.
 // fault.Invalid, fault.Corrupt: not such an archive, or a broken one; fault.NotFound: it lacks a platform.
 func (s *Store) Load(ctx context.Context, r io.Reader, platforms []ocispec.Platform, p Progress) ([]Loaded, error) {
-	if len(platforms) > 0 {
-		return nil, fault.New(fault.Unsupported, "load: selecting platforms is not supported yet")
-	}
 	c := s.newCopy(nowhere("the archive"), p)
 	c.loading = true
+	for _, p := range platforms {
+		c.platforms = append(c.platforms, normalPlatform(p))
+	}
 	list, err := c.load(ctx, r)
 	c.end()
 	// Nobody comes back for the rest of a broken archive, nor for what a good one has beside its images.
@@ -52,7 +54,13 @@ func (s *Store) Load(ctx context.Context, r io.Reader, platforms []ocispec.Platf
 }
 
 func (c *graphCopy) load(ctx context.Context, r io.Reader) ([]Loaded, error) {
-	sp := &spool{c: c, files: map[string]digest.Digest{}, links: map[string]string{}}
+	sp := &spool{c: c, files: map[string]digest.Digest{}, links: map[string]string{}, others: map[digest.Digest]bool{}, budget: c.s.Limits.budget()}
+	c.early = map[digest.Digest]*early{}
+	defer func() {
+		for _, e := range c.early {
+			e.drop()
+		}
+	}()
 	if err := sp.read(ctx, r); err != nil {
 		return nil, fmt.Errorf("load: %w", err)
 	}
@@ -64,9 +72,9 @@ func (c *graphCopy) load(ctx context.Context, r io.Reader) ([]Loaded, error) {
 	var list []Loaded
 	var skipped error
 	for _, root := range roots {
-		target, _, err := c.graph(ctx, root.target)
+		target, err := c.loaded(ctx, root)
 		if errors.Is(err, fault.Unsupported) {
-			skipped = errors.Join(skipped, err) // an artifact among images
+			skipped = errors.Join(skipped, err) // something else among images
 			continue
 		}
 		if err != nil {
@@ -83,7 +91,69 @@ func (c *graphCopy) load(ctx context.Context, r io.Reader) ([]Loaded, error) {
 	if len(keep) == 0 {
 		return nil, errors.Join(fault.New(fault.Invalid, "load: the archive has no image"), skipped)
 	}
+	if len(c.platforms) > 0 {
+		if err := c.leaveOut(ctx, keep); err != nil {
+			return nil, fmt.Errorf("load: %w", err)
+		}
+	}
 	return list, c.keep(keep)
+}
+
+// loaded unpacks what is wanted of one image of the archive.
+func (c *graphCopy) loaded(ctx context.Context, root named) (target ocispec.Descriptor, err error) {
+	if len(c.platforms) == 0 {
+		target, _, err = c.graph(ctx, root.target)
+		return target, err
+	}
+	for _, p := range c.platforms {
+		c.want, c.exact = p, true
+		target, _, err = c.graph(ctx, root.target)
+		if errors.Is(err, fault.NotFound) {
+			ref := root.target.Digest.String()
+			if len(root.names) > 0 {
+				ref = reference.FamiliarString(root.names[0])
+			}
+			err = fault.New(fault.NotFound, "image %s was read, but doesn't provide the requested platform (%s)", ref, FormatPlatform(p))
+		}
+		if err != nil {
+			return target, err
+		}
+	}
+	return target, nil
+}
+
+// leaveOut takes the content of platforms that are not wanted out of the store, if nobody else needs it, before the images are named.
+func (c *graphCopy) leaveOut(ctx context.Context, list []named) error {
+	for _, n := range list {
+		g, err := c.s.walk(n.target)
+		if err != nil {
+			return err
+		}
+		wanted := map[digest.Digest]bool{}
+		var others []*graph
+		for _, v := range g.variants {
+			part, err := c.s.walk(v.manifest)
+			if err != nil {
+				return err
+			}
+			if v.artifact == "" && !c.wants(v.platform) {
+				others = append(others, part)
+				continue
+			}
+			for d := range part.blobs {
+				wanted[d] = true
+			}
+		}
+		for _, part := range others {
+			for d := range part.blobs {
+				if !wanted[d] {
+					c.lease.drop(d)
+				}
+			}
+		}
+	}
+	_, err := c.s.Sweep(ctx)
+	return err
 }
 
 // nowhere is a Source that has nothing: all there is was put into the store before. It says who lacks the rest.
@@ -96,9 +166,11 @@ func (n nowhere) Fetch(_ context.Context, desc ocispec.Descriptor, _ int64) (io.
 
 // spool takes an archive apart: every file goes into the blob store, whatever the order.
 type spool struct {
-	c     *graphCopy
-	files map[string]digest.Digest // by clean path
-	links map[string]string        // clean path → clean path
+	c      *graphCopy
+	files  map[string]digest.Digest // by clean path
+	links  map[string]string        // clean path → clean path
+	others map[digest.Digest]bool   // manifests and layers of platforms that are not unpacked
+	budget *archive.Budget          // of what is unpacked early
 }
 
 func (sp *spool) read(ctx context.Context, r io.Reader) (err error) {
@@ -161,7 +233,7 @@ func (sp *spool) member(ctx context.Context, h *tar.Header, r io.Reader) error {
 // clean brings a member's name to the one form that is compared. Names only ever are keys of a map here.
 func clean(name string) string { return strings.TrimPrefix(path.Clean("/"+name), "/") }
 
-// file stores one member. If its name is a digest, its content must have it.
+// file stores one member, and unpacks it meanwhile if it looks like a layer. If its name is a digest, its content must have it.
 func (sp *spool) file(ctx context.Context, name string, size int64, r io.Reader) (digest.Digest, error) {
 	var want digest.Digest
 	if hex, ok := strings.CutPrefix(name, "blobs/sha256/"); ok {
@@ -179,11 +251,52 @@ func (sp *spool) file(ctx context.Context, name string, size int64, r io.Reader)
 		return "", err
 	}
 	defer w.Close()
-	if err := copyChunks(ctx, r, w, -1, nil, nil); err != nil {
+	in := bufio.NewReaderSize(r, 512)
+	head, err := in.Peek(263)
+	if err != nil && err != io.EOF {
 		return "", damaged(err)
 	}
-	sp.c.lease.hold(w.Digest())
-	return w.Commit(want, size)
+	var e *early
+	var from *follower
+	if layerLike(head) && !sp.others[want] {
+		e, from = sp.c.s.startEarly(ctx, w, sp.budget, sp.meter(name, size))
+	}
+	err = copyChunks(ctx, in, w, -1, nil, from.advance)
+	from.finish(errOrEOF(err))
+	d := w.Digest()
+	if e != nil {
+		if before := sp.c.early[d]; before != nil {
+			defer before.drop()
+		}
+		sp.c.early[d] = e
+	}
+	if err != nil {
+		return "", damaged(err)
+	}
+	sp.c.lease.hold(d)
+	if _, err := w.Commit(want, size); err != nil {
+		return "", err
+	}
+	if want != "" && len(head) > 0 && head[0] == '{' && size <= maxDocument {
+		data, err := sp.c.s.readBlob(d, maxDocument)
+		if err != nil {
+			return "", err
+		}
+		sp.learn(d, data)
+	}
+	return d, nil
+}
+
+// meter tells of a member that is unpacked, if its name says what it is called elsewhere.
+func (sp *spool) meter(name string, size int64) *meter {
+	m := &meter{event: Event{Status: StatusLoading, Total: size}, to: func(Event) {}}
+	for part := range strings.SplitSeq(name, "/") {
+		hex, _, _ := strings.Cut(part, ".")
+		if d := digest.NewDigestFromEncoded(digest.SHA256, hex); d.Validate() == nil {
+			m.event.ID, m.to = shortID(d), sp.c.report.tell
+		}
+	}
+	return m
 }
 
 // find returns the blob of a path, links followed.
@@ -292,7 +405,7 @@ func (sp *spool) dockerArchive(data []byte) ([]named, error) {
 			return nil, err
 		}
 		n := named{target: ocispec.Descriptor{MediaType: dockerManifest, Size: int64(len(manifest))}}
-		if n.target.Digest, err = sp.c.s.putHeld(sp.c.lease, manifest); err != nil {
+		if n.target.Digest, err = sp.c.put(manifest); err != nil {
 			return nil, err
 		}
 		for _, tag := range a.RepoTags {
@@ -378,12 +491,12 @@ func (sp *spool) layerType(d digest.Digest) (_ string, err error) {
 	return dockerLayer, nil
 }
 
-// putHeld stores data and claims it first.
-func (s *Store) putHeld(l *lease, data []byte) (digest.Digest, error) {
+// put stores data and claims it first.
+func (c *graphCopy) put(data []byte) (digest.Digest, error) {
 	d := digest.FromBytes(data)
-	l.hold(d)
-	if s.blobs.Has(d) {
+	c.lease.hold(d)
+	if c.s.blobs.Has(d) {
 		return d, nil
 	}
-	return s.putBlob(data, d, int64(len(data)))
+	return c.s.putBlob(data, d, int64(len(data)))
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -84,10 +85,25 @@ type graphCopy struct {
 	exact   bool            // nothing but want will do
 	budget  *archive.Budget // of Import
 	loading bool            // src is the blob store itself, filled from an archive: what it lacks is not wanted
+
+	// Of Load.
+	platforms []ocispec.Platform // none: whatever there is
+	early     map[digest.Digest]*early
 }
 
 func (s *Store) newCopy(src Source, p Progress) *graphCopy {
-	return &graphCopy{s: s, src: src, lease: s.lease(), report: &reporter{to: p}, want: Host()}
+	return &graphCopy{s: s, src: inline{src}, lease: s.lease(), report: &reporter{to: p}, want: Host()}
+}
+
+// inline is a Source that first looks for content in the descriptor itself (OCI image specification, "Embedded Content").
+type inline struct{ Source }
+
+// Fetch opens what desc carries or names.
+func (s inline) Fetch(ctx context.Context, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
+	if len(desc.Data) > 0 && int64(len(desc.Data)) == desc.Size && offset <= desc.Size {
+		return io.NopCloser(bytes.NewReader(desc.Data[offset:])), nil
+	}
+	return s.Source.Fetch(ctx, desc, offset)
 }
 
 func (c *graphCopy) end() {
@@ -95,7 +111,8 @@ func (c *graphCopy) end() {
 	c.report.close()
 }
 
-// graph brings one platform of the image at root, and returns root as it turned out to be and the manifest's digest.
+// graph brings what is wanted of the image at root: one platform and what describes it, or an artifact. It returns root as
+// it turned out to be and the digest of the manifest that was chosen.
 func (c *graphCopy) graph(ctx context.Context, root ocispec.Descriptor) (target ocispec.Descriptor, manifest digest.Digest, err error) {
 	if err := checkDescriptor(root); err != nil {
 		return target, "", err
@@ -104,34 +121,65 @@ func (c *graphCopy) graph(ctx context.Context, root ocispec.Descriptor) (target 
 	if err != nil {
 		return target, "", err
 	}
-	leaf := target
-	for level := 0; doc.Manifests != nil; level++ {
-		if level > maxDepth {
-			return target, "", fault.New(fault.Unsupported, "index %s: more than %d levels of indexes", root.Digest, maxDepth)
-		}
-		if leaf, err = c.choose(doc.Manifests); err != nil {
-			return target, "", err
-		}
-		if leaf, doc, err = c.document(ctx, leaf); err != nil {
+	at := leaf{desc: target, doc: doc}
+	if doc.Manifests != nil {
+		if at, err = c.descend(ctx, doc.Manifests, 1); err != nil {
 			return target, "", err
 		}
 	}
-	config, err := c.config(ctx, doc)
-	if err != nil {
-		return target, "", err
+	group, all := errgroup.WithContext(ctx)
+	for _, desc := range at.beside {
+		group.Go(func() error { return c.describes(all, desc) })
 	}
-	if target.Digest == leaf.Digest && c.exact && rank(c.want, config.Platform, true) < 0 {
-		return target, "", fault.New(fault.NotFound, "image %s is for %s and does not provide the specified platform (%s)",
-			root.Digest, FormatPlatform(config.Platform), FormatPlatform(c.want))
-	}
-	return target, leaf.Digest, c.layers(ctx, doc, config.RootFS.DiffIDs)
+	group.Go(func() error { return c.manifest(all, at) })
+	return target, at.desc.Digest, group.Wait()
 }
 
-// choose takes the best manifest of an index for the wanted platform.
-func (c *graphCopy) choose(list []ocispec.Descriptor) (ocispec.Descriptor, error) {
-	best, at := -1, -1
-	for i, d := range list {
-		if c.loading && !c.s.blobs.Has(d.Digest) {
+// leaf is a manifest, and what its index has to say about it in other manifests, such as attestations.
+type leaf struct {
+	desc   ocispec.Descriptor
+	doc    *document
+	beside []ocispec.Descriptor
+}
+
+// describedBy is the annotation of a manifest beside the one whose digest is its value.
+const describedBy = "vnd.docker.reference.digest"
+
+// descend finds the manifest for the wanted platform below an index.
+func (c *graphCopy) descend(ctx context.Context, list []ocispec.Descriptor, depth int) (leaf, error) {
+	if depth > maxDepth {
+		return leaf{}, fault.New(fault.Unsupported, "more than %d levels of indexes", maxDepth)
+	}
+	for _, desc := range c.candidates(list) {
+		desc, doc, err := c.document(ctx, desc)
+		if err != nil {
+			return leaf{}, err
+		}
+		if doc.Manifests != nil {
+			at, err := c.descend(ctx, doc.Manifests, depth+1)
+			if errors.Is(err, fault.NotFound) {
+				continue // a further index may have it
+			}
+			return at, err
+		}
+		at := leaf{desc: desc, doc: doc}
+		artifact := doc.artifact() != ""
+		for _, other := range list {
+			if !c.loading && other.Digest != desc.Digest && (artifact || other.Annotations[describedBy] == desc.Digest.String()) {
+				at.beside = append(at.beside, other)
+			}
+		}
+		return at, nil
+	}
+	return leaf{}, fault.New(fault.NotFound, "no matching manifest for %s in the manifest list entries", FormatPlatform(c.want))
+}
+
+// candidates are the manifests of an index that may serve the wanted platform, the best first.
+func (c *graphCopy) candidates(list []ocispec.Descriptor) []ocispec.Descriptor {
+	ranks := map[digest.Digest]int{}
+	var found []ocispec.Descriptor
+	for _, d := range list {
+		if c.loading && !c.s.blobs.Has(d.Digest) || !isDocument(d.MediaType) {
 			continue
 		}
 		var have ocispec.Platform
@@ -139,17 +187,55 @@ func (c *graphCopy) choose(list []ocispec.Descriptor) (ocispec.Descriptor, error
 			have = *d.Platform
 		}
 		r := rank(c.want, have, c.exact)
-		if r < 0 && c.loading && have.OS != "unknown" {
+		if r < 0 && c.loading && !c.exact && have.OS != "unknown" {
 			r = 1000 // better than none
 		}
-		if r >= 0 && (at < 0 || r < at) {
-			best, at = i, r
+		if _, known := ranks[d.Digest]; r >= 0 && !known {
+			ranks[d.Digest] = r
+			found = append(found, d)
 		}
 	}
-	if best < 0 {
-		return ocispec.Descriptor{}, fault.New(fault.NotFound, "no matching manifest for %s in the manifest list entries", FormatPlatform(c.want))
+	slices.SortStableFunc(found, func(a, b ocispec.Descriptor) int { return ranks[a.Digest] - ranks[b.Digest] })
+	return found
+}
+
+// wants tells whether content for a platform is to be unpacked.
+func (c *graphCopy) wants(have ocispec.Platform) bool {
+	if len(c.platforms) == 0 {
+		return rank(c.want, have, c.exact) >= 0
 	}
-	return list[best], nil
+	return slices.ContainsFunc(c.platforms, func(p ocispec.Platform) bool { return rank(p, have, true) >= 0 })
+}
+
+// manifest brings what a manifest names: a config and layers, which are unpacked, or an artifact's blobs.
+func (c *graphCopy) manifest(ctx context.Context, at leaf) error {
+	if at.doc.artifact() != "" {
+		return c.bring(ctx, c.artifactJobs(at.doc))
+	}
+	config, err := c.config(ctx, at.doc)
+	if err != nil {
+		return err
+	}
+	if c.exact && rank(c.want, config.Platform, true) < 0 && at.desc.Platform == nil {
+		return fault.New(fault.NotFound, "image %s is for %s and does not provide the specified platform (%s)",
+			at.desc.Digest, FormatPlatform(config.Platform), FormatPlatform(c.want))
+	}
+	return c.bring(ctx, c.layerJobs(at.doc, config.RootFS.DiffIDs))
+}
+
+// describes brings a manifest that lies beside an image's in the index, and its blobs; one that is not there was not meant for everybody.
+func (c *graphCopy) describes(ctx context.Context, desc ocispec.Descriptor) error {
+	if !isDocument(desc.MediaType) || isIndex(desc.MediaType) {
+		return nil
+	}
+	_, doc, err := c.document(ctx, desc)
+	if err == nil && doc.Manifests == nil {
+		err = c.bring(ctx, c.artifactJobs(doc))
+	}
+	if errors.Is(err, fault.NotFound) {
+		return nil
+	}
+	return err
 }
 
 // document brings and reads a manifest or index; the descriptor returned has the true type and size.
@@ -212,16 +298,45 @@ func (s *Store) putBlob(data []byte, want digest.Digest, size int64) (digest.Dig
 	return w.Commit(want, size)
 }
 
-// layers brings all layers of a manifest at the same time. The first failure stops the others.
-func (c *graphCopy) layers(ctx context.Context, doc *document, diffIDs []digest.Digest) error {
-	list := jobs(doc, diffIDs, c.loading)
+// layerJobs lists the work for all layers of an image.
+func (c *graphCopy) layerJobs(m *document, diffIDs []digest.Digest) []*job {
+	list := make([]*job, len(m.Layers))
+	for i, chain := range chains(diffIDs) {
+		list[i] = &job{desc: m.Layers[i], diffID: diffIDs[i], chain: chain}
+		if i > 0 {
+			list[i].below = list[i-1]
+		}
+	}
+	return list
+}
+
+// artifactJobs lists the work for all that an artifact consists of: nobody unpacks it.
+func (c *graphCopy) artifactJobs(m *document) []*job {
+	var list []*job
+	for _, desc := range m.children() {
+		list = append(list, &job{desc: desc, kept: true})
+	}
+	return list
+}
+
+// bring does all jobs of an image at the same time. The first failure stops the others.
+func (c *graphCopy) bring(ctx context.Context, list []*job) error {
 	budget := c.s.Limits.budget()
+	first := map[digest.Digest]*job{}
+	for _, j := range list {
+		j.done, j.loading, j.early, j.budget = make(chan struct{}), c.loading, c.early[j.desc.Digest], budget
+		if j.same = first[j.desc.Digest]; j.same == nil {
+			first[j.desc.Digest] = j
+		}
+	}
 	if err := c.s.Limits.afford(budget, list, c.s.layerSizes); err != nil {
 		return err
 	}
 	for _, j := range list {
-		c.lease.hold(j.desc.Digest, j.chain)
-		j.budget = budget
+		c.lease.hold(j.desc.Digest)
+		if !j.kept {
+			c.lease.hold(j.chain)
+		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, j := range list {
@@ -239,7 +354,7 @@ func (c *graphCopy) layer(ctx context.Context, j *job) error {
 	if err := j.same.wait(ctx); err != nil {
 		return err
 	}
-	if c.s.blobs.Has(j.desc.Digest) && c.s.layers.Has(j.chain) {
+	if c.s.blobs.Has(j.desc.Digest) && (j.kept || c.s.layers.Has(j.chain)) {
 		if !c.loading {
 			c.report.tell(j.event(StatusExists))
 		}

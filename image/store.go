@@ -33,6 +33,7 @@ type Store struct {
 	content content
 	flights flights
 	slots   chan struct{} // taken by layers that download or unpack
+	loaders chan struct{} // taken by layers that are unpacked while their archive is read: it may come slowly
 	uploads chan struct{} // taken by blobs that are sent
 }
 
@@ -76,7 +77,7 @@ func Open(dir string, blobs *blob.Store, layers union.Driver) (*Store, error) {
 	if err := record.Sweep(dir); err != nil {
 		return nil, fmt.Errorf("open image store: %w", err)
 	}
-	s := &Store{path: filepath.Join(dir, "images.json"), blobs: blobs, layers: layers, slots: make(chan struct{}, workers), uploads: make(chan struct{}, maxUploads)}
+	s := &Store{path: filepath.Join(dir, "images.json"), blobs: blobs, layers: layers, slots: make(chan struct{}, workers), loaders: make(chan struct{}, workers), uploads: make(chan struct{}, maxUploads)}
 	n := names{Version: namesVersion}
 	if err := record.Load(s.path, &n); err != nil && !errors.Is(err, fault.NotFound) {
 		return nil, fmt.Errorf("open image store: %w", err)
@@ -163,7 +164,7 @@ func (st *state) add(s *Store, e entry, old *state, sizes map[digest.Digest]int6
 func newImage(target ocispec.Descriptor, g *graph, v *variant, sizes map[digest.Digest]int64) *Image {
 	img := &Image{
 		ID: target.Digest, Target: target, Manifest: v.manifest, Config: v.config, ConfigID: v.configID,
-		Layers: v.layers, DiffIDs: v.config.RootFS.DiffIDs, Chain: v.chain(),
+		Artifact: v.artifact, Layers: v.layers, DiffIDs: v.config.RootFS.DiffIDs, Chain: v.chain(),
 	}
 	img.Config.Platform = v.platform
 	for _, size := range g.blobs {
