@@ -51,6 +51,9 @@ func (i *Service) ForCreate(ctx context.Context, ref string, platform *ocispec.P
 			return i.Store.Hello(ctx)
 		}
 	}
+	if err == nil && img.Artifact != "" {
+		return nil, invalid("image %s can't be run: it is an artifact of type %s, made for other tools", ref, img.Artifact)
+	}
 	return img, err
 }
 
