@@ -60,7 +60,7 @@ func memberPath(name string) (string, error) {
 		case "", ".":
 		case "..":
 			if depth--; depth < 0 {
-				return "", fault.New(fault.Invalid, "the archive's member %q leaves the directory", name)
+				return "", fault.New(fault.Invalid, "the archive's member %s leaves the directory", shown(name))
 			}
 		default:
 			depth++

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -240,9 +241,9 @@ func (u *unpacker) named(hdr *tar.Header, err error) error {
 	if u.in.err != nil {
 		return u.in.err
 	}
-	msg := fmt.Errorf("unpack %q: %w", hdr.Name, err)
+	msg := fmt.Errorf("unpack %s: %w", shown(hdr.Name), err)
 	if errors.Is(err, syscall.EXDEV) || errors.Is(err, syscall.ELOOP) { // openat2(2), RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS
-		msg = fmt.Errorf("unpack %q: a symbolic link lies in its path, perhaps one that leaves the directory: %w", hdr.Name, err)
+		msg = fmt.Errorf("unpack %s: a symbolic link lies in its path, perhaps one that leaves the directory: %w", shown(hdr.Name), err)
 	}
 	if fault.Of(err) != "" {
 		return msg
@@ -255,11 +256,21 @@ func (u *unpacker) named(hdr *tar.Header, err error) error {
 	return msg
 }
 
+// shown quotes a name for a message, which is to stay readable.
+func shown(name string) string { return strconv.Quote(shorten(name)) }
+
+func shorten(name string) string {
+	if len(name) <= 200 {
+		return name
+	}
+	return name[:90] + "…" + name[len(name)-90:]
+}
+
 // owners checks the member's owner and replaces it by the one that it gets.
 func (u *unpacker) owners(hdr *tar.Header) error {
 	const none = 1<<32 - 1 // chown(2) takes it as "leave"
 	if hdr.Uid < 0 || hdr.Gid < 0 || int64(hdr.Uid) >= none || int64(hdr.Gid) >= none {
-		return fault.New(fault.Invalid, "the archive's member %q has the impossible owner %d:%d", hdr.Name, hdr.Uid, hdr.Gid)
+		return fault.New(fault.Invalid, "the archive's member %s has the impossible owner %d:%d", shown(hdr.Name), hdr.Uid, hdr.Gid)
 	}
 	if u.o.Owner != nil {
 		hdr.Uid, hdr.Gid = int(u.o.Owner.UID), int(u.o.Owner.GID)
@@ -388,6 +399,9 @@ func (u *unpacker) xattrs(hdr *tar.Header, set func(attr, value string) error) e
 			continue
 		}
 		err := set(attr, value)
+		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.E2BIG) || errors.Is(err, syscall.ERANGE) {
+			err = fmt.Errorf("extended attribute %q of %d bytes, which is more than this file system holds, or it is full: %w", shorten(attr), len(value), err)
+		}
 		if err == nil || (u.o.Mine || attr != "security.capability") && (errors.Is(err, errors.ErrUnsupported) || errors.Is(err, os.ErrPermission)) {
 			continue
 		}
@@ -427,16 +441,16 @@ func (u *unpacker) link(hdr *tar.Header, p string, parent *os.File, name string)
 	dir, old := split(target)
 	from, err := u.tree.open(dir)
 	if err != nil {
-		return fmt.Errorf("hard link to %q: %w", hdr.Linkname, err)
+		return fmt.Errorf("hard link to %s: %w", shown(hdr.Linkname), err)
 	}
 	st, err := kernel.StatIn(from, old)
 	switch {
 	case errors.Is(err, os.ErrNotExist), err == nil && u.o.Whiteouts && isWhiteout(st.Mode, st.Rdev):
-		return fault.New(fault.Invalid, "hard link to %q, which does not come before it in the archive", hdr.Linkname)
+		return fault.New(fault.Invalid, "hard link to %s, which does not come before it in the archive", shown(hdr.Linkname))
 	case err != nil:
-		return fmt.Errorf("hard link to %q: %w", hdr.Linkname, err)
+		return fmt.Errorf("hard link to %s: %w", shown(hdr.Linkname), err)
 	case st.Mode&kernel.TypeMask == kernel.TypeDir:
-		return fault.New(fault.Invalid, "hard link to the directory %q", hdr.Linkname)
+		return fault.New(fault.Invalid, "hard link to the directory %s", shown(hdr.Linkname))
 	}
 	return u.replace(parent, name, func() error { return kernel.LinkIn(from, old, parent, name) })
 }
