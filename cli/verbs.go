@@ -4,6 +4,7 @@ import (
 	"berth/cli/container"
 	"berth/cli/image"
 	"berth/cli/inspect"
+	"berth/cli/manifest"
 	"berth/cli/registry"
 	"berth/cli/session"
 	"berth/cli/system"
@@ -39,6 +40,7 @@ func (v *verb) interspersed() bool {
 var groups = map[string]string{
 	"container": "Manage containers",
 	"image":     "Manage images",
+	"manifest":  "Manage lists of manifests: images of several platforms under one name",
 	"system":    "Manage the engine",
 }
 
@@ -74,6 +76,11 @@ var verbs = []verb{
 	{paths: []string{"image inspect"}, short: "Display detailed information on one or more images", command: inspect.Image},
 	{paths: []string{"container kill", "kill"}, short: "Kill one or more running containers", command: container.Kill},
 	{paths: []string{"image load", "load"}, short: "Load an image from a tar archive or STDIN", command: image.Load},
+	{paths: []string{"manifest annotate"}, short: "Add additional information to a local image manifest", command: manifest.Annotate},
+	{paths: []string{"manifest create"}, short: "Create a local manifest list for annotating and pushing to a registry", command: manifest.Create},
+	{paths: []string{"manifest inspect"}, short: "Display an image manifest, or manifest list", command: manifest.Inspect},
+	{paths: []string{"manifest push"}, short: "Push a manifest list to a repository", command: manifest.Push},
+	{paths: []string{"manifest rm"}, short: "Delete one or more manifest lists from local storage", command: manifest.Remove},
 	{paths: []string{"container pause", "pause"}, short: "Pause all processes within one or more containers", command: container.Pause},
 	{paths: []string{"container port", "port"}, short: "List port mappings or a specific mapping for the container", command: container.Port},
 	{paths: []string{"container rename", "rename"}, short: "Rename a container", command: container.Rename},

@@ -111,7 +111,7 @@ func welcome(r client.DebugResponse) string {
 // prepare asks the daemon, and pulls the image that is named when it isn't there.
 func (o *debugOptions) prepare(ctx context.Context, s *session.Session, api *client.Client, ref string, q client.DebugRequest) (client.DebugResponse, error) {
 	ready, err := api.Containers.Debug(ctx, ref, q)
-	err = onlyOurs(err, "debug")
+	err = s.OnlyOurs(err, "debug")
 	if q.Image == "" || !errors.Is(err, fault.NotFound) || !strings.Contains(err.Error(), "No such image") {
 		return ready, err
 	}
@@ -123,12 +123,4 @@ func (o *debugOptions) prepare(ctx context.Context, s *session.Session, api *cli
 		return ready, err
 	}
 	return api.Containers.Debug(ctx, ref, q)
-}
-
-// onlyOurs explains why another engine doesn't know a verb of ours.
-func onlyOurs(err error, verb string) error {
-	if errors.Is(err, fault.NotFound) && strings.Contains(err.Error(), "page not found") {
-		return fault.New(fault.Unsupported, "%s: the engine that answers here is not berth, and has no such thing", verb)
-	}
-	return err
 }

@@ -42,7 +42,7 @@ func explain(ctx context.Context, s *session.Session, template string, args []st
 	return s.Each(args, func(ref string) error {
 		raw, err := api.Containers.Explain(ctx, ref)
 		if err != nil {
-			return onlyOurs(err, "explain")
+			return s.OnlyOurs(err, "explain")
 		}
 		var e client.Explanation
 		if err := json.Unmarshal(raw, &e); err != nil {

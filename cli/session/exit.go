@@ -1,8 +1,11 @@
 package session
 
 import (
+	"errors"
 	"fmt"
 	"strings"
+
+	"berth/fault"
 
 	"github.com/spf13/cobra"
 )
@@ -42,4 +45,12 @@ func (s *Session) Each(args []string, do func(string) error) error {
 		return &Exit{1, strings.Join(all, "\n")}
 	}
 	return nil
+}
+
+// OnlyOurs explains why another engine doesn't know a command of ours; other errors stay as they are.
+func (s *Session) OnlyOurs(err error, command string) error {
+	if errors.Is(err, fault.NotFound) && strings.Contains(err.Error(), "page not found") {
+		return fault.New(fault.Unsupported, "%s: the engine that answers here is not berth, and has no such thing", command)
+	}
+	return err
 }
