@@ -12,10 +12,10 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
 
+	"berth/archive/inflate"
 	"berth/fault"
 )
 
@@ -76,7 +76,7 @@ func sniff(head []byte) Kind {
 func decoder(kind Kind, br *bufio.Reader) (plain io.Reader, stop func(), err error) {
 	switch kind {
 	case Gzip:
-		g, err := newGzip(br)
+		g, err := inflate.NewReader(br)
 		return g, nil, err
 	case Bzip2:
 		return bzip2.NewReader(br), nil, nil
@@ -162,73 +162,10 @@ func (p *plainReader) Close() error {
 	return nil
 }
 
-// gzipReader reads gzip members one after another (RFC 1952, 2.2). After the last
-// one zeros may follow, as tapes and block devices leave them; anything else is damage.
-type gzipReader struct {
-	br *bufio.Reader
-	z  *gzip.Reader
-}
-
-func newGzip(br *bufio.Reader) (*gzipReader, error) {
-	z, err := gzip.NewReader(br)
-	if err != nil {
-		return nil, err
-	}
-	z.Multistream(false)
-	return &gzipReader{br, z}, nil
-}
-
-func (g *gzipReader) Read(p []byte) (int, error) {
-	for {
-		n, err := g.z.Read(p)
-		if n > 0 || err != io.EOF {
-			if err == io.EOF {
-				err = nil // the next call looks for another member
-			}
-			return n, err
-		}
-		if err := g.next(); err != nil {
-			return 0, err
-		}
-	}
-}
-
-// next starts the member that follows; io.EOF when there is none.
-func (g *gzipReader) next() error {
-	head, err := g.br.Peek(1)
-	if err != nil {
-		return err // io.EOF: the last member was complete
-	}
-	if head[0] == 0 {
-		return zeros(g.br)
-	}
-	if err := g.z.Reset(g.br); err != nil {
-		if errors.Is(err, gzip.ErrHeader) {
-			return errors.New("other bytes follow the last member")
-		}
-		return noEOF(err)
-	}
-	g.z.Multistream(false)
-	return nil
-}
-
 // noEOF makes the end of input inside a structure what it is.
 func noEOF(err error) error {
 	if err == io.EOF {
 		return io.ErrUnexpectedEOF
 	}
 	return err
-}
-
-// zeros reads to the end and returns io.EOF when there was nothing but zeros.
-func zeros(br *bufio.Reader) error {
-	for {
-		b, err := br.ReadByte()
-		if err != nil {
-			return err
-		}
-		if b != 0 {
-			return errors.New("other bytes follow the last member")
-		}
-	}
 }
