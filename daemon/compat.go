@@ -25,6 +25,7 @@ import (
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/system"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // maxRequest bounds a create request: the largest real ones have some hundred kilobytes of environment.
@@ -312,6 +313,14 @@ func progressTo(out *lines, v apiVersion) func(jsonstream.Message) {
 			Drawing string `json:"progress,omitempty"`
 		}{m, drawing})
 	}
+}
+
+// onePlatform refuses what archives can have since API 1.52: several platforms.
+func onePlatform(v apiVersion, list []ocispec.Platform) error {
+	if v < 52 && len(list) > 1 {
+		return fault.New(fault.Invalid, "multiple platform parameters not supported")
+	}
+	return nil
 }
 
 // draw shows how much of total is done: "[=====>     ]  1.024MB/10MB".

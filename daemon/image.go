@@ -113,7 +113,10 @@ func upload(w http.ResponseWriter, r *http.Request) (end func()) {
 
 func (s images) load(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
-	platforms, err := parsePlatforms(q["platform"], versionOf(r) >= 48)
+	platforms, err := parsePlatforms(q["platform"], versionOf(r), 48)
+	if err == nil {
+		err = onePlatform(versionOf(r), platforms)
+	}
 	if err != nil {
 		return err
 	}
@@ -131,7 +134,10 @@ func (s images) save(w http.ResponseWriter, r *http.Request) error {
 	if len(names) == 0 {
 		return fault.New(fault.Invalid, "no image is named: give ?names=IMAGE, once or more")
 	}
-	platforms, err := parsePlatforms(r.URL.Query()["platform"], versionOf(r) >= 48)
+	platforms, err := parsePlatforms(r.URL.Query()["platform"], versionOf(r), 48)
+	if err == nil {
+		err = onePlatform(versionOf(r), platforms)
+	}
 	if err != nil {
 		return err
 	}
@@ -146,7 +152,7 @@ func (s images) save(w http.ResponseWriter, r *http.Request) error {
 
 func (s images) inspect(w http.ResponseWriter, r *http.Request) error {
 	q, v := r.URL.Query(), versionOf(r)
-	platforms, err := parsePlatforms(q["platform"], v >= 49)
+	platforms, err := parsePlatforms(q["platform"], v, 49)
 	if err != nil {
 		return err
 	}
@@ -168,7 +174,7 @@ func (s images) inspect(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s images) history(w http.ResponseWriter, r *http.Request) error {
-	platforms, err := parsePlatforms(r.URL.Query()["platform"], versionOf(r) >= 48)
+	platforms, err := parsePlatforms(r.URL.Query()["platform"], versionOf(r), 48)
 	if err != nil {
 		return err
 	}
@@ -190,7 +196,7 @@ func (s images) tag(w http.ResponseWriter, r *http.Request) error {
 
 func (s images) remove(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
-	platforms, err := parsePlatforms(q["platforms"], versionOf(r) >= 50)
+	platforms, err := parsePlatforms(q["platforms"], versionOf(r), 50)
 	if err != nil {
 		return err
 	}
@@ -219,7 +225,7 @@ func (s images) push(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fault.Wrap(fault.Invalid, err)
 	}
-	platforms, err := parsePlatforms(q["platform"], v >= 46)
+	platforms, err := parsePlatforms(q["platform"], v, 46)
 	if err != nil {
 		return err
 	}

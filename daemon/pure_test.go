@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"net/url"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -119,7 +120,8 @@ func TestParsePlatform(t *testing.T) {
 		ok                    bool
 	}{
 		{"linux/arm64/v8", "linux", "arm64", "v8", true},
-		{"linux", "linux", "", "", true},
+		{"linux", "linux", runtime.GOARCH, "", true},
+		{"nintendo64", "", "", "", false},
 		{"amd64", "linux", "amd64", "", true},
 		{"linux/x86_64", "linux", "amd64", "", true},
 		{`{"os":"linux","architecture":"arm","variant":"v7"}`, "linux", "arm", "v7", true},

@@ -11,6 +11,7 @@ import (
 
 	"berth/engine"
 	"berth/fault"
+	"berth/image"
 	"github.com/moby/moby/api/types/registry"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -65,33 +66,14 @@ func parsePlatform(v string) (*ocispec.Platform, error) {
 		}
 		return &p, nil
 	}
-	parts := strings.Split(strings.ToLower(v), "/")
-	if len(parts) > 3 || slices.Contains(parts, "") {
-		return nil, fault.New(fault.Invalid, "invalid platform %q: write os/architecture, such as linux/arm64", v)
-	}
-	switch {
-	case len(parts) == 1 && parts[0] == "linux":
-		p.OS = "linux"
-	case len(parts) == 1:
-		p.OS, p.Architecture = "linux", parts[0]
-	default:
-		p.OS, p.Architecture = parts[0], parts[1]
-	}
-	if len(parts) == 3 {
-		p.Variant = parts[2]
-	}
-	switch p.Architecture { // the names of uname
-	case "x86_64", "x86-64":
-		p.Architecture = "amd64"
-	case "aarch64":
-		p.Architecture = "arm64"
-	}
-	return &p, nil
+	p, err := image.ParsePlatform(v)
+	return &p, err
 }
 
-// parsePlatforms reads platforms in JSON, as everywhere but in a pull. known tells whether the API had them in the client's version; if not,
-// what stands there is passed over.
-func parsePlatforms(values []string, known bool) ([]ocispec.Platform, error) {
+// parsePlatforms reads platforms in JSON, as everywhere but in a pull. What stands there is passed over when the API did not have it in
+// the client's version v, but since a later one.
+func parsePlatforms(values []string, v, since apiVersion) ([]ocispec.Platform, error) {
+	known := v >= since
 	var list []ocispec.Platform
 	for _, v := range values {
 		if v == "" || !known {

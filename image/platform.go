@@ -15,6 +15,11 @@ func Host() ocispec.Platform {
 	return normalPlatform(ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH})
 }
 
+// architectures are those that may stand alone, without a system (those of Go, "go tool dist list").
+var architectures = []string{
+	"386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le", "riscv64", "s390x", "sparc64", "wasm",
+}
+
 // ParsePlatform reads os/arch[/variant], arch or os, as in --platform. What is left out is this machine's.
 func ParsePlatform(s string) (ocispec.Platform, error) {
 	host := Host()
@@ -23,13 +28,16 @@ func ParsePlatform(s string) (ocispec.Platform, error) {
 		if p == "" || strings.ContainsFunc(p, func(r rune) bool {
 			return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '_' && r != '-' && r != '.'
 		}) {
-			return ocispec.Platform{}, fault.New(fault.Invalid, "%q is an invalid component of %q: platform specifier component must be like linux/amd64 or linux/arm/v7", p, s)
+			return ocispec.Platform{}, fault.New(fault.Invalid, "%q is an invalid OS component or architecture of %q: platform specifier component must be like linux/amd64 or linux/arm/v7", p, s)
 		}
 	}
 	switch len(part) {
 	case 1:
 		if part[0] == "linux" {
 			return host, nil
+		}
+		if !slices.Contains(architectures, normalPlatform(ocispec.Platform{Architecture: part[0]}).Architecture) {
+			return ocispec.Platform{}, fault.New(fault.Invalid, "%q: unknown operating system or architecture: use os/arch, such as linux/amd64", s)
 		}
 		return normalPlatform(ocispec.Platform{OS: host.OS, Architecture: part[0]}), nil
 	case 2:

@@ -299,7 +299,7 @@ func (st *state) named(n reference.Named) *Image {
 	return nil
 }
 
-// GetPlatform is Get for the content of a platform other than the preferred one.
+// GetPlatform is Get for the content of a platform other than the preferred one, which may have to be unpacked before it is run (see Unpack).
 // fault.NotFound when the image's content for p is not here.
 func (s *Store) GetPlatform(ref string, p ocispec.Platform) (*Image, error) {
 	st := s.now.Load()
@@ -308,6 +308,9 @@ func (s *Store) GetPlatform(ref string, p ocispec.Platform) (*Image, error) {
 		return nil, err
 	}
 	v := st.graphs[img.ID].best(p, false)
+	if v == nil {
+		v = st.graphs[img.ID].packed(p)
+	}
 	if v == nil {
 		return nil, fault.New(fault.NotFound, "image with reference %s was found but does not provide the specified platform (%s)", ref, FormatPlatform(p))
 	}

@@ -54,6 +54,9 @@ func (i *Service) ForCreate(ctx context.Context, ref string, platform *ocispec.P
 	if err == nil && img.Artifact != "" {
 		return nil, invalid("image %s can't be run: it is an artifact of type %s, made for other tools", ref, img.Artifact)
 	}
+	if err == nil {
+		err = image.Unpack(ctx, i.Store, img)
+	}
 	return img, err
 }
 
