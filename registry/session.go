@@ -22,6 +22,7 @@ const (
 	tokenLife    = 60 * time.Second // of a token whose life isn't told (token specification)
 	tokenMargin  = 10 * time.Second // before its end a token is renewed, at most
 	maxKeptScope = 1024             // tokens kept in one session
+	maxRenewals  = 2                // of a token for one request: another one may have used it up
 )
 
 // session is one user at one host: what he has shown, and got for it.
@@ -56,36 +57,44 @@ func (s *session) do(req *http.Request, scopes []string) (*http.Response, error)
 		}
 		req.Header.Set("Authorization", shown)
 	}
-	resp, err := s.lane.send(req)
-	if err != nil || resp.StatusCode != http.StatusUnauthorized || !sameOrigin(req.URL, resp.Request.URL) {
-		return resp, err
-	}
-	wanted, ok := parseChallenges(resp.Header.Values("Www-Authenticate"))
-	if !ok {
-		return resp, nil
-	}
-	s.lane.learn(wanted)
-	if wanted.refused && shown != "" {
-		scopes = union(scopes, wanted.scope)
-	}
-	answer, err := s.answer(ctx, wanted, scopes, shown)
-	if err != nil {
-		discard(resp)
-		return nil, err
-	}
-	if answer == shown {
-		return resp, nil // there is no more to show
-	}
-	again := req.Clone(ctx)
-	if req.GetBody != nil {
-		if again.Body, err = req.GetBody(); err != nil {
+	for range maxRenewals {
+		resp, err := s.lane.send(req)
+		if err != nil || resp.StatusCode != http.StatusUnauthorized || !sameOrigin(req.URL, resp.Request.URL) {
+			return resp, err
+		}
+		wanted, ok := parseChallenges(resp.Header.Values("Www-Authenticate"))
+		if !ok {
+			return resp, nil
+		}
+		s.lane.learn(wanted)
+		if wanted.refused && shown != "" {
+			scopes = union(scopes, wanted.scope)
+		}
+		answer, err := s.answer(ctx, wanted, scopes, shown)
+		if err != nil {
 			discard(resp)
 			return nil, err
 		}
+		if answer == shown {
+			return resp, nil // there is no more to show
+		}
+		discard(resp)
+		if req, err = repeat(req); err != nil {
+			return nil, err
+		}
+		shown = answer
+		req.Header.Set("Authorization", shown)
 	}
-	discard(resp)
-	again.Header.Set("Authorization", answer)
-	return s.lane.send(again)
+	return s.lane.send(req)
+}
+
+// repeat returns the same request, to be sent once more.
+func repeat(req *http.Request) (again *http.Request, err error) {
+	again = req.Clone(req.Context())
+	if req.GetBody != nil {
+		again.Body, err = req.GetBody()
+	}
+	return again, err
 }
 
 func (s *session) hasPassword() bool { return s.auth.Username != "" || s.auth.Password != "" }

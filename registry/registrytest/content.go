@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -31,6 +32,10 @@ func (s *Server) blob(w http.ResponseWriter, r *http.Request, name, ref string) 
 		return
 	}
 	data = s.spoiled(d, data)
+	if s.faults.BlobHost != "" && !strings.HasSuffix(s.faults.BlobHost, "//"+r.Host) {
+		http.Redirect(w, r, s.faults.BlobHost+r.URL.Path+"?signature=secret", http.StatusTemporaryRedirect)
+		return
+	}
 	if s.faults.NoRanges {
 		r.Header.Del("Range")
 	}
@@ -146,33 +151,40 @@ func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, name, ref s
 }
 
 // upload takes a blob in one request (POST with digest), in two (POST, PUT) or in parts (POST, PATCH…, PUT), or from
-// another repository (POST with mount).
+// another repository (POST with mount). It gives s.mu back while the bytes flow.
 func (s *Server) upload(w http.ResponseWriter, r *http.Request, name, id string) {
 	query := r.URL.Query()
 	if r.Method == http.MethodPost {
-		if d := digest.Digest(query.Get("mount")); d != "" && s.repos[query.Get("from")] != nil {
-			if data, ok := s.repos[query.Get("from")].blobs[d]; ok {
-				s.repo(name).blobs[d] = data
-				s.created(w, name, d)
-				return
-			}
+		if s.mount(name, query.Get("from"), digest.Digest(query.Get("mount"))) {
+			s.created(w, name, digest.Digest(query.Get("mount")))
+			return
 		}
 		s.serial++
 		id = strconv.Itoa(s.serial)
 		s.uploads[id] = &upload{repo: name}
+	} else if s.faults.LostUploads > 0 {
+		s.faults.LostUploads--
+		delete(s.uploads, id)
 	}
 	u := s.uploads[id]
 	if u == nil || u.repo != name {
 		refuse(w, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "upload unknown to registry")
 		return
 	}
-	data, err := io.ReadAll(r.Body)
-	if err != nil {
+	if r.Method == http.MethodDelete {
+		delete(s.uploads, id)
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	if first, _, ok := strings.Cut(r.Header.Get("Content-Range"), "-"); ok && first != strconv.Itoa(len(u.data)) {
+		s.uploadState(w, r, name, id, u, http.StatusRequestedRangeNotSatisfiable)
+		return
+	}
+	if err := s.receive(u, r); err != nil {
 		refuse(w, http.StatusBadRequest, "BLOB_UPLOAD_INVALID", err.Error())
 		return
 	}
-	u.data = append(u.data, data...)
-	if want := digest.Digest(query.Get("digest")); want != "" {
+	if want := digest.Digest(query.Get("digest")); want != "" && (r.Method == http.MethodPut || r.Method == http.MethodPost) {
 		delete(s.uploads, id)
 		if d := digest.FromBytes(u.data); d != want {
 			refuse(w, http.StatusBadRequest, "DIGEST_INVALID", "content has digest "+d.String())
@@ -182,14 +194,60 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request, name, id string)
 		s.created(w, name, want)
 		return
 	}
-	w.Header().Set("Location", "/v2/"+name+"/blobs/uploads/"+id)
+	status := http.StatusAccepted
+	if r.Method == http.MethodGet {
+		status = http.StatusNoContent
+	}
+	s.uploadState(w, r, name, id, u, status)
+}
+
+func (s *Server) mount(name, from string, d digest.Digest) bool {
+	if d == "" || s.repos[from] == nil || s.faults.NoMounts {
+		return false
+	}
+	data, ok := s.repos[from].blobs[d]
+	if ok {
+		s.repo(name).blobs[d] = data
+	}
+	return ok
+}
+
+// receive appends a request's body to an upload, unless the connection is to be cut before its end: what came is kept.
+func (s *Server) receive(u *upload, r *http.Request) error {
+	var limit int64
+	if r.ContentLength != 0 && r.Method != http.MethodGet {
+		limit = s.faults.CutUpload
+	}
+	s.mu.Unlock()
+	var data []byte
+	var err error
+	if limit > 0 {
+		data, err = io.ReadAll(io.LimitReader(r.Body, limit))
+	} else {
+		data, err = io.ReadAll(r.Body)
+	}
+	s.mu.Lock()
+	u.data = append(u.data, data...)
+	if limit > 0 && int64(len(data)) == limit && r.ContentLength != limit {
+		if s.faults.CutUploads > 0 {
+			if s.faults.CutUploads--; s.faults.CutUploads == 0 {
+				s.faults.CutUpload = 0
+			}
+		}
+		panic(http.ErrAbortHandler)
+	}
+	return err
+}
+
+func (s *Server) uploadState(w http.ResponseWriter, r *http.Request, name, id string, u *upload, status int) {
+	base := s.faults.UploadHost
+	if base == "" && s.faults.Absolute {
+		base = scheme(r) + "://" + r.Host
+	}
+	w.Header().Set("Location", base+"/v2/"+name+"/blobs/uploads/"+id+"?_state=of%3D"+strconv.Itoa(len(u.data)))
 	w.Header().Set("Docker-Upload-UUID", id)
 	w.Header().Set("Range", fmt.Sprintf("0-%d", max(0, len(u.data)-1)))
-	if r.Method == http.MethodGet {
-		w.WriteHeader(http.StatusNoContent)
-	} else {
-		w.WriteHeader(http.StatusAccepted)
-	}
+	w.WriteHeader(status)
 }
 
 func (s *Server) created(w http.ResponseWriter, name string, d digest.Digest) {

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -25,8 +26,19 @@ type Server struct {
 	serial  int
 	faults  Faults
 	access  Access
-	tokens  map[string]grant
+	tokens  map[string]*grant
 	log     []string
+	shown   []string
+	index   []Result
+}
+
+// Result is a repository that a search finds.
+type Result struct {
+	Name        string `json:"name"`
+	Description string `json:"description"`
+	Stars       int    `json:"star_count"`
+	Official    bool   `json:"is_official"`
+	Automated   bool   `json:"is_automated"`
 }
 
 type repo struct {
@@ -57,6 +69,16 @@ type Faults struct {
 	NoRanges   bool            // ranges are ignored
 	NoDigest   bool            // the manifest's digest is not told
 	NoHead     bool            // HEAD is answered with 405
+	Quota      string          // Ratelimit-Limit and Ratelimit-Remaining, such as "100;w=21600 0;w=21600"
+
+	CutUpload   int64  // bytes of an upload's request after which the connection is cut, and kept as far as they came; 0 = never
+	CutUploads  int    // how often; 0 = always
+	LostUploads int    // so many next requests to an upload find it forgotten
+	NoMounts    bool   // nothing is mounted from another repository
+	Absolute    bool   // a Location is a whole address
+	UploadHost  string // such as "http://127.0.0.1:5001": uploads go on there
+	BlobHost    string // blobs are had there, with ?signature=secret
+	PageSize    int    // tags in one answer; 0 = all
 }
 
 // Access is who may do what. The zero value lets everybody do everything.
@@ -64,11 +86,15 @@ type Access struct {
 	Scheme  string            // "", "basic" or "bearer"
 	Users   map[string]string // passwords by name; a user may do everything
 	Private []string          // repositories that an anonymous user may not pull; he may push nowhere
+	Realm   string            // of the token server; "" = /token on the host that was asked
+	// Identity tokens that stand for users' names. A user who asks for one by name and password gets "identity-of-NAME".
+	Identity map[string]string
+	Uses     int // requests that a token is good for; 0 = any number
 }
 
 // New returns an empty registry.
 func New() *Server {
-	return &Server{repos: map[string]*repo{}, uploads: map[string]*upload{}, tokens: map[string]grant{}}
+	return &Server{repos: map[string]*repo{}, uploads: map[string]*upload{}, tokens: map[string]*grant{}}
 }
 
 // SetFaults replaces the faults.
@@ -90,6 +116,44 @@ func (s *Server) Requests() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.log)
+}
+
+// Shown returns the requests that carried credentials, as "METHOD host/path".
+func (s *Server) Shown() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.shown)
+}
+
+// SetIndex replaces what searches find.
+func (s *Server) SetIndex(list []Result) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.index = list
+}
+
+// Content returns a blob or manifest that a repository has, nil if it hasn't.
+func (s *Server) Content(name string, d digest.Digest) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.repos[name]
+	if r == nil {
+		return nil
+	}
+	if m, ok := r.manifests[d]; ok {
+		return m.data
+	}
+	return r.blobs[d]
+}
+
+// Tag returns what a tag of a repository means, "" if nothing.
+func (s *Server) Tag(name, tag string) digest.Digest {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.repos[name]; r != nil {
+		return r.tags[tag]
+	}
+	return ""
 }
 
 // Blob puts content into a repository and returns its digest.
@@ -130,12 +194,18 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.log = append(s.log, strings.TrimSpace(r.Method+" "+r.URL.Path+" "+r.Header.Get("Range")))
+	if r.Header.Get("Authorization") != "" {
+		s.shown = append(s.shown, r.Method+" "+r.Host+r.URL.Path)
+	}
 	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
 	switch {
 	case r.URL.Path == "/token":
 		s.token(w, r)
 		return
 	case s.fail(w):
+		return
+	case r.URL.Path == "/v1/search":
+		s.search(w, r)
 		return
 	case r.URL.Path == "/v2/" || r.URL.Path == "/v2":
 		if s.allowed(w, r, "", "") {
@@ -163,7 +233,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "manifests":
 		s.manifest(w, r, m[1], m[3])
 	case "tags":
-		s.tagList(w, m[1])
+		s.tagList(w, r, m[1])
 	case "referrers":
 		w.Header().Set("Content-Type", "application/vnd.oci.image.index.v1+json")
 		fmt.Fprint(w, `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`)
@@ -177,6 +247,10 @@ func (s *Server) fail(w http.ResponseWriter) bool {
 		s.faults.TooMany--
 		if s.faults.RetryAfter != "" {
 			w.Header().Set("Retry-After", s.faults.RetryAfter)
+		}
+		if limit, left, ok := strings.Cut(s.faults.Quota, " "); ok {
+			w.Header().Set("Ratelimit-Limit", limit)
+			w.Header().Set("Ratelimit-Remaining", left)
 		}
 		refuse(w, http.StatusTooManyRequests, "TOOMANYREQUESTS", "you have reached your pull rate limit")
 	case s.faults.Failing > 0:
@@ -195,7 +269,7 @@ func refuse(w http.ResponseWriter, status int, code, message string) {
 	json.NewEncoder(w).Encode(map[string]any{"errors": []map[string]string{{"code": code, "message": message}}})
 }
 
-func (s *Server) tagList(w http.ResponseWriter, name string) {
+func (s *Server) tagList(w http.ResponseWriter, req *http.Request, name string) {
 	r := s.repos[name]
 	if r == nil {
 		refuse(w, http.StatusNotFound, "NAME_UNKNOWN", "repository name not known to registry")
@@ -203,9 +277,34 @@ func (s *Server) tagList(w http.ResponseWriter, name string) {
 	}
 	tags := []string{}
 	for t := range r.tags {
-		tags = append(tags, t)
+		if t > req.URL.Query().Get("last") {
+			tags = append(tags, t)
+		}
 	}
 	slices.Sort(tags)
+	size := s.faults.PageSize
+	if n, err := strconv.Atoi(req.URL.Query().Get("n")); err == nil && n > 0 && (size == 0 || n < size) {
+		size = n
+	}
+	if size > 0 && len(tags) > size {
+		tags = tags[:size]
+		w.Header().Set("Link", fmt.Sprintf(`</v2/%s/tags/list?n=%d&last=%s>; rel="next"`, name, size, tags[size-1]))
+	}
 	w.Header().Set("Content-Type", "application/json")
 	json.NewEncoder(w).Encode(map[string]any{"name": name, "tags": tags})
+}
+
+// search answers as an index does: names that hold the word.
+func (s *Server) search(w http.ResponseWriter, r *http.Request) {
+	found := []Result{}
+	for _, one := range s.index {
+		if strings.Contains(one.Name, r.URL.Query().Get("q")) {
+			found = append(found, one)
+		}
+	}
+	if n, err := strconv.Atoi(r.URL.Query().Get("n")); err == nil && len(found) > n {
+		found = found[:n]
+	}
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(map[string]any{"query": r.URL.Query().Get("q"), "num_results": len(found), "results": found})
 }
