@@ -84,7 +84,7 @@ func TestSaveRemoveLoadKeepsTheID(t *testing.T) {
 		t.Errorf("loaded %q, want %q", got, want)
 	}
 	loaded, err := p.Get("other:2")
-	if err != nil || p.read(t, loaded, "g") != "y" || len(loaded.Digests()) != 0 {
+	if err != nil || p.read(t, loaded, "g") != "y" || len(loaded.Sources()) != 0 {
 		t.Errorf("got %+v, %v", loaded, err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"berth/blob"
 	"berth/fault"
 )
 
@@ -62,6 +63,23 @@ func (l *lease) release() {
 		}
 	}
 	clear(l.held)
+}
+
+// remove takes manifests away, after which what lies below them is nobody's any more.
+func (c *content) remove(blobs *blob.Store, list map[digest.Digest]bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for d := range list {
+		if c.users[d] > 0 {
+			return fault.New(fault.Conflict, "manifest %s is being pulled, pushed or saved: try again later", d)
+		}
+	}
+	for d := range list {
+		if err := blobs.Remove(d); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Freed tells what a Sweep removed.

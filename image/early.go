@@ -11,7 +11,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"berth/archive"
 	"berth/blob"
 )
 
@@ -45,7 +44,8 @@ func (e *early) drop() {
 
 // startEarly unpacks what is being written to w, unless all workers are busy. The caller calls the follower's advance and
 // finish; nil: there is none.
-func (s *Store) startEarly(ctx context.Context, w *blob.Writer, budget *archive.Budget, m *meter) (*early, *follower) {
+func (sp *spool) startEarly(ctx context.Context, w *blob.Writer, m *meter) (*early, *follower) {
+	s := sp.c.s
 	select {
 	case s.loaders <- struct{}{}:
 	default:
@@ -63,7 +63,7 @@ func (s *Store) startEarly(ctx context.Context, w *blob.Writer, budget *archive.
 		defer close(e.done)
 		defer func() { <-s.loaders }()
 		defer f.Close()
-		if st, err := s.unpack(ctx, metered{from, m}, budget); err == nil {
+		if st, err := s.unpack(ctx, metered{from, m}, sp.budget); err == nil {
 			m.event.Current = m.event.Total
 			m.to(m.event)
 			e.st.Store(st)

@@ -10,6 +10,7 @@ package image
 import (
 	"context"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/distribution/reference"
@@ -38,11 +39,46 @@ type Image struct {
 }
 
 // Tags returns the tagged names as Docker shows them, such as "busybox:latest".
-func (i *Image) Tags() []string { return i.familiar(false) }
+func (i *Image) Tags() []string {
+	var list []string
+	for _, n := range i.Names {
+		if _, digested := n.(reference.Digested); !digested {
+			list = append(list, reference.FamiliarString(n))
+		}
+	}
+	return list
+}
 
 // Digests returns the digest references as Docker shows them, such as
-// "busybox@sha256:…". Only a pull gives an image one.
-func (i *Image) Digests() []string { return i.familiar(true) }
+// "busybox@sha256:…": one for each repository that it has a name in, whether a registry knows of it or not.
+func (i *Image) Digests() []string {
+	var list []string
+	for _, n := range i.Names {
+		if _, digested := n.(reference.Digested); !digested {
+			canonical, err := withDigest(n, i.ID)
+			if err != nil {
+				continue
+			}
+			n = canonical
+		}
+		if s := reference.FamiliarString(n); !slices.Contains(list, s) {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// Sources returns the digest references under which registries are known to have the image: those that it was pulled
+// from or pushed to.
+func (i *Image) Sources() []reference.Canonical {
+	var list []reference.Canonical
+	for _, n := range i.Names {
+		if c, ok := n.(reference.Canonical); ok {
+			list = append(list, c)
+		}
+	}
+	return list
+}
 
 // Dangling tells whether the image has no tag.
 func (i *Image) Dangling() bool { return len(i.Tags()) == 0 }
@@ -56,16 +92,6 @@ func (i *Image) Created() time.Time {
 		return time.Time{}
 	}
 	return *i.Config.Created
-}
-
-func (i *Image) familiar(digested bool) []string {
-	var list []string
-	for _, n := range i.Names {
-		if _, ok := n.(reference.Digested); ok == digested {
-			list = append(list, reference.FamiliarString(n))
-		}
-	}
-	return list
 }
 
 // Source is a place of content: a registry's repository, an archive, a layout.

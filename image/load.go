@@ -259,7 +259,7 @@ func (sp *spool) file(ctx context.Context, name string, size int64, r io.Reader)
 	var e *early
 	var from *follower
 	if layerLike(head) && !sp.others[want] {
-		e, from = sp.c.s.startEarly(ctx, w, sp.budget, sp.meter(name, size))
+		e, from = sp.startEarly(ctx, w, sp.meter(name, size))
 	}
 	err = copyChunks(ctx, in, w, -1, nil, from.advance)
 	from.finish(errOrEOF(err))

@@ -32,9 +32,11 @@ type Pushed struct {
 }
 
 // Tags returns all tagged names of repo's repository, sorted: what a push without a tag means.
-func (s *Store) Tags(repo reference.Named) []reference.NamedTagged {
+func (s *Store) Tags(repo reference.Named) []reference.NamedTagged { return s.now.Load().tags(repo) }
+
+func (st *state) tags(repo reference.Named) []reference.NamedTagged {
 	var list []reference.NamedTagged
-	for _, img := range s.now.Load().list {
+	for _, img := range st.list {
 		for _, n := range img.Names {
 			tagged, ok := n.(reference.NamedTagged)
 			if _, digested := n.(reference.Digested); ok && !digested && n.Name() == repo.Name() {

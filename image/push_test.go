@@ -241,8 +241,8 @@ func TestPushFailsBeforeTheManifest(t *testing.T) {
 	if _, err := p.Push(t.Context(), dst, name(t, "reg.test/new:1"), nil, nil); err == nil || len(dst.tags) != 0 {
 		t.Errorf("got %v and tags %v", err, dst.tags)
 	}
-	if img, err := p.Get("reg.test/new:1"); err != nil || len(img.Digests()) != 1 {
-		t.Errorf("after a failed push: %v, %v", img.Digests(), err)
+	if img, err := p.Get("reg.test/new:1"); err != nil || len(img.Sources()) != 1 {
+		t.Errorf("after a failed push: %v, %v", img.Sources(), err)
 	}
 }
 

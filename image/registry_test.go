@@ -175,3 +175,48 @@ func TestSkopeoPushesAndWePull(t *testing.T) {
 		t.Error("content differs")
 	}
 }
+
+// pushTo is what the engine does for a push.
+func (p *place) pushTo(t testing.TB, client *registry.Client, as string, auth registry.Auth) (image.Pushed, error) {
+	t.Helper()
+	return p.Push(t.Context(), client.Repository(name(t, as), auth), name(t, as), nil, nil)
+}
+
+func TestPushToRegistryAndPullBack(t *testing.T) {
+	p := newPlace(t)
+	s := newShop()
+	mine := s.image(t, host, gzipLayer(t, files{"f": noise(500_000)}), plainLayer(t, files{"g": "y"}))
+	root := s.index(t, s.attestation(t, mine), mine)
+	server, client, ref := loopback(t, newShop(), ocispec.Descriptor{})
+	server.SetAccess(registrytest.Access{Scheme: "bearer", Users: map[string]string{"ann": "right"}, Private: []string{"first/app", "second"}})
+	ann := registry.Auth{Username: "ann", Password: "right"}
+	first := reference.Domain(ref) + "/first/app:1"
+	second := reference.Domain(ref) + "/second:2"
+	p.pull(t, s, root, first)
+	if _, err := p.pushTo(t, client, first, registry.Auth{}); err == nil {
+		t.Error("an unknown user may push")
+	}
+	done, err := p.pushTo(t, client, first, ann)
+	if err != nil || done.Target.Digest != root.Digest {
+		t.Fatalf("pushed %+v, %v", done, err)
+	}
+	if err := p.Tag(first, name(t, second)); err != nil {
+		t.Fatal(err)
+	}
+	before := len(server.Requests())
+	if _, err := p.pushTo(t, client, second, ann); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range server.Requests()[before:] {
+		if strings.HasPrefix(r, "PUT ") && !strings.Contains(r, "/manifests/") || strings.HasPrefix(r, "PATCH ") {
+			t.Errorf("a blob that could be mounted is sent: %s", r)
+		}
+	}
+	p.removeAll(t)
+	for _, from := range []string{first, second} {
+		img, err := p.fetchFrom(t, client, name(t, from), ann)
+		if err != nil || img.ID != root.Digest || p.read(t, img, "f") != noise(500_000) {
+			t.Errorf("%s: got %+v, %v", from, img, err)
+		}
+	}
+}

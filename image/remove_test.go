@@ -9,6 +9,7 @@ import (
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"berth/fault"
 	"berth/image"
@@ -27,26 +28,31 @@ func TestRemove(t *testing.T) {
 		o     image.RemoveOptions
 		want  []string // %I the ID, %S its short form; "!" begins an error
 	}{
-		{"last name", []string{"app:1"}, "app:1", image.RemoveOptions{}, []string{"untag app:1", "untag app@%I", "delete %I"}},
+		{"last name", []string{"app:1"}, "app:1", image.RemoveOptions{}, []string{"untag app:1", "delete %I"}},
 		{"one of two names", []string{"app:1", "app:2"}, "app:1", image.RemoveOptions{}, []string{"untag app:1"}},
-		{"last tag of a repository", []string{"app:1", "other:1"}, "app:1", image.RemoveOptions{}, []string{"untag app:1", "untag app@%I"}},
-		{"by ID", []string{"app:1"}, "%I", image.RemoveOptions{}, []string{"untag app:1", "untag app@%I", "delete %I"}},
-		{"by short ID", []string{"app:1"}, "%S", image.RemoveOptions{}, []string{"untag app:1", "untag app@%I", "delete %I"}},
-		{"by digest, then the tag is left", []string{"app:1"}, "app@%I", image.RemoveOptions{}, []string{"untag app@%I"}},
+		{"last tag of a repository", []string{"app:1", "other:1"}, "app:1", image.RemoveOptions{}, []string{"untag app:1"}},
+		{"by ID", []string{"app:1"}, "%I", image.RemoveOptions{}, []string{"untag app:1", "delete %I"}},
+		{"by short ID", []string{"app:1"}, "%S", image.RemoveOptions{}, []string{"untag app:1", "delete %I"}},
+		{"by digest", []string{"app:1", "app:2"}, "app@%I", image.RemoveOptions{}, []string{"untag app:1", "untag app:2", "delete %I"}},
+		{"by digest, another repository is left", []string{"app:1", "other:2"}, "app@%I", image.RemoveOptions{}, []string{"untag app:1"}},
+		{"by the digest of a name that was not pulled", []string{"app:1", "other:2"}, "other@%I", image.RemoveOptions{}, []string{"untag other:2"}},
+		{"by tag and digest", []string{"app:1", "app:2"}, "app:2@%I", image.RemoveOptions{}, []string{"untag app:2"}},
 		{"by ID, two repositories", []string{"app:1", "other:1"}, "%I", image.RemoveOptions{},
 			[]string{"!conflict: unable to delete %S (must be forced) - image is referenced in multiple repositories"}},
 		{"by ID, two repositories, forced", []string{"app:1", "other:1"}, "%I", image.RemoveOptions{Force: true},
-			[]string{"untag app:1", "untag app@%I", "untag other:1", "delete %I"}},
+			[]string{"untag app:1", "untag other:1", "delete %I"}},
 		{"by ID, stopped container", []string{"app:1"}, "%I", image.RemoveOptions{InUse: using(nil, []string{container})},
 			[]string{"!conflict: unable to delete %S (must be forced) - image is being used by stopped container 0123456789ab"}},
 		{"by ID, stopped container, forced", []string{"app:1"}, "%I", image.RemoveOptions{Force: true, InUse: using(nil, []string{container})},
-			[]string{"untag app:1", "untag app@%I", "delete %I"}},
+			[]string{"untag app:1", "delete %I"}},
 		{"by ID, running container, forced", []string{"app:1"}, "%I", image.RemoveOptions{Force: true, InUse: using([]string{container}, nil)},
 			[]string{"!conflict: unable to delete %S (cannot be forced) - image is being used by running container 0123456789ab"}},
 		{"by name, container", []string{"app:1"}, "app:1", image.RemoveOptions{InUse: using(nil, []string{container})},
-			[]string{`!conflict: unable to remove repository reference "app:1" (must force) - container 0123456789ab is using its referenced image %S`}},
+			[]string{`!conflict: unable to delete app:1 (must be forced) - container 0123456789ab is using its referenced image %S`}},
 		{"by name, running container, forced", []string{"app:1"}, "app:1", image.RemoveOptions{Force: true, InUse: using([]string{container}, nil)},
-			[]string{"untag app:1", "untag app@%I"}},
+			[]string{"untag app:1"}},
+		{"by name, stopped container, forced", []string{"app:1", "app:2"}, "app@%I", image.RemoveOptions{Force: true, InUse: using(nil, []string{container})},
+			[]string{"untag app:1", "untag app:2"}},
 		{"one of two names, container", []string{"app:1", "app:2"}, "app:1", image.RemoveOptions{InUse: using([]string{container}, nil)}, []string{"untag app:1"}},
 		{"unknown", []string{"app:1"}, "nobody", image.RemoveOptions{}, []string{"!No such image: nobody:latest"}},
 	} {
@@ -111,7 +117,7 @@ func TestSweepKeepsLayersOfContainers(t *testing.T) {
 	if _, err := p.layers.Create("container", img.Chain, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.Remove("app", image.RemoveOptions{Force: true, InUse: using(nil, []string{"container"})}); err != nil {
+	if _, err := p.Remove(img.ID.String(), image.RemoveOptions{Force: true, InUse: using(nil, []string{"container"})}); err != nil {
 		t.Fatal(err)
 	}
 	if blobs, layers := p.content(t); blobs != 0 || layers != 2 {
@@ -222,5 +228,72 @@ func TestDigestsAreOfPulledNamesOnly(t *testing.T) {
 		if err != nil || !img.Dangling() || !slices.Equal(img.Digests(), []string{"app@" + root.Digest.String()}) {
 			t.Errorf("pulled by digest: %+v, %v", img, err)
 		}
+	}
+}
+
+func TestRemovePlatforms(t *testing.T) {
+	far := ocispec.Platform{OS: "linux", Architecture: "s390x"}
+	p := newPlace(t)
+	s := newShop()
+	root, mine, other := multi(t, s)
+	p.pull(t, s, root, "app:1")
+	if _, err := p.Pull(t.Context(), s, root, []reference.Named{name(t, "app:1")}, &far, nil); err != nil {
+		t.Fatal(err)
+	}
+	remove := func(platforms ...ocispec.Platform) ([]image.Removed, error) {
+		return p.Remove("app:1", image.RemoveOptions{Force: true, Platforms: platforms})
+	}
+	if _, err := p.Remove("app:1", image.RemoveOptions{Platforms: []ocispec.Platform{far}}); !errors.Is(err, fault.Invalid) {
+		t.Errorf("not forced: %v", err)
+	}
+	if _, err := remove(ocispec.Platform{OS: "linux", Architecture: "arm"}); !errors.Is(err, fault.NotFound) {
+		t.Errorf("a platform that is not here: %v", err)
+	}
+	blobs, layers := p.content(t)
+	if steps, err := remove(host); err != nil || !slices.Equal(steps, []image.Removed{{Deleted: string(mine.Digest)}}) {
+		t.Fatalf("%v, %v", steps, err)
+	}
+	if b, l := p.content(t); b != blobs-3 || l != layers-1 {
+		t.Errorf("%d of %d blobs and %d of %d layers are left", b, blobs, l, layers)
+	}
+	img, err := p.Get("app:1")
+	if err != nil || img.ID != root.Digest || img.Manifest.Digest != other.Digest || p.read(t, img, "base") != noise(20_000) {
+		t.Errorf("got %+v, %v", img, err)
+	}
+	p.reopen(t)
+	if len(p.Broken()) > 0 {
+		t.Errorf("broken: %v", p.Broken())
+	}
+	if steps, err := remove(far); err != nil || !slices.Equal(steps, []image.Removed{{Untagged: "app:1"}, {Deleted: string(root.Digest)}}) {
+		t.Errorf("%v, %v", steps, err)
+	}
+	p.checkNothing(t)
+}
+
+// A platform that was loaded and never unpacked takes the place of the one that goes.
+func TestRemovePlatformThatWasUnpacked(t *testing.T) {
+	p := newPlace(t)
+	s := newShop()
+	root, mine, other := multi(t, s)
+	p.pull(t, s, root, "app:1")
+	far := ocispec.Platform{OS: "linux", Architecture: "s390x"}
+	if _, err := p.Pull(t.Context(), s, root, []reference.Named{name(t, "app:1")}, &far, nil); err != nil {
+		t.Fatal(err)
+	}
+	data := p.save(t, "app:1")
+	p.removeAll(t)
+	p.load(t, data)
+	p.pull(t, s, mine, "alone")
+	if _, err := p.Remove("app:1", image.RemoveOptions{Force: true, Platforms: []ocispec.Platform{host}}); !errors.Is(err, fault.Conflict) {
+		t.Errorf("another image is nothing but that platform: %v", err)
+	}
+	if _, err := p.Remove("alone", image.RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Remove("app:1", image.RemoveOptions{Force: true, Platforms: []ocispec.Platform{host}}); err != nil {
+		t.Fatal(err)
+	}
+	if img, err := p.Get("app:1"); err != nil || img.Manifest.Digest != other.Digest || p.read(t, img, "f") != "other" {
+		t.Errorf("got %+v, %v", img, err)
 	}
 }

@@ -74,7 +74,7 @@ func (s *Store) selectForSave(l *lease, refs []string, platforms []ocispec.Platf
 	st := s.now.Load()
 	var list []*saving
 	for _, ref := range refs {
-		found, err := s.refsForSave(st, ref)
+		found, err := st.refsForSave(ref)
 		if err != nil {
 			return nil, err
 		}
@@ -107,11 +107,11 @@ type wanted struct {
 	tag reference.NamedTagged
 }
 
-func (s *Store) refsForSave(st *state, ref string) ([]wanted, error) {
+func (st *state) refsForSave(ref string) ([]wanted, error) {
 	img, name, err := st.get(ref)
 	if named, parseErr := reference.ParseNormalizedNamed(ref); parseErr == nil && reference.IsNameOnly(named) && (img == nil || name != nil) {
 		var list []wanted
-		for _, tag := range s.Tags(named) {
+		for _, tag := range st.tags(named) {
 			if img := st.byName[tag.String()]; img != nil {
 				list = append(list, wanted{img, tag})
 			}
