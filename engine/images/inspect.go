@@ -25,7 +25,7 @@ func (i *Service) Inspect(ref string, platform *ocispec.Platform, manifests bool
 	}
 	p := img.Platform()
 	d := wire.InspectResponse{
-		ID: target.Digest.String(), RepoTags: nonNil(img.Tags()), RepoDigests: nonNil(img.Digests()), Author: img.Config.Author, Config: &img.Config.Config,
+		ID: target.Digest.String(), RepoTags: nonNil(img.Tags()), RepoDigests: digests(img), Author: img.Config.Author, Config: &img.Config.Config,
 		Architecture: p.Architecture, Variant: p.Variant, Os: p.OS, OsVersion: p.OSVersion, Size: img.Size,
 		GraphDriver: &storage.DriverData{Name: i.Driver, Data: i.directories(img.Chain)}, RootFS: wire.RootFS{Type: "layers"},
 		Metadata: wire.Metadata{LastTagTime: img.Tagged}, Descriptor: &target,

@@ -1,10 +1,12 @@
 package images
 
 import (
+	"slices"
 	"time"
 
 	"berth/image"
 
+	"github.com/distribution/reference"
 	wire "github.com/moby/moby/api/types/image"
 	"github.com/opencontainers/go-digest"
 )
@@ -28,7 +30,7 @@ func (i *Service) List(r ListRequest) ([]wire.Summary, error) {
 	all := make([]wire.Summary, 0, len(selected))
 	for _, img := range selected {
 		s := wire.Summary{
-			ID: img.ID.String(), RepoTags: nonNil(img.Tags()), RepoDigests: nonNil(img.Digests()), Size: img.Size, SharedSize: -1,
+			ID: img.ID.String(), RepoTags: nonNil(img.Tags()), RepoDigests: digests(img), Size: img.Size, SharedSize: -1,
 			Labels: img.Config.Config.Labels, Descriptor: &img.Target,
 		}
 		if s.Labels == nil {
@@ -50,6 +52,19 @@ func (i *Service) List(r ListRequest) ([]wire.Summary, error) {
 		all = append(all, s)
 	}
 	return all, nil
+}
+
+// digests are the references by which an image is found whatever becomes of its tags: those that it was pulled and pushed by, and, as its ID
+// is that digest, one for each repository that it has a tag in.
+func digests(img *image.Image) []string {
+	list := nonNil(img.Digests())
+	for _, n := range img.Names {
+		if d, err := reference.WithDigest(reference.TrimNamed(n), img.ID); err == nil {
+			list = append(list, reference.FamiliarString(d))
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
 }
 
 // shared tells for each image how many of its bytes, of blobs and of unpacked layers, other images have too.
