@@ -59,6 +59,21 @@ func (x *Index[V]) Release(name, id string) {
 	}
 }
 
+// Reserved tells whether id is here or has a name already: it is being made.
+func (x *Index[V]) Reserved(id string) bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if _, ok := x.byID[id]; ok {
+		return true
+	}
+	for _, holder := range x.byName {
+		if holder == id {
+			return true
+		}
+	}
+	return false
+}
+
 // Add makes v visible under id.
 func (x *Index[V]) Add(id string, v V) {
 	x.mu.Lock()

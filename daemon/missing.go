@@ -13,9 +13,7 @@ func missing() []route {
 	var routes []route
 	for what, patterns := range map[string][]string{
 		"checkpoints": {"GET /containers/{id}/checkpoints", "POST /containers/{id}/checkpoints"},
-		"prune":       {"POST /images/prune", "POST /volumes/prune", "POST /networks/prune"},
-		"disk usage":  {"GET /system/df"},
-		"the builder": {"POST /build", "POST /build/prune", "POST /build/cancel", "POST /session", "POST /grpc"},
+		"the builder": {"POST /build", "POST /build/cancel", "POST /session", "POST /grpc"},
 		"making, changing or removing of networks": {"POST /networks/create", "DELETE /networks/{id}", "POST /networks/{id}/connect", "POST /networks/{id}/disconnect"},
 		"plugins": {"GET /plugins/{rest...}", "POST /plugins/{rest...}", "DELETE /plugins/{rest...}"},
 	} {

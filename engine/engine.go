@@ -20,6 +20,7 @@ import (
 	"berth/container"
 	"berth/container/forward"
 	"berth/engine/bundle"
+	"berth/engine/disk"
 	"berth/engine/images"
 	"berth/engine/journal"
 	"berth/engine/layers"
@@ -68,6 +69,7 @@ type Engine struct {
 	Networks   *Networks
 	Volumes    *Volumes
 	System     *System
+	Disk       *disk.Service
 	Events     *journal.Journal
 
 	end   context.CancelFunc
@@ -119,6 +121,7 @@ func (e *Engine) bringUp(ctx context.Context, c Config) error {
 	if err := e.Containers.restore(ctx); err != nil {
 		return err
 	}
+	e.account()
 	e.Insight = &Insight{e.Containers}
 	e.Insight.sweep(ctx, "")
 	e.repairImages(c.Log)

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -36,7 +37,7 @@ func (c *insides) Prune(ctx context.Context, f Filters, dry bool) (report api.Pr
 		}
 		dirs := []string{c.store.Dir(i.id)}
 		if root, err := c.layers.Open(i.id); err == nil {
-			dirs = append(dirs, root.Upper)
+			dirs = append(dirs, filepath.Dir(root.Upper))
 		}
 		bytes := files.Usage(dirs...)
 		if !dry {
@@ -53,6 +54,9 @@ func (c *insides) Prune(ctx context.Context, f Filters, dry bool) (report api.Pr
 		report.SpaceReclaimed += uint64(bytes)
 	}
 	if !dry {
+		if len(report.ContainersDeleted) > 0 {
+			c.settle() // what is told to be free is free
+		}
 		c.events.Publish(events.ContainerEventType, events.ActionPrune, "", map[string]string{"reclaimed": strconv.FormatUint(report.SpaceReclaimed, 10)})
 	}
 	return report, nil

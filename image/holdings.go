@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
@@ -12,6 +13,7 @@ import (
 
 	"berth/archive"
 	"berth/fault"
+	"berth/internal/record"
 	"berth/union"
 )
 
@@ -229,6 +231,66 @@ func RefetchAny(ctx context.Context, s *Store, p Part, open func(reference.Named
 		} else {
 			err = errors.Join(err, one)
 		}
+	}
+	return err
+}
+
+// Discarded is an image that Discard took away.
+type Discarded struct {
+	ID    digest.Digest
+	Names []string // familiar ones
+}
+
+// Discard takes away all images that choose picks, with their names, at once: choose sees each as it is then. Their
+// content is left for a Sweep.
+func Discard(s *Store, choose func(*Image) bool) (gone []Discarded, err error) {
+	if !slices.ContainsFunc(s.now.Load().list, choose) {
+		return nil, nil
+	}
+	err = s.change(nil, func(n *names) error {
+		gone = nil
+		for _, img := range s.now.Load().list {
+			if !choose(img) {
+				continue
+			}
+			d := Discarded{ID: img.ID}
+			for _, name := range img.Names {
+				d.Names = append(d.Names, reference.FamiliarString(name))
+			}
+			n.drop(img.ID)
+			gone = append(gone, d)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return gone, nil
+}
+
+// Familiar are full names as users write them; what can't be read stays as it is.
+func Familiar(names []string) []string {
+	list := make([]string, len(names))
+	for k, n := range names {
+		list[k] = n
+		if named, err := reference.ParseNormalizedNamed(n); err == nil {
+			list[k] = reference.FamiliarString(named)
+		}
+	}
+	return list
+}
+
+// CheckNames reads the record of names from the disk: fault.Corrupt or fault.NotFound when it can't be used.
+func CheckNames(s *Store) error {
+	s.write.Lock()
+	defer s.write.Unlock()
+	n := names{Version: namesVersion}
+	err := record.Load(s.path, &n)
+	if errors.Is(err, fault.NotFound) && len(s.now.Load().record.Images) == 0 {
+		return nil
+	}
+	if err == nil && len(n.Images) != len(s.now.Load().record.Images) {
+		err = fault.New(fault.Corrupt, "%s has %d images instead of %d", s.path, len(n.Images), len(s.now.Load().record.Images))
 	}
 	return err
 }

@@ -40,8 +40,8 @@ func Changes(ctx context.Context, root union.Root) ([]api.FilesystemChange, erro
 // Usage is how many bytes on disk the removal of directories frees. One that goes just now counts for nothing.
 func Usage(dirs ...string) (sum int64) {
 	for _, dir := range dirs {
-		if onDisk, _, err := union.Usage(dir); err == nil {
-			sum += onDisk
+		if space, err := union.Measure(dir, nil); err == nil {
+			sum += space.Disk
 		}
 	}
 	return sum

@@ -1,0 +1,53 @@
+package engine
+
+import (
+	"context"
+
+	"berth/container"
+	"berth/engine/disk"
+	"berth/union"
+
+	api "github.com/moby/moby/api/types/container"
+)
+
+// account wires what accounts for the data root, frees and checks.
+func (e *Engine) account() {
+	c, d := e.Containers, e.Disk
+	d.Layers, d.Images, d.Volumes, d.Records, d.Events = c.layers, e.Images, c.volumes, c.store, e.Events
+	d.Containers, d.Making, d.Describe, d.Prune, d.Settle, d.Rewrite = c.accounted, c.index.Reserved, describeVolume, c.Prune, c.settle, c.rewrite
+	d.Summaries = func(ctx context.Context) ([]api.Summary, error) { return c.List(ctx, ListRequest{All: true}) }
+	d.RemoveVolume = func(name string) error { return e.Volumes.Remove(name, false) }
+}
+
+// settle waits until what removed containers leave is off the disk.
+func (c *shared) settle() {
+	c.jobs.drain()
+	c.logged("empty the trash", union.InventoryOf(c.layers).Settle(c.life))
+}
+
+// accounted lists the containers for those who count bytes.
+func (c *shared) accounted() (all []disk.Container) {
+	for _, i := range c.index.All() {
+		r := i.record()
+		s := r.State.Status
+		one := disk.Container{ID: r.ID, Name: r.Name, Image: r.Image, Chain: r.Chain, Alive: s.Alive() || s == container.Restarting}
+		for _, m := range r.Mounts {
+			if m.Name != "" {
+				one.Volumes = append(one.Volumes, m.Name)
+			}
+		}
+		all = append(all, one)
+	}
+	return all
+}
+
+// rewrite saves the record of a container as it is known.
+func (c *shared) rewrite(id string) error {
+	i, err := c.index.Get(id)
+	if err != nil {
+		return err
+	}
+	i.op.Lock()
+	defer i.op.Unlock()
+	return c.store.Save(i.record())
+}

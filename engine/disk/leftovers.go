@@ -1,0 +1,241 @@
+package disk
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"berth/container"
+	"berth/fault"
+	"berth/image"
+	"berth/registry"
+	"berth/union"
+
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+)
+
+// refetch brings a blob again from the repositories of an image.
+func (c *check) refetch(ctx context.Context, p image.Part) error {
+	return image.RefetchAny(ctx, c.s.store(), p, func(name reference.Named) image.Source {
+		var auth registry.Auth
+		if c.o.Auth != nil {
+			auth = c.o.Auth(name)
+		}
+		return c.s.Images.Registry.Repository(name, auth)
+	})
+}
+
+// records reads what is recorded of containers, volumes and names.
+func (c *check) records(ctx context.Context) error {
+	c.stage("records", 0, 0)
+	if err := image.CheckNames(c.s.store()); err != nil {
+		c.found(Finding{Kind: DamagedRecord, Object: "images.json", Cause: err.Error()}, func() (string, error) {
+			return "written again from memory", image.Refresh(ctx, c.s.store(), nil)
+		})
+	}
+	ids, err := c.s.Records.List()
+	if err != nil {
+		return err
+	}
+	known := map[string]bool{}
+	for _, one := range c.s.Containers() {
+		known[one.ID] = true
+		if !slices.Contains(ids, one.ID) {
+			ids = append(ids, one.ID)
+		}
+	}
+	var bare []string
+	for _, id := range ids {
+		c.sum.Containers++
+		_, err := c.s.Records.Load(id)
+		switch {
+		case errors.Is(err, fault.NotFound) && !known[id]:
+			c.sum.Containers--
+			bare = append(bare, id)
+		case err != nil && known[id]:
+			c.found(Finding{Kind: DamagedRecord, Object: "container " + container.ShortID(id), Cause: err.Error()}, func() (string, error) {
+				return "written again from memory", c.s.Rewrite(id)
+			})
+		case err != nil:
+			c.found(Finding{Kind: DamagedRecord, Object: "container " + container.ShortID(id), Cause: err.Error(),
+				Advice: "restore " + c.s.Records.Dir(id) + "/record.json, or remove that directory and " + filepath.Join(c.s.Root, "layers/roots", id)}, nil)
+		}
+	}
+	c.bareContainers(bare)
+	return c.volumes()
+}
+
+// bareContainers are directories of containers without a record, which a removal or a creation left that died.
+func (c *check) bareContainers(ids []string) {
+	c.s.Settle() // a removal under way takes the record first
+	for _, id := range ids {
+		dir := c.s.Records.Dir(id)
+		if _, err := c.s.Records.Load(id); !errors.Is(err, fault.NotFound) || c.s.Making(id) {
+			continue
+		}
+		space, err := union.Measure(dir, nil)
+		if err != nil {
+			continue
+		}
+		c.found(Finding{Kind: Stray, Object: dir, Cause: "no container has it", Size: space.Disk, Leftover: true}, func() (string, error) {
+			if c.s.Making(id) {
+				return "", fault.New(fault.Conflict, "a container is being made there")
+			}
+			return "removed", c.s.Records.Delete(id)
+		})
+	}
+}
+
+func (c *check) volumes() error {
+	list, _ := c.s.Volumes.List()
+	c.sum.Volumes += int64(len(list))
+	strays, err := c.s.Volumes.Strays()
+	if err != nil {
+		return err
+	}
+	for _, one := range strays {
+		if one.Name == "" {
+			space, err := union.Measure(one.Path, nil)
+			if err != nil {
+				continue
+			}
+			c.found(Finding{Kind: Stray, Object: one.Path, Cause: "a volume's creation or removal left it", Size: space.Disk, Leftover: true}, func() (string, error) {
+				return "removed", c.s.Volumes.Drop(one)
+			})
+			continue
+		}
+		c.sum.Volumes++
+		c.found(Finding{Kind: DamagedRecord, Object: "volume " + one.Name, Cause: one.Cause.Error()}, func() (string, error) {
+			return "its record was made anew: the content stays, labels are lost", c.s.Volumes.Adopt(one)
+		})
+	}
+	return nil
+}
+
+// leftovers looks for what nobody needs.
+func (c *check) leftovers(ctx context.Context) error {
+	c.stage("leftovers", 0, 0)
+	if err := c.unreferenced(ctx); err != nil {
+		return err
+	}
+	strays, err := c.s.Blobs.Strays()
+	if err != nil {
+		return err
+	}
+	for _, f := range strays {
+		c.found(Finding{Kind: Stray, Object: f.Path, Cause: "an unfinished download that nothing continues", Size: f.Disk, Leftover: true},
+			func() (string, error) { return "removed", c.s.Blobs.Drop(f) })
+	}
+	if err := c.places(); err != nil {
+		return err
+	}
+	c.temporary()
+	if !c.o.Repair {
+		return nil
+	}
+	return c.s.inventory().Settle(ctx)
+}
+
+// unreferenced is content that no image, container or operation under way has, such as what failed pulls left.
+func (c *check) unreferenced(ctx context.Context) error {
+	look, err := c.s.look()
+	if err != nil {
+		return err
+	}
+	held := map[digest.Digest]bool{}
+	for _, h := range look.holdings {
+		for d := range content(h) {
+			held[d] = true
+		}
+	}
+	f := Finding{Kind: Unreferenced, Object: "blobs and layers", Leftover: true}
+	n := 0
+	look.each(func(d digest.Digest) {
+		if !held[d] && !look.claimed[d] && !look.standing[d] {
+			n++
+			f.Size += look.size(d)
+		}
+	})
+	if n == 0 {
+		return nil
+	}
+	f.Cause = "no image, container or pull under way refers to them"
+	c.found(f, func() (string, error) {
+		_, err := c.s.store().Sweep(ctx)
+		return "removed", err
+	})
+	return nil
+}
+
+// slow is how long the making of a container may take at most before what it leaves counts as nobody's.
+const slow = 10 * time.Minute
+
+// places looks at the directories of the layers' driver.
+func (c *check) places() error {
+	all, err := c.s.inventory().Places()
+	if err != nil {
+		return err
+	}
+	known := map[string]bool{}
+	for _, one := range c.s.Containers() {
+		known[one.ID] = true
+	}
+	for _, p := range all {
+		f := Finding{Kind: Stray, Object: p.Path, Leftover: true}
+		mend := func() (string, error) { return "removed", c.s.inventory().Drop(p) }
+		switch {
+		case p.Stray:
+			f.Cause = "nothing refers to this " + string(p.Kind) + " directory"
+		case p.Kind == union.TrashPlace:
+			f.Cause, mend = "it can't be removed", nil
+			f.Advice = "look for files with the immutable attribute (lsattr -R)"
+		case p.Kind == union.RootPlace && !known[p.Name] && !c.s.Making(p.Name) && older(p.Path, slow):
+			f.Cause = "its container is gone"
+			mend = func() (string, error) { return "removed", c.s.Layers.Delete(p.Name) }
+		default:
+			continue
+		}
+		if f.Size, err = p.Size(); err != nil {
+			continue
+		}
+		c.found(f, mend)
+	}
+	return nil
+}
+
+func older(path string, than time.Duration) bool {
+	info, err := os.Lstat(path)
+	return err == nil && time.Since(info.ModTime()) > than
+}
+
+// temporary are the unfinished files of writers that died; a living one needs them for an instant.
+func (c *check) temporary() {
+	dirs := []string{c.s.Root}
+	for _, d := range []string{"images", "network", "layers", "blobs", "containers/*", "volumes/*", "layers/layers/*"} {
+		found, _ := filepath.Glob(filepath.Join(c.s.Root, d))
+		dirs = append(dirs, found...)
+	}
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			continue
+		}
+		for _, e := range entries {
+			path := filepath.Join(dir, e.Name())
+			if !strings.Contains(e.Name(), ".tmp-") || !e.Type().IsRegular() || !older(path, time.Minute) {
+				continue
+			}
+			info, err := e.Info()
+			if err != nil {
+				continue
+			}
+			c.found(Finding{Kind: Stray, Object: path, Cause: "a record's writer died", Size: allocated(info), Leftover: true},
+				func() (string, error) { return "removed", os.Remove(path) })
+		}
+	}
+}

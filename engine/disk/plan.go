@@ -1,0 +1,207 @@
+package disk
+
+import (
+	"context"
+	"maps"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"berth/engine/journal"
+	"berth/image"
+	"berth/union"
+
+	"github.com/moby/moby/api/types/build"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/network"
+	"github.com/opencontainers/go-digest"
+)
+
+// PlanRequest says what a prune of everything would be allowed to take.
+type PlanRequest struct {
+	All     bool // images with names too
+	Volumes bool // volumes that nobody named
+	Filters journal.Filters
+}
+
+// Plan is all that a prune would remove, and what each removal frees in allocated bytes.
+type Plan struct {
+	Items          []Item
+	SpaceReclaimed int64
+}
+
+// Item is one object that would go.
+type Item struct {
+	Kind  string   // one of the kinds below
+	ID    string   // of a container or an image, or a volume's name
+	Names []string // a container's name, an image's familiar names
+	Size  int64    // what goes with it alone: what several share counts for the last of them
+}
+
+// The kinds of items.
+const (
+	ContainerItem = "container"
+	VolumeItem    = "volume"
+	ImageItem     = "image"
+	LeftoverItem  = "leftover" // content that nobody refers to
+)
+
+// Plan tells what a prune of stopped containers, of volumes and of images, in this order, would remove now.
+func (s *Service) Plan(ctx context.Context, r PlanRequest) (*Plan, error) {
+	p := &Plan{Items: []Item{}}
+	s.Settle()
+	report, err := s.Prune(ctx, r.Filters, true)
+	if err != nil {
+		return nil, err
+	}
+	names := map[string]string{}
+	for _, c := range s.Containers() {
+		names[c.ID] = c.Name
+	}
+	gone := map[string]bool{}
+	for _, id := range report.ContainersDeleted {
+		gone[id] = true
+		p.Items = append(p.Items, Item{Kind: ContainerItem, ID: id, Names: []string{names[id]}, Size: s.ContainerSize(id)})
+	}
+	if r.Volumes {
+		list, err := s.chooseVolumes(r.Filters, gone)
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range list {
+			p.Items = append(p.Items, Item{Kind: VolumeItem, ID: v.Name, Size: volumeSize(v)})
+		}
+	}
+	f := journal.Filters{}
+	maps.Copy(f, r.Filters)
+	if r.All {
+		f["dangling"] = []string{"false"}
+	}
+	choose, err := s.imageChoice(f, gone)
+	if err != nil {
+		return nil, err
+	}
+	items, err := s.planImages(choose, gone)
+	if err != nil {
+		return nil, err
+	}
+	p.Items = append(p.Items, items...)
+	for _, one := range p.Items {
+		p.SpaceReclaimed += one.Size
+	}
+	return p, nil
+}
+
+// ContainerSize is what the removal of a container frees: its directory with the log, and what it wrote.
+func (s *Service) ContainerSize(id string) (sum int64) {
+	dirs := []string{s.Records.Dir(id)}
+	if root, err := s.Layers.Open(id); err == nil {
+		dirs = append(dirs, filepath.Dir(root.Upper))
+	}
+	for _, dir := range dirs {
+		if space, err := union.Measure(dir, nil); err == nil {
+			sum += space.Disk
+		}
+	}
+	return sum
+}
+
+// planImages tells what the removal of the images chosen would free, gone being containers that count as removed.
+func (s *Service) planImages(choose func(*image.Image) bool, gone map[string]bool) ([]Item, error) {
+	c, err := s.look()
+	if err != nil {
+		return nil, err
+	}
+	if c.standing, err = s.standing(gone); err != nil {
+		return nil, err
+	}
+	list, err := s.store().List()
+	if err != nil {
+		return nil, err
+	}
+	holders := map[digest.Digest]int{}
+	held := map[digest.Digest]map[digest.Digest]bool{}
+	for _, h := range c.holdings {
+		held[h.ID] = content(h)
+		for d := range held[h.ID] {
+			holders[d]++
+		}
+	}
+	freeable := func(d digest.Digest) bool { return holders[d] == 0 && !c.claimed[d] }
+	beside, err := s.beside()
+	if err != nil {
+		return nil, err
+	}
+	take := func(d digest.Digest) int64 {
+		sum := c.blobs[d]
+		if _, layer := c.layers[d]; layer && !c.standing[d] {
+			sum += c.layers[d].Disk + beside[d]
+		}
+		return sum
+	}
+	left := Item{Kind: LeftoverItem, ID: "unreferenced content"}
+	c.each(func(d digest.Digest) {
+		if freeable(d) {
+			left.Size += take(d)
+		}
+	})
+	items := []Item{}
+	for _, img := range list {
+		if !choose(img) {
+			continue
+		}
+		one := Item{Kind: ImageItem, ID: img.ID.String(), Names: slices.Concat(img.Tags(), img.Digests())}
+		for d := range held[img.ID] {
+			if holders[d]--; freeable(d) {
+				one.Size += take(d)
+			}
+		}
+		items = append(items, one)
+	}
+	if left.Size > 0 {
+		items = append(items, left)
+	}
+	return items, nil
+}
+
+// beside is what was made from a chain and goes with it.
+func (s *Service) beside() (map[digest.Digest]int64, error) {
+	places, err := s.inventory().Places()
+	if err != nil {
+		return nil, err
+	}
+	sums := map[digest.Digest]int64{}
+	for _, p := range places {
+		chain := p.Chain()
+		switch p.Kind {
+		case union.InitPlace, union.MergedPlace:
+		case union.SparePlace:
+			chain = p.Below()
+		default:
+			continue
+		}
+		if size, err := p.Size(); err == nil && chain != "" {
+			sums[chain] += size
+		}
+	}
+	return sums, nil
+}
+
+// PruneNetworks has nothing to remove: there are no networks but the built-in ones. The filters are checked.
+func (s *Service) PruneNetworks(f journal.Filters, dry bool) (network.PruneReport, error) {
+	if _, err := filter(f, time.Now(), true); err != nil {
+		return network.PruneReport{}, err
+	}
+	if !dry {
+		s.Events.Publish(events.NetworkEventType, events.ActionPrune, "", reclaimed(0))
+	}
+	return network.PruneReport{NetworksDeleted: []string{}}, nil
+}
+
+// PruneBuildCache has nothing to remove, as nothing builds yet.
+func (s *Service) PruneBuildCache(dry bool) build.CachePruneReport {
+	if !dry {
+		s.Events.Publish(events.BuilderEventType, events.ActionPrune, "", reclaimed(0))
+	}
+	return build.CachePruneReport{CachesDeleted: []string{}}
+}

@@ -1,0 +1,264 @@
+package disk
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"berth/engine/journal"
+	"berth/engine/request"
+	"berth/fault"
+	"berth/image"
+	"berth/union"
+	"berth/volume"
+
+	"github.com/moby/moby/api/types/events"
+	wire "github.com/moby/moby/api/types/image"
+	volumes "github.com/moby/moby/api/types/volume"
+	"github.com/opencontainers/go-digest"
+)
+
+var errBusy = fault.New(fault.Conflict, "a prune operation is already running")
+
+// filter reads a prune's filters: until, label, label! and the extra keys given, which are the caller's.
+func filter(f journal.Filters, now time.Time, until bool, extra ...string) (func(labels map[string]string, created time.Time) bool, error) {
+	var before time.Time
+	for key, values := range f {
+		switch {
+		case key == "label" || key == "label!" || slices.Contains(extra, key):
+		case key == "until" && until:
+			if len(values) > 1 {
+				return nil, fault.New(fault.Invalid, "more than one until filter specified")
+			}
+			for _, v := range values {
+				at, err := request.ParseUntil(v, now)
+				if err != nil {
+					return nil, err
+				}
+				before = at
+			}
+		default:
+			return nil, fault.New(fault.Invalid, "invalid filter '%s'", key)
+		}
+	}
+	return func(labels map[string]string, created time.Time) bool {
+		has := func(want string) bool { return journal.HasLabel(labels, want) }
+		switch {
+		case !before.IsZero() && !created.Before(before):
+			return false
+		case slices.ContainsFunc(f["label"], func(w string) bool { return !has(w) }):
+			return false
+		}
+		return !slices.ContainsFunc(f["label!"], has)
+	}, nil
+}
+
+// truth reads a filter that is on or off.
+func truth(f journal.Filters, key string, missing bool) (bool, error) {
+	values := f[key]
+	if len(values) > 1 {
+		return false, fault.New(fault.Invalid, "invalid filter '%s=[%s]': only one value is expected", key, strings.Join(values, " "))
+	}
+	for _, v := range values {
+		is, err := strconv.ParseBool(v)
+		if err != nil {
+			return false, fault.New(fault.Invalid, "invalid filter '%s=[%s]': use true or false", key, v)
+		}
+		return is, nil
+	}
+	return missing, nil
+}
+
+// imageChoice is the test for the images that a prune takes. gone are containers that count as removed.
+func (s *Service) imageChoice(f journal.Filters, gone map[string]bool) (func(*image.Image) bool, error) {
+	fits, err := filter(f, time.Now(), true, "dangling")
+	if err != nil {
+		return nil, err
+	}
+	dangling, err := truth(f, "dangling", true)
+	if err != nil {
+		return nil, err
+	}
+	return func(img *image.Image) bool {
+		if dangling && !img.Dangling() || !fits(img.Config.Config.Labels, img.Created()) {
+			return false
+		}
+		running, stopped := s.Images.UsedBy(img.ID.String())
+		return !slices.ContainsFunc(slices.Concat(running, stopped), func(id string) bool { return !gone[id] })
+	}, nil
+}
+
+// PruneImages removes the images that no container has and that the filters leave (dangling, until, label, label!), of those without a name
+// unless dangling=false, and all content that nobody refers to. dry only tells. fault.Conflict: another prune is at work.
+func (s *Service) PruneImages(ctx context.Context, f journal.Filters, dry bool) (r wire.PruneReport, err error) {
+	choose, err := s.imageChoice(f, nil)
+	if err != nil {
+		return r, err
+	}
+	if !s.pruning.TryLock() {
+		return r, errBusy
+	}
+	defer s.pruning.Unlock()
+	s.Settle() // what removed containers leave stands on layers
+	if dry {
+		items, err := s.planImages(choose, nil)
+		for _, one := range items {
+			r.SpaceReclaimed += uint64(one.Size)
+			if one.Kind == ImageItem {
+				r.ImagesDeleted = append(r.ImagesDeleted, deletions(one.ID, one.Names)...)
+			}
+		}
+		return r, err
+	}
+	before, err := s.snapshot()
+	if err != nil {
+		return r, err
+	}
+	gone, err := image.Discard(s.store(), choose)
+	if err != nil {
+		return r, err
+	}
+	for _, one := range gone {
+		r.ImagesDeleted = append(r.ImagesDeleted, deletions(one.ID.String(), one.Names)...)
+		for _, name := range one.Names {
+			s.Events.Publish(events.ImageEventType, events.ActionUnTag, one.ID.String(), map[string]string{"name": name})
+		}
+		s.Events.Publish(events.ImageEventType, events.ActionDelete, one.ID.String(), map[string]string{"name": one.ID.String()})
+	}
+	_, err = s.store().Sweep(ctx)
+	err = errors.Join(err, s.inventory().Settle(ctx))
+	r.SpaceReclaimed = uint64(s.freed(before))
+	s.Events.Publish(events.ImageEventType, events.ActionPrune, "", reclaimed(r.SpaceReclaimed))
+	return r, err
+}
+
+func deletions(id string, names []string) (list []wire.DeleteResponse) {
+	for _, n := range names {
+		list = append(list, wire.DeleteResponse{Untagged: n})
+	}
+	return append(list, wire.DeleteResponse{Deleted: id})
+}
+
+func reclaimed(n uint64) map[string]string {
+	return map[string]string{"reclaimed": strconv.FormatUint(n, 10)}
+}
+
+// snapshot is what a sweep may free: sizes by path.
+func (s *Service) snapshot() (map[string]snapped, error) {
+	all := map[string]snapped{}
+	files, err := s.Blobs.Files()
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		all[f.Path] = snapped{size: f.Disk}
+	}
+	layers, err := s.layerSizes()
+	if err != nil {
+		return nil, err
+	}
+	for chain, size := range layers {
+		all[filepath.Dir(s.inventory().Dir(chain))] = snapped{size: size.Disk}
+	}
+	places, err := s.inventory().Places()
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range places {
+		one := snapped{}
+		switch p.Kind {
+		case union.InitPlace, union.MergedPlace:
+		case union.SparePlace:
+			one.below = p.Below()
+		default:
+			continue
+		}
+		if one.size, err = p.Size(); err == nil {
+			all[p.Path] = one
+		}
+	}
+	return all, nil
+}
+
+// snapped is a path of a snapshot. A spare root that is not there any more went with the layer below, or is a container's now.
+type snapped struct {
+	size  int64
+	below digest.Digest
+}
+
+// freed is what of a snapshot is not there any more.
+func (s *Service) freed(before map[string]snapped) (sum int64) {
+	for path, one := range before {
+		if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) && (one.below == "" || !s.Layers.Has(one.below)) {
+			sum += one.size
+		}
+	}
+	return sum
+}
+
+// chooseVolumes lists the volumes that a prune takes.
+func (s *Service) chooseVolumes(f journal.Filters, gone map[string]bool) ([]*volume.Volume, error) {
+	fits, err := filter(f, time.Now(), false, "all")
+	if err != nil {
+		return nil, err
+	}
+	all, err := truth(f, "all", false)
+	if err != nil {
+		return nil, err
+	}
+	list, _ := s.Volumes.List() // one whose record can't be read is not ours to remove
+	used := map[string]bool{}
+	for _, c := range s.Containers() {
+		for _, v := range c.Volumes {
+			used[v] = used[v] || !gone[c.ID]
+		}
+	}
+	return slices.DeleteFunc(list, func(v *volume.Volume) bool {
+		return used[v.Name] || !v.Anonymous && !all || len(v.Options) > 0 || !fits(s.Describe(v).Labels, v.Created)
+	}), nil
+}
+
+// volumeSize is what the removal of a volume frees.
+func volumeSize(v *volume.Volume) int64 {
+	space, err := union.Measure(filepath.Dir(v.Path), nil)
+	if err != nil {
+		return 0
+	}
+	return space.Disk
+}
+
+// PruneVolumes removes the volumes that no container has and that the filters leave (all, label, label!): those that nobody named, unless
+// all is set. dry only tells. fault.Conflict: another prune is at work.
+func (s *Service) PruneVolumes(ctx context.Context, f journal.Filters, dry bool) (r volumes.PruneReport, err error) {
+	r.VolumesDeleted = []string{}
+	if !s.pruning.TryLock() {
+		return r, errBusy
+	}
+	defer s.pruning.Unlock()
+	list, err := s.chooseVolumes(f, nil)
+	if err != nil {
+		return r, err
+	}
+	for _, v := range list {
+		if err := ctx.Err(); err != nil {
+			return r, fault.Wrap(fault.Canceled, err)
+		}
+		size := volumeSize(v)
+		if !dry {
+			if err := s.RemoveVolume(v.Name); err != nil {
+				continue // a container has it by now, or it went
+			}
+		}
+		r.VolumesDeleted = append(r.VolumesDeleted, v.Name)
+		r.SpaceReclaimed += uint64(size)
+	}
+	if !dry {
+		s.Events.Publish(events.VolumeEventType, events.ActionPrune, "", reclaimed(r.SpaceReclaimed))
+	}
+	return r, nil
+}
