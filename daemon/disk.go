@@ -6,8 +6,8 @@ import (
 	"net/http"
 	"slices"
 
+	"berth/engine"
 	"berth/engine/disk"
-	"berth/engine/journal"
 	"berth/fault"
 
 	"github.com/moby/moby/api/types/build"
@@ -166,7 +166,7 @@ func withoutItems(u system.DiskUsage) system.DiskUsage {
 }
 
 // filtered reads the query of a prune.
-func filtered(r *http.Request) (f journal.Filters, dry bool, err error) {
+func filtered(r *http.Request) (f engine.Filters, dry bool, err error) {
 	q := r.URL.Query()
 	f, err = parseFilters(q.Get("filters"))
 	return f, flag(q, "dryrun"), err
@@ -191,7 +191,7 @@ func (s accounts) volumes(w http.ResponseWriter, r *http.Request) error {
 	}
 	if versionOf(r) < 42 { // it took those with names too
 		if f == nil {
-			f = journal.Filters{}
+			f = engine.Filters{}
 		}
 		f["all"] = []string{"true"}
 	}

@@ -64,14 +64,14 @@ func truth(f journal.Filters, key string, missing bool) (bool, error) {
 	if len(values) > 1 {
 		return false, fault.New(fault.Invalid, "invalid filter '%s=[%s]': only one value is expected", key, strings.Join(values, " "))
 	}
-	for _, v := range values {
-		is, err := strconv.ParseBool(v)
-		if err != nil {
-			return false, fault.New(fault.Invalid, "invalid filter '%s=[%s]': use true or false", key, v)
-		}
-		return is, nil
+	if len(values) == 0 {
+		return missing, nil
 	}
-	return missing, nil
+	is, err := strconv.ParseBool(values[0])
+	if err != nil {
+		return false, fault.New(fault.Invalid, "invalid filter '%s=[%s]': use true or false", key, values[0])
+	}
+	return is, nil
 }
 
 // imageChoice is the test for the images that a prune takes. gone are containers that count as removed.
