@@ -161,6 +161,7 @@ func (e *Engine) openBytes(c Config) error {
 	if err != nil {
 		return err
 	}
+	e.Disk = &disk.Service{Root: c.DataRoot, Blobs: blobs}
 	store, err := image.Open(filepath.Join(c.DataRoot, "images"), blobs, layers)
 	if err != nil {
 		return err
