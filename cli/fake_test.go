@@ -28,6 +28,7 @@ type asked struct {
 	method, path string
 	query        url.Values
 	body         string
+	auth         string // X-Registry-Auth
 }
 
 func (a asked) String() string { return a.method + " " + a.path }
@@ -104,7 +105,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "OK")
 		return
 	}
-	a := asked{r.Method, path, r.URL.Query(), ""}
+	a := asked{r.Method, path, r.URL.Query(), "", r.Header.Get("X-Registry-Auth")}
 	if r.Header.Get("Upgrade") == "" || strings.Contains(path, "/exec/") {
 		b, _ := io.ReadAll(r.Body)
 		a.body = string(b)

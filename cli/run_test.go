@@ -244,7 +244,7 @@ func onTerminal(t *testing.T, f *fake, args ...string) (cmd *exec.Cmd, screen, t
 		t.Fatal(err)
 	}
 	cmd = exec.Command("/proc/self/exe", args...)
-	cmd.Env = append(os.Environ(), "BERTH_TEST_MAIN=1", "DOCKER_HOST="+f.host)
+	cmd.Env = append(os.Environ(), "BERTH_TEST_MAIN=1", "DOCKER_HOST="+f.host, "DOCKER_CONFIG="+f.config)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := cmd.Start(); err != nil {

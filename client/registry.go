@@ -1,11 +1,17 @@
 package client
 
 import (
+	"bytes"
 	"context"
+	"io"
+	"maps"
 	"net/url"
 	"strconv"
 
+	"berth/fault"
+
 	"github.com/moby/moby/api/types/registry"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -50,34 +56,37 @@ func (s System) Login(ctx context.Context, a registry.AuthConfig) (registry.Auth
 	return out, err
 }
 
-// Manifest is a manifest or an index as a registry has it. The descriptor of an image's manifest tells the platform that its config has.
-type Manifest struct {
-	Descriptor ocispec.Descriptor
-	Raw        []byte
-}
-
-// Manifest fetches a manifest or an index from its registry; insecure allows one without, or with any, TLS certificate.
-// Only our own daemon answers it.
-func (s Images) Manifest(ctx context.Context, ref, auth string, insecure bool) (Manifest, error) {
-	q := url.Values{}
-	setBool(q, "insecure", insecure)
-	var out Manifest
-	err := s.c.Call(ctx, Request{Method: "GET", Path: path("distribution", ref, "manifest"), Query: q, Header: authorized(auth)}, &out)
+// Distribution is what a registry says a name means: a descriptor, and the platforms there are.
+func (s Images) Distribution(ctx context.Context, ref, auth string) (registry.DistributionInspect, error) {
+	var out registry.DistributionInspect
+	err := s.c.Call(ctx, Request{Method: "GET", Path: path("distribution", ref, "json"), Header: authorized(auth)}, &out)
 	return out, err
 }
 
-// ManifestUpload is an index to put into a registry.
-type ManifestUpload struct {
-	MediaType string
-	Raw       []byte
-	From      []string // manifests it names, as REPOSITORY@DIGEST: those of another repository come along
+// Manifest fetches a manifest or an index, as it is, from its registry. Only our own daemon answers it.
+func (s Images) Manifest(ctx context.Context, ref, auth string) (desc ocispec.Descriptor, data []byte, err error) {
+	r, err := s.c.Do(ctx, Request{Method: "GET", Path: path("distribution", ref, "manifest"), Header: authorized(auth)})
+	if err != nil {
+		return desc, nil, err
+	}
+	defer fault.Close(r, &err)
+	if data, err = io.ReadAll(r); err != nil {
+		return desc, nil, err
+	}
+	desc = ocispec.Descriptor{MediaType: r.Header["content-type"], Digest: digest.Digest(r.Header["docker-content-digest"]), Size: int64(len(data))}
+	return desc, data, nil
 }
 
-// PutManifest puts an index under ref's name into its registry and gives its digest. Only our own daemon answers it.
-func (s Images) PutManifest(ctx context.Context, ref string, m ManifestUpload, auth string, insecure bool) (digest string, err error) {
+// PutManifest puts a manifest or an index into its registry under ref's name and gives its descriptor. from are manifests it
+// names, as REPOSITORY@DIGEST, that are in other repositories: they come along. Only our own daemon answers it.
+func (s Images) PutManifest(ctx context.Context, ref, mediaType string, data []byte, from []string, auth string) (ocispec.Descriptor, error) {
 	q := url.Values{}
-	setBool(q, "insecure", insecure)
-	var out struct{ Digest string }
-	err = s.c.Call(ctx, Request{Method: "POST", Path: path("distribution", ref, "manifest"), Query: q, Header: authorized(auth), Body: m}, &out)
-	return out.Digest, err
+	if len(from) > 0 {
+		q["from"] = from
+	}
+	header := map[string]string{"Content-Type": mediaType}
+	maps.Copy(header, authorized(auth))
+	var out ocispec.Descriptor
+	err := s.c.Call(ctx, Request{Method: "PUT", Path: path("distribution", ref, "manifest"), Query: q, Header: header, Body: bytes.NewReader(data)}, &out)
+	return out, err
 }

@@ -113,6 +113,11 @@ func (s Store) Erase(ctx context.Context, server string) error {
 	names := []string{server}
 	if server != DefaultServer {
 		names = []string{server, "http://" + server, "https://" + server}
+		for _, name := range slices.Sorted(maps.Keys(s.File.Auths)) {
+			if Host(name) == server && !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
 	}
 	var failures []error
 	for _, name := range names {

@@ -46,14 +46,10 @@ func importImage(ctx context.Context, s *session.Session, o importOptions, args 
 		}
 	}
 	if len(args) == 2 {
-		r, err := reference.Parse(args[1])
-		if err != nil {
+		if _, err := reference.Parse(args[1]); err != nil {
 			return err
 		}
-		q.Set("repo", reference.Name{Domain: r.Domain, Path: r.Path}.Familiar())
-		if r.Tag != "" {
-			q.Set("tag", r.Tag)
-		}
+		q.Set("repo", args[1])
 	}
 	var body io.Reader
 	switch src := args[0]; {

@@ -80,7 +80,7 @@ type imageRow struct {
 	Size         string
 	Tag          string
 	UniqueSize   string
-	VirtualSize  string `json:",omitempty"`
+	VirtualSize  string
 }
 
 var imageHeading = imageRow{
@@ -113,7 +113,7 @@ func imageRows(i *image.Summary, digests, dates, cut bool, now time.Time) []imag
 	created := time.Unix(i.Created, 0)
 	base := imageRow{
 		ID: i.ID, CreatedSince: "N/A",
-		Repository: noName, Tag: noName, Digest: noName, Size: format.Size(i.Size), Containers: "N/A", SharedSize: "N/A", UniqueSize: "N/A",
+		Repository: noName, Tag: noName, Digest: noName, Size: format.Size(i.Size), VirtualSize: format.FineSize(i.Size), Containers: "N/A", SharedSize: "N/A", UniqueSize: "N/A",
 	}
 	if dates {
 		base.CreatedAt = created.Local().Format(format.DateLayout)
@@ -151,7 +151,7 @@ func imageRows(i *image.Summary, digests, dates, cut bool, now time.Time) []imag
 			continue
 		}
 		r := base
-		r.Repository = familiarName(repo)
+		r.Repository, r.Digest = familiarName(repo), ""
 		if digests {
 			r.Digest = digest
 		}

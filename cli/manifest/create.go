@@ -7,9 +7,9 @@ import (
 
 	"berth/cli/reference"
 	"berth/cli/session"
-	"berth/client"
 	"berth/fault"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 )
 
@@ -48,10 +48,7 @@ func create(ctx context.Context, s *session.Session, amend, insecure bool, args 
 		}
 		e, err := kept.get(list.String(), r.String())
 		if errors.Is(err, fault.NotFound) {
-			var m client.Manifest
-			if m, err = fetch(ctx, s, r, insecure); err == nil {
-				e, err = newEntry(r.String(), m)
-			}
+			e, err = fetchImage(ctx, s, r, insecure)
 		}
 		if err != nil {
 			return err
@@ -65,11 +62,50 @@ func create(ctx context.Context, s *session.Session, amend, insecure bool, args 
 }
 
 // fetch asks the engine for what a registry has under a name.
-func fetch(ctx context.Context, s *session.Session, r reference.Name, insecure bool) (client.Manifest, error) {
+func fetch(ctx context.Context, s *session.Session, r reference.Name, insecure bool) (ocispec.Descriptor, []byte, error) {
 	api, err := s.API()
 	if err != nil {
-		return client.Manifest{}, err
+		return ocispec.Descriptor{}, nil, err
 	}
-	m, err := api.Images.Manifest(ctx, r.String(), s.Auth(ctx, r.Domain), insecure)
-	return m, s.OnlyOurs(err, "manifest")
+	desc, text, err := api.Images.Manifest(ctx, r.String(), s.Auth(ctx, r.Domain))
+	return desc, text, explained(s, err, insecure)
+}
+
+// fetchImage makes an entry of what a registry has under a name, with the platform that the image's config says.
+func fetchImage(ctx context.Context, s *session.Session, r reference.Name, insecure bool) (entry, error) {
+	desc, text, err := fetch(ctx, s, r, insecure)
+	if err != nil {
+		return entry{}, err
+	}
+	return describe(ctx, s, r, desc, text)
+}
+
+// describe makes an entry of a registry's answer and asks for the platform.
+func describe(ctx context.Context, s *session.Session, r reference.Name, desc ocispec.Descriptor, text []byte) (entry, error) {
+	e, err := newEntry(r.String(), desc, text)
+	if err != nil {
+		return entry{}, err
+	}
+	api, err := s.API()
+	if err != nil {
+		return entry{}, err
+	}
+	said, err := api.Images.Distribution(ctx, r.Repository()+"@"+desc.Digest.String(), s.Auth(ctx, r.Domain))
+	if err != nil {
+		return entry{}, err
+	}
+	e.Descriptor.Platform = &ocispec.Platform{}
+	if len(said.Platforms) > 0 {
+		e.Descriptor.Platform = &said.Platforms[0]
+	}
+	return e, nil
+}
+
+// explained adds to an error what becomes of --insecure: it is the engine that talks to registries, and its settings that count.
+func explained(s *session.Session, err error, insecure bool) error {
+	err = s.OnlyOurs(err, "manifest")
+	if err == nil || !insecure || fault.Of(err) != "" {
+		return err
+	}
+	return fmt.Errorf("%w; --insecure alone doesn't help: the daemon talks to the registry, which has to be among its insecure-registries unless its address is a loopback one", err)
 }

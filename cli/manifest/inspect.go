@@ -55,15 +55,18 @@ func inspect(ctx context.Context, s *session.Session, verbose, insecure bool, ar
 	if !errors.Is(err, fault.NotFound) {
 		return err
 	}
-	m, err := fetch(ctx, s, r, insecure)
+	desc, text, err := fetch(ctx, s, r, insecure)
 	if err != nil {
 		return err
 	}
-	switch m.Descriptor.MediaType {
+	switch desc.MediaType {
 	case dockerList, ocispec.MediaTypeImageIndex:
-		return inspectIndex(ctx, s, r, m.Raw, verbose, insecure)
+		return inspectIndex(ctx, s, r, text, verbose, insecure)
 	}
-	e, err := newEntry(r.String(), m)
+	e, err := newEntry(r.String(), desc, text)
+	if err == nil && verbose {
+		e, err = describe(ctx, s, r, desc, text)
+	}
 	if err != nil {
 		return err
 	}
@@ -83,11 +86,11 @@ func inspectIndex(ctx context.Context, s *session.Session, r reference.Name, tex
 	for _, d := range there.Manifests {
 		one := r
 		one.Digest = d.Digest.String()
-		m, err := fetch(ctx, s, one, insecure)
+		desc, text, err := fetch(ctx, s, one, insecure)
 		if err != nil {
 			return err
 		}
-		e, err := newEntry(one.String(), m)
+		e, err := newEntry(one.String(), desc, text)
 		if err != nil {
 			return err
 		}

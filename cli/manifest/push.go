@@ -3,10 +3,10 @@ package manifest
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"berth/cli/reference"
 	"berth/cli/session"
-	"berth/client"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
@@ -35,7 +35,11 @@ func push(ctx context.Context, s *session.Session, purge, insecure bool, listNam
 	if err != nil {
 		return err
 	}
-	up, moved, err := upload(all, list)
+	found, moved, err := members(all, list)
+	if err != nil {
+		return err
+	}
+	mediaType, text, err := newIndex(found)
 	if err != nil {
 		return err
 	}
@@ -43,39 +47,42 @@ func push(ctx context.Context, s *session.Session, purge, insecure bool, listNam
 	if err != nil {
 		return err
 	}
-	digest, err := api.Images.PutManifest(ctx, list.String(), up, s.Auth(ctx, list.Domain), insecure)
+	desc, err := api.Images.PutManifest(ctx, list.String(), mediaType, text, moved, s.Auth(ctx, list.Domain))
 	if err != nil {
-		return s.OnlyOurs(err, "manifest")
+		return explained(s, err, insecure)
 	}
-	for _, e := range moved {
-		fmt.Fprintf(s.Out, "Pushed ref %s@%s with digest: %[2]s\n", list.Repository(), e.Descriptor.Digest)
+	for _, from := range moved {
+		_, digest, _ := strings.Cut(from, "@")
+		fmt.Fprintf(s.Out, "Pushed ref %s@%s with digest: %[2]s\n", list.Repository(), digest)
 	}
-	fmt.Fprintln(s.Out, digest)
+	fmt.Fprintln(s.Out, desc.Digest)
 	if purge {
 		return kept.remove(list.String())
 	}
 	return nil
 }
 
-// upload is the list as the registry gets it; moved are the manifests that are in another repository yet.
-func upload(all []entry, list reference.Name) (up client.ManifestUpload, moved []entry, err error) {
-	var found []ocispec.Descriptor
+// members are what a list names; moved are those of another repository, as REPOSITORY@DIGEST.
+func members(all []entry, list reference.Name) (found []ocispec.Descriptor, moved []string, err error) {
 	for _, e := range all {
 		if p := e.Descriptor.Platform; p == nil || p.OS == "" || p.Architecture == "" {
-			return up, nil, fmt.Errorf("manifest %s must have an OS and Architecture to be pushed to a registry", e.Ref)
+			return nil, nil, fmt.Errorf("manifest %s must have an OS and Architecture to be pushed to a registry", e.Ref)
 		}
 		if err := sameRegistry(e, list); err != nil {
-			return up, nil, err
+			return nil, nil, err
 		}
-		if _, err := reference.Parse(list.Repository() + "@" + e.Descriptor.Digest.String()); err != nil {
-			return up, nil, fmt.Errorf("digest parse of image %q failed: %w", e.Ref, err)
+		r, err := reference.Parse(e.Ref)
+		if err != nil {
+			return nil, nil, fmt.Errorf("manifest %s: %w", e.Ref, err)
+		}
+		from := r.Repository() + "@" + e.Descriptor.Digest.String()
+		if _, err := reference.Parse(from); err != nil {
+			return nil, nil, fmt.Errorf("digest parse of image %q failed: %w", e.Ref, err)
 		}
 		found = append(found, e.Descriptor)
-		if r, err := reference.Parse(e.Ref); err == nil && r.Path != list.Path {
-			moved = append(moved, e)
-			up.From = append(up.From, r.Repository()+"@"+e.Descriptor.Digest.String())
+		if r.Path != list.Path {
+			moved = append(moved, from)
 		}
 	}
-	up.MediaType, up.Raw, err = newIndex(found)
-	return up, moved, err
+	return found, moved, nil
 }

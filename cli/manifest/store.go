@@ -17,7 +17,6 @@ import (
 
 	"berth/cli/reference"
 	"berth/cli/session"
-	"berth/client"
 	"berth/fault"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -39,17 +38,17 @@ type entry struct {
 }
 
 // newEntry makes an entry of a registry's answer.
-func newEntry(ref string, m client.Manifest) (entry, error) {
-	e := entry{Ref: ref, Descriptor: m.Descriptor, Raw: m.Raw}
-	switch m.Descriptor.MediaType {
+func newEntry(ref string, desc ocispec.Descriptor, text []byte) (entry, error) {
+	e := entry{Ref: ref, Descriptor: desc, Raw: text}
+	switch desc.MediaType {
 	case dockerManifest:
-		e.SchemaV2Manifest = m.Raw
+		e.SchemaV2Manifest = text
 	case ocispec.MediaTypeImageManifest:
-		e.OCIManifest = m.Raw
+		e.OCIManifest = text
 	case dockerList, ocispec.MediaTypeImageIndex:
 		return entry{}, fmt.Errorf("%s is a manifest list", ref)
 	default:
-		return entry{}, fmt.Errorf("%s is not a manifest: its type is %s", ref, m.Descriptor.MediaType)
+		return entry{}, fmt.Errorf("%s is not a manifest: its type is %s", ref, desc.MediaType)
 	}
 	return e, nil
 }

@@ -80,13 +80,13 @@ func searchTable() *format.Table[searchRow] {
 	}
 }
 
-// descriptionWidth is how much of a description a table shows.
+// descriptionWidth is how much of a description a table shows, in columns.
 const descriptionWidth = 45
 
 func newSearchRow(r registry.SearchResult, cut, json bool) searchRow {
 	about := strings.NewReplacer("\n", " ", "\r", " ").Replace(r.Description)
-	if letters := []rune(about); cut && len(letters) > descriptionWidth {
-		about = string(letters[:descriptionWidth-1]) + "…"
+	if cut {
+		about = format.Ellipsis(about, descriptionWidth)
 	}
 	row := searchRow{Name: r.Name, Description: about, StarCount: strconv.Itoa(r.StarCount)}
 	switch {

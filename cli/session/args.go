@@ -40,6 +40,9 @@ func AtLeast(n int) cobra.PositionalArgs {
 func Between(low, high int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < low || len(args) > high {
+			if low == 0 {
+				return countError(cmd, "requires at most "+plural(high, "argument"))
+			}
 			return countError(cmd, fmt.Sprintf("requires at least %d and at most %s", low, plural(high, "argument")))
 		}
 		return nil
