@@ -22,7 +22,6 @@ import (
 	"berth/internal/record"
 	"berth/union"
 
-	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/api/types/swarm"
 	"github.com/moby/moby/api/types/system"
 )
@@ -85,6 +84,7 @@ func (s *System) Info() (system.Info, error) {
 	}
 	distribution := machine.Distribution()
 	version := machine.CgroupVersion()
+	httpProxy, httpsProxy, noProxy := s.images.Registry.Proxies()
 	d := system.Info{
 		ID: s.id, Images: len(images), Driver: s.layers.Name(), DockerRootDir: s.config.DataRoot,
 		DriverStatus:   append(s.layers.Status(), [2]string{"driver-type", "io.containerd.snapshotter.v1"}),
@@ -93,10 +93,7 @@ func (s *System) Info() (system.Info, error) {
 		LoggingDriver: cmp.Or(s.config.Defaults.LogDriver, "json-file"), CgroupDriver: "cgroupfs", CgroupVersion: version, NEventsListener: s.events.Listeners(),
 		KernelVersion: machine.Kernel(), OperatingSystem: distribution["PRETTY_NAME"], OSVersion: distribution["VERSION_ID"], OSType: runtime.GOOS,
 		Architecture: machine.Architecture(), IndexServerAddress: "https://index.docker.io/v1/", NCPU: runtime.NumCPU(), MemTotal: machine.Memory(),
-		RegistryConfig: &registry.ServiceConfig{
-			IndexConfigs: map[string]*registry.IndexInfo{"docker.io": {Name: "docker.io", Mirrors: []string{}, Secure: true, Official: true}},
-		},
-		HTTPProxy: os.Getenv("HTTP_PROXY"), HTTPSProxy: os.Getenv("HTTPS_PROXY"), NoProxy: os.Getenv("NO_PROXY"),
+		RegistryConfig: s.images.Registry.ServiceConfig(), HTTPProxy: httpProxy, HTTPSProxy: httpsProxy, NoProxy: noProxy,
 		Name: hostname, Labels: []string{}, ServerVersion: s.config.Version, LiveRestoreEnabled: true,
 		Runtimes: s.config.Defaults.Runtimes.Describe(s.config.OCIPath), DefaultRuntime: cmp.Or(s.config.Defaults.Runtime, request.DefaultRuntime), Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive}, InitBinary: "berth-oci",
 		SecurityOptions: s.config.Defaults.SecurityOptions(),

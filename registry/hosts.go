@@ -51,7 +51,7 @@ func ParseMirror(s string) (Mirror, error) {
 	if prefix, rest, ok := strings.Cut(s, "="); ok && !strings.Contains(prefix, "://") {
 		m.Prefix, address = strings.Trim(prefix, "/"), rest
 	}
-	if name, err := reference.ParseNormalizedNamed(m.Prefix + "/x"); err != nil || name.Name() != m.Prefix+"/x" {
+	if name, err := reference.ParseNormalizedNamed(m.Prefix + "/x"); err != nil || name.Name() != m.Prefix+"/x" && m.Prefix != defaultDomain {
 		return Mirror{}, fault.New(fault.Invalid, "invalid mirror: %q is no registry: write its host, or host/path", m.Prefix)
 	}
 	u, err := url.Parse(address)
@@ -102,6 +102,11 @@ type settings struct {
 
 func newSettings(h Hosts) (*settings, error) {
 	s := &settings{Hosts: h, hosts: map[string]bool{}}
+	for _, m := range h.Mirrors {
+		if m.URL == nil || m.Prefix == "" {
+			return nil, fault.New(fault.Invalid, "invalid mirror: a prefix and a URL are wanted")
+		}
+	}
 	for _, text := range h.Insecure {
 		network, err := netip.ParsePrefix(text)
 		switch {
@@ -161,16 +166,17 @@ func (s *settings) mirrors(name string) []Mirror {
 	return list
 }
 
+// Check tells whether the settings can be used. fault.Invalid: one of them says nothing that makes sense.
+func (h Hosts) Check() error {
+	_, err := newSettings(h)
+	return err
+}
+
 // Configure replaces the settings; requests that run go on with the old ones. On an error nothing changes.
 func (c *Client) Configure(h Hosts) error {
 	s, err := newSettings(h)
 	if err != nil {
 		return err
-	}
-	for _, m := range h.Mirrors {
-		if m.URL == nil || m.Prefix == "" {
-			return fault.New(fault.Invalid, "invalid mirror: a prefix and a URL are wanted")
-		}
 	}
 	c.mu.Lock()
 	old := c.lanes

@@ -32,6 +32,12 @@ func flagOf(key string) string {
 		return "log-opt"
 	case "exec-opts":
 		return "exec-opt"
+	case "registry-mirrors":
+		return "registry-mirror"
+	case "insecure-registries":
+		return "insecure-registry"
+	case "proxies":
+		return "http-proxy" // and two more: see applyProxies
 	case "cdi-spec-dirs":
 		return "cdi-spec-dir"
 	case "default-init":
@@ -48,8 +54,8 @@ func withoutEffect() []string {
 		network-diagnostic-port nri-opts live-restore shutdown-timeout storage-opts builder bip6 fixed-cidr fixed-cidr-v6 default-gateway
 		default-gateway-v6 default-address-pools default-network-opts icc ip ip-forward ip-forward-no-drop ip-masq iptables ip6tables
 		firewall-backend allow-direct-routing bridge-accept-fwmark ipv6 mtu dns dns-opts dns-search host-gateway-ip host-gateway-ips
-		userland-proxy userland-proxy-path network-control-plane-mtu registry-mirrors insecure-registries max-concurrent-downloads
-		max-concurrent-uploads max-download-attempts proxies swarm-default-advertise-addr swarm-raft-heartbeat-tick
+		userland-proxy userland-proxy-path network-control-plane-mtu max-concurrent-downloads
+		max-concurrent-uploads max-download-attempts swarm-default-advertise-addr swarm-raft-heartbeat-tick
 		swarm-raft-election-tick node-generic-resources labels experimental features containerd containerd-namespace
 		containerd-plugin-namespace cri-containerd rootless resolv-conf`)
 }
@@ -88,7 +94,7 @@ func (d *defaults) apply(f *pflag.FlagSet, text []byte) error {
 		case flag == nil:
 			unknown = append(unknown, key)
 		// Hosts add up nowhere else either; runtimes are a list with parts here and there.
-		case flag.Changed && key != "runtimes":
+		case flag.Changed && key != "runtimes" && key != "proxies":
 			both = append(both, fmt.Sprintf("%s: (from flag: %s, from file: %s)", key, flag.Value, bytes.TrimSpace(keys[key])))
 		}
 	}
@@ -126,6 +132,8 @@ func (d *defaults) applyKey(f *pflag.FlagSet, key string, raw json.RawMessage) e
 			d.addUlimit(u)
 		}
 		return nil
+	case "proxies":
+		return d.applyProxies(f, raw)
 	case "log-opts":
 		return json.Unmarshal(raw, &d.set.LogOpts)
 	}

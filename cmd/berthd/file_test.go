@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -13,6 +14,8 @@ func reading(text string, args ...string) (*defaults, *pflag.FlagSet, error) {
 	d := &defaults{}
 	f := pflag.NewFlagSet("berthd", pflag.ContinueOnError)
 	d.declare(f)
+	r := &registries{}
+	r.declare(f)
 	f.StringArray("host", nil, "")
 	f.Bool("debug", false, "")
 	if err := f.Parse(args); err != nil {
@@ -20,7 +23,7 @@ func reading(text string, args ...string) (*defaults, *pflag.FlagSet, error) {
 	}
 	err := d.apply(f, []byte(text))
 	if err == nil {
-		err = d.finish()
+		err = errors.Join(d.finish(), r.finish())
 	}
 	return d, f, err
 }
@@ -29,7 +32,9 @@ func TestFile(t *testing.T) {
 	d, f, err := reading(`{
 		"hosts": ["unix:///a", "tcp://127.0.0.1:1"], "debug": true, "default-shm-size": "1m", "init": true, "default-runtime": "x",
 		"runtimes": {"x": {"path": "/bin/x", "runtimeArgs": ["-v"]}}, "default-ulimits": {"nofile": {"Soft": 1, "Hard": 2}},
-		"log-opts": {"max-size": "1m"}, "cdi-spec-dirs": [], "default-stop-timeout": 3, "dns": ["1.1.1.1"]}`, "--add-runtime", "y=/bin/y")
+		"log-opts": {"max-size": "1m"}, "cdi-spec-dirs": [], "default-stop-timeout": 3, "dns": ["1.1.1.1"],
+		"registry-mirrors": ["https://m.example", "quay.io/team=https://c.example:5000/q/"], "insecure-registries": ["10.0.0.0/8", "r.example:5000"],
+		"proxies": {"http-proxy": "http://p:1", "no-proxy": "x"}}`, "--add-runtime", "y=/bin/y")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +48,20 @@ func TestFile(t *testing.T) {
 	if hosts, _ := f.GetStringArray("host"); len(hosts) != 2 {
 		t.Errorf("hosts: %q", hosts)
 	}
+	if list, _ := f.GetStringArray("registry-mirror"); len(list) != 2 {
+		t.Errorf("mirrors: %q", list)
+	}
+	if p, _ := f.GetString("http-proxy"); p != "http://p:1" {
+		t.Errorf("proxy: %q", p)
+	}
 	for text, want := range map[string]string{
+		`{"registry-mirrors": ["ftp://x"]}`:           "unsupported scheme",
+		`{"registry-mirrors": ["https://u:p@x"]}`:     "username/password not allowed",
+		`{"registry-mirrors": ["https://x?y"]}`:       "query or fragment",
+		`{"registry-mirrors": ["team=https://x"]}`:    "is no registry",
+		`{"insecure-registries": ["http://x"]}`:       "insecure registry http://x is not valid",
+		`{"proxies": {"ftp-proxy": "x"}}`:             "none of http-proxy",
+		`{"proxies": {"http-proxy": "http://%zz:1"}}`: "can't be read",
 		`{"x": 1}`:    "the following directives don't match any configuration option: x",
 		`{"init": 5}`: "init: ",
 		`{`:           "unexpected end",

@@ -35,6 +35,7 @@ type options struct {
 	imageSize    string
 	images       image.Limits
 	defaults     defaults
+	registries   registries
 	validate     bool
 	done         bool // help or version was printed
 }
@@ -61,6 +62,7 @@ func parse(args []string) (*options, error) {
 	f.StringVar(&o.cgroupParent, "cgroup-parent", "/berth", "control group above all containers")
 	f.StringVar(&o.usernsRemap, "userns-remap", "", "run containers as the ids that /etc/subuid and /etc/subgid set aside for: default, user[:group] or uid[:gid]")
 	o.defaults.declare(f)
+	o.registries.declare(f)
 	f.BoolVarP(&o.debug, "debug", "D", false, "log requests and decisions; same as --log-level debug")
 	f.StringVarP(&level, "log-level", "l", "info", "debug, info, warn or error")
 	f.BoolVar(&o.cleanup, "cleanup", false, "remove the bridge, firewall table and control groups that an engine made here, and end")
@@ -87,7 +89,7 @@ func parse(args []string) (*options, error) {
 		return nil, err
 	}
 	o.groupGiven = f.Changed("group")
-	if err := errors.Join(o.defaults.finish(), o.finish(bip, level)); err != nil {
+	if err := errors.Join(o.defaults.finish(), o.registries.finish(), o.finish(bip, level)); err != nil {
 		return nil, err
 	}
 	if o.validate {

@@ -50,6 +50,9 @@ func run(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
+	if err := e.Images.Registry.Configure(o.registries.hosts); err != nil {
+		return errors.Join(err, e.Close())
+	}
 	return errors.Join(serve(ctx, o, e, log), e.Close())
 }
 
@@ -92,10 +95,19 @@ func serve(ctx context.Context, o *options, e *engine.Engine, log *slog.Logger) 
 	go func() { served <- server.Serve(listeners) }()
 	tell("ready")
 	log.Info("berthd answers", "version", version, "hosts", o.hosts)
-	select {
-	case err := <-served:
-		return err
-	case <-ctx.Done():
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, syscall.SIGHUP)
+	defer signal.Stop(again)
+	for ctx.Err() == nil {
+		select {
+		case err := <-served:
+			return err
+		case <-again:
+			if err := reload(e, log); err != nil {
+				log.Error("the settings stay as they were", "error", err)
+			}
+		case <-ctx.Done():
+		}
 	}
 	log.Info("berthd ends; containers go on")
 	grace, cancel := context.WithTimeout(context.Background(), 3*time.Second)
