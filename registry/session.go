@@ -52,10 +52,13 @@ func (s *session) do(req *http.Request, scopes []string) (*http.Response, error)
 	// What the host wanted last time is shown at once, but a password only if there is one: some of it may be for all.
 	if wanted := s.lane.wanted(); wanted != nil && (!wanted.basic || s.hasPassword()) {
 		var err error
-		if shown, err = s.answer(ctx, *wanted, scopes, ""); err != nil {
+		var p *problem
+		switch shown, err = s.answer(ctx, *wanted, scopes, ""); {
+		case err == nil:
+			req.Header.Set("Authorization", shown)
+		case ctx.Err() != nil || errors.As(err, &p) || errors.Is(err, errNoCredentials):
 			return nil, err
-		}
-		req.Header.Set("Authorization", shown)
+		} // else the token server may have moved: the host is asked again what it wants
 	}
 	for range maxRenewals {
 		resp, err := s.lane.send(req)
@@ -194,7 +197,7 @@ func (s *session) fetch(ctx context.Context, c challenge, scopes []string, offli
 		return nil, fmt.Errorf("get a token from %s: %w", realm.Host, err)
 	}
 	if g.value() == "" {
-		return nil, fmt.Errorf("get a token from %s: there is none in its answer", realm.Host)
+		return nil, fmt.Errorf("get a token from %s: authorization server did not include a token in the response", realm.Host)
 	}
 	if g.RefreshToken != "" && s.auth.IdentityToken != "" {
 		s.mu.Lock()
