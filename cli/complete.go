@@ -94,7 +94,7 @@ func (s completer) names(v *verb) cobra.CompletionFunc {
 		}
 		var found []string
 		switch kind, verb, _ := strings.Cut(v.paths[0], " "); {
-		case verb == "run" || verb == "create" || kind == "image" && strings.Contains("rm save history tag inspect ls", verb):
+		case verb == "run" || verb == "create" || kind == "image" && strings.Contains("rm save history tag inspect ls diff explore", verb):
 			if verb == "run" && len(args) > 0 {
 				return nil, cobra.ShellCompDirectiveDefault
 			}

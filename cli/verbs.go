@@ -69,6 +69,8 @@ var verbs = []verb{
 	{paths: []string{"container prune"}, short: "Remove all stopped containers", command: container.Prune},
 	{paths: []string{"system events", "events"}, short: "Get real time events from the server", command: system.Events},
 	{paths: []string{"container explain", "explain"}, short: "Show a container as the kernel sees it", command: container.Explain},
+	{paths: []string{"image diff"}, short: "Show in what two images differ: files and settings", command: image.Diff},
+	{paths: []string{"image explore"}, short: "Browse the layers of an image and their files", command: image.Explore},
 	{paths: []string{"image history", "history"}, short: "Show the history of an image", command: image.History},
 	{paths: []string{"image import", "import"}, short: "Import the contents from a tarball to create a filesystem image", command: image.Import},
 	{paths: []string{"inspect"}, short: "Return low-level information on containers and images", command: inspect.Any},

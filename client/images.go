@@ -19,9 +19,10 @@ func (s Images) get(ctx context.Context, p string, q url.Values, out any) error 
 
 // ImageListing says which images are listed.
 type ImageListing struct {
-	All     bool
-	Digests bool
-	Filters Filters
+	All       bool
+	Digests   bool
+	Manifests bool // with what is known of each platform
+	Filters   Filters
 }
 
 // List lists images.
@@ -29,6 +30,7 @@ func (s Images) List(ctx context.Context, o ImageListing) ([]image.Summary, erro
 	q := url.Values{}
 	setBool(q, "all", o.All)
 	setBool(q, "digests", o.Digests)
+	setBool(q, "manifests", o.Manifests)
 	set(q, "filters", o.Filters.String())
 	var out []image.Summary
 	err := s.get(ctx, "/images/json", q, &out)

@@ -20,9 +20,9 @@ import (
 )
 
 type imagesOptions struct {
-	all, digests, noTrunc, quiet bool
-	filters                      []string
-	format                       string
+	all, digests, noTrunc, quiet, tree bool
+	filters                            []string
+	format                             string
 }
 
 // List is the command "image ls".
@@ -40,16 +40,20 @@ func List(s *session.Session) *cobra.Command {
 	fs.StringVar(&o.format, "format", "", format.Usage)
 	fs.BoolVar(&o.noTrunc, "no-trunc", false, "Don't truncate output")
 	fs.BoolVarP(&o.quiet, "quiet", "q", false, "Only show image IDs")
+	fs.BoolVar(&o.tree, "tree", false, "List images with their platforms as a tree")
 	return cmd
 }
 
 func (o *imagesOptions) run(cmd *cobra.Command, s *session.Session, args []string) error {
-	if o.format == "" && !o.quiet {
-		o.format = s.Config().ImagesFormat
-	}
 	filters := session.Filters(o.filters)
 	if len(args) == 1 {
 		filters["reference"] = append(filters["reference"], args[0])
+	}
+	if o.tree {
+		return o.showTree(cmd.Context(), s, filters)
+	}
+	if o.format == "" && !o.quiet {
+		o.format = s.Config().ImagesFormat
 	}
 	api, err := s.API()
 	if err != nil {
