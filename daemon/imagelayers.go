@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"strings"
 
 	"berth/engine/layers"
 	"berth/fault"
@@ -73,21 +74,31 @@ func (s imageLayers) diff(w http.ResponseWriter, r *http.Request) error {
 	out := newDocument(w, "application/json")
 	separator := ""
 	totals, err := s.engine.Diff(r.Context(), r.PathValue("name"), q.Get("to"), platform, func(c layers.Comparison) error {
-		head, err := json.Marshal(c)
-		out.WriteString(string(head[:len(head)-1]) + `,"Files":[`) // the object stays open
+		head, err := plain(c)
+		out.WriteString(strings.TrimSuffix(head, "}") + `,"Files":[`) // the object stays open
 		return err
 	}, func(d layers.Difference) error {
-		out.WriteString(separator)
+		one, err := plain(d)
+		out.WriteString(separator + one)
 		separator = ","
-		return out.enc.Encode(d)
+		return err
 	})
 	if err == nil {
-		var tail []byte
-		if tail, err = json.Marshal(totals); err == nil {
-			_, err = out.WriteString("]," + string(tail[1:]) + "\n")
+		var tail string
+		if tail, err = plain(totals); err == nil {
+			_, err = out.WriteString("]," + strings.TrimPrefix(tail, "{") + "\n")
 		}
 	}
 	return s.end(w, r, out, err)
+}
+
+// plain is v as JSON in which angle brackets and ampersands stay as they are.
+func plain(v any) (string, error) {
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	return strings.TrimSuffix(b.String(), "\n"), err
 }
 
 // document is an answer that is written while it is found. What fits its buffer can still become an error's answer.
