@@ -23,7 +23,7 @@ import (
 // job is one layer that shall be in the blob store and unpacked in its chain.
 type job struct {
 	desc          ocispec.Descriptor
-	diffID, chain digest.Digest
+	diffID, chain digest.Digest   // "" where the image's manifest does not tell, as in schema 1
 	below         *job            // the layer it lies on; nil: it is the lowest
 	same          *job            // an earlier layer of the image with the same blob, which brings it
 	done          chan struct{}   // closed when in place or failed
@@ -40,6 +40,9 @@ func (j *job) parent() digest.Digest {
 	}
 	return j.below.chain
 }
+
+// total is the blob's size in bytes for people, 0 when unknown.
+func (j *job) total() int64 { return max(0, j.desc.Size) }
 
 func (j *job) event(status string) Event { return Event{ID: shortID(j.desc.Digest), Status: status} }
 
@@ -160,7 +163,7 @@ func (s *Store) downloadUnpack(ctx context.Context, src Source, j *job, w *blob.
 	if err != nil {
 		return nil, fmt.Errorf("layer %s: %w", j.desc.Digest, err)
 	}
-	report(Event{ID: shortID(j.desc.Digest), Status: StatusExtracting, Current: j.desc.Size, Total: j.desc.Size})
+	report(Event{ID: shortID(j.desc.Digest), Status: StatusExtracting, Current: j.total(), Total: j.total()})
 	return st.checked(j)
 }
 
@@ -199,7 +202,7 @@ func (s *Store) download(ctx context.Context, src Source, j *job, w *blob.Writer
 		return fmt.Errorf("fetch: %w", remote{err})
 	}
 	defer r.Close()
-	m := &meter{event: Event{ID: shortID(j.desc.Digest), Status: StatusDownload, Current: w.Size(), Total: j.desc.Size}, to: report}
+	m := &meter{event: Event{ID: shortID(j.desc.Digest), Status: StatusDownload, Current: w.Size(), Total: j.total()}, to: report}
 	if err := copyChunks(ctx, r, w, j.desc.Size, tee, m.add); err != nil {
 		return fmt.Errorf("download: %w", err)
 	}
@@ -256,7 +259,7 @@ func (s *Store) unpackBlob(ctx context.Context, j *job, report func(Event)) (*st
 		return nil, err
 	}
 	defer f.Close()
-	m := &meter{event: Event{ID: shortID(j.desc.Digest), Status: StatusExtracting, Total: j.desc.Size}, to: report}
+	m := &meter{event: Event{ID: shortID(j.desc.Digest), Status: StatusExtracting, Total: j.total()}, to: report}
 	if j.loading {
 		m.event.Status = StatusLoading
 	}
@@ -264,7 +267,7 @@ func (s *Store) unpackBlob(ctx context.Context, j *job, report func(Event)) (*st
 	if err != nil {
 		return nil, fmt.Errorf("layer %s: %w", j.desc.Digest, err)
 	}
-	m.event.Current = j.desc.Size
+	m.event.Current = j.total()
 	report(m.event)
 	return st.checked(j)
 }
@@ -288,7 +291,7 @@ func (st *staged) checked(j *job) (*staged, error) {
 	if st.diffID == "" {
 		st.diffID = j.desc.Digest // which was compared when the blob was committed
 	}
-	if st.diffID == j.diffID {
+	if st.diffID == j.diffID || j.diffID == "" {
 		return st, nil
 	}
 	st.abort()

@@ -42,7 +42,7 @@ func (s *Store) Pull(ctx context.Context, src Source, root ocispec.Descriptor, n
 	if platform != nil {
 		c.want, c.exact = normalPlatform(*platform), true
 	}
-	target, found, err := c.graph(ctx, root)
+	target, found, err := c.pull(ctx, root, list)
 	if err == nil {
 		err = c.keep([]named{{target: target, names: list}})
 	}
@@ -55,6 +55,18 @@ func (s *Store) Pull(ctx context.Context, src Source, root ocispec.Descriptor, n
 		return nil, err
 	}
 	return s.pulled(target.Digest, found)
+}
+
+// pull is graph for what a registry has: it may be a manifest that has to be converted.
+func (c *graphCopy) pull(ctx context.Context, root ocispec.Descriptor, names []reference.Named) (target ocispec.Descriptor, manifest digest.Digest, err error) {
+	if !isSchema1(root.MediaType) {
+		return c.graph(ctx, root)
+	}
+	if img := c.converted(names); img != nil {
+		return img.Target, img.Manifest.Digest, nil
+	}
+	target, err = c.schema1(ctx, root)
+	return target, target.Digest, err
 }
 
 // pulled returns the image as the platform whose manifest was copied.

@@ -322,6 +322,36 @@ func FuzzParseArchiveTable(f *testing.F) {
 	})
 }
 
+func FuzzParseSchema1(f *testing.F) {
+	f.Add([]byte(`{"schemaVersion":1,"fsLayers":[{"blobSum":"` + string(emptyLayer) + `"}],"history":[{"v1Compatibility":"{\"os\":\"linux\",\"id\":\"1\"}"}]}`))
+	f.Add([]byte(`{"schemaVersion":1,"signatures":[{"protected":"eyJmb3JtYXRMZW5ndGgiOjUsImZvcm1hdFRhaWwiOiJDbjAifQ"}]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		signed, err := signedPart(data)
+		if err != nil {
+			return
+		}
+		m, err := parseSchema1(signed)
+		if err != nil {
+			if fault.Of(err) == "" {
+				t.Errorf("an error without a kind: %v", err)
+			}
+			return
+		}
+		history, layers, err := m.history()
+		if err != nil {
+			return
+		}
+		if len(history) != len(m.FSLayers) || len(layers) > len(history) {
+			t.Errorf("%d layers become %d lines and %d layers", len(m.FSLayers), len(history), len(layers))
+		}
+		if c, err := m.config(history, layers); err == nil {
+			if _, err := json.Marshal(c); err != nil {
+				t.Errorf("the config can't be written: %v", err)
+			}
+		}
+	})
+}
+
 func FuzzParseName(f *testing.F) {
 	for _, s := range []string{"ubuntu:16:04", "a/b@sha256:" + strings.Repeat("0", 64), "-x", "https://a", "A"} {
 		f.Add(s)
