@@ -131,7 +131,7 @@ func (c *check) leftovers(ctx context.Context) error {
 		c.found(Finding{Kind: Stray, Object: f.Path, Cause: "an unfinished download that nothing continues", Size: f.Disk, Leftover: true},
 			func() (string, error) { return "removed", c.s.Blobs.Drop(f) })
 	}
-	if err := c.places(); err != nil {
+	if err := c.places(ctx); err != nil {
 		return err
 	}
 	c.temporary()
@@ -176,9 +176,12 @@ func (c *check) unreferenced(ctx context.Context) error {
 const slow = 10 * time.Minute
 
 // places looks at the directories of the layers' driver.
-func (c *check) places() error {
+func (c *check) places(ctx context.Context) error {
 	all, err := c.s.inventory().Places()
 	if err != nil {
+		return err
+	}
+	if err := c.s.inventory().Settle(ctx); err != nil { // what is in the trash until now has its time
 		return err
 	}
 	known := map[string]bool{}
