@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"berth/cli/session"
+	"berth/cli/terminal"
 	"berth/fault"
 
 	"github.com/spf13/cobra"
@@ -56,7 +57,10 @@ func finish(s *session.Session, err error) int {
 		return 0
 	}
 	var e *session.Exit
-	if !errors.As(err, &e) {
+	var i *terminal.Interrupt
+	if errors.As(err, &i) {
+		e = &session.Exit{Code: i.Code(), Message: i.Note}
+	} else if !errors.As(err, &e) {
 		e = &session.Exit{Code: 1, Message: err.Error()}
 	}
 	if e.Message != "" {

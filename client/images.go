@@ -105,17 +105,20 @@ func (s Images) Save(ctx context.Context, refs, platforms []string) (*Response, 
 }
 
 func (s Images) progress(ctx context.Context, q Request) (*Progress, error) {
+	ctx, cancel := context.WithCancel(ctx)
 	r, err := s.c.Do(ctx, q)
 	if err != nil {
+		cancel()
 		return nil, err
 	}
-	return &Progress{r: r, d: json.NewDecoder(r)}, nil
+	return &Progress{r: r, d: json.NewDecoder(r), cancel: cancel}, nil
 }
 
 // Progress is a stream of messages about work that the daemon does. Close it.
 type Progress struct {
-	r *Response
-	d *json.Decoder
+	r      *Response
+	d      *json.Decoder
+	cancel context.CancelFunc
 }
 
 // Next gives the next message; io.EOF after the last one. A message that
@@ -138,4 +141,11 @@ func (p *Progress) Next() (jsonstream.Message, error) {
 }
 
 // Close ends the stream. The daemon gives up work that isn't finished.
-func (p *Progress) Close() error { return p.r.Close() }
+func (p *Progress) Close() error {
+	err := p.r.Close()
+	p.cancel()
+	return err
+}
+
+// Stop makes the daemon give up; Next, which may be waiting in another goroutine, fails then.
+func (p *Progress) Stop() { p.cancel() }

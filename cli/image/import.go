@@ -73,5 +73,7 @@ func importImage(ctx context.Context, s *session.Session, o importOptions, args 
 	if err != nil {
 		return err
 	}
-	return progress.New(s.Out).Show(p, nil)
+	view := progress.New(s.Out)
+	view.Kept = "The import was interrupted. Nothing is left of it."
+	return view.Show(p, nil)
 }

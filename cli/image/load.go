@@ -55,5 +55,7 @@ func load(ctx context.Context, s *session.Session, input string, quiet bool, pla
 	if err != nil {
 		return err
 	}
-	return progress.New(s.Out).Show(p, nil)
+	view := progress.New(s.Out)
+	view.Kept = "The load was interrupted. Images that it named as loaded are here; nothing is left of the others."
+	return view.Show(p, nil)
 }

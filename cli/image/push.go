@@ -70,7 +70,9 @@ func push(ctx context.Context, s *session.Session, o pushOptions, name string) e
 		out = io.Discard
 	}
 	var notes []string
-	err = progress.New(out).Show(p, func(m jsonstream.Message) {
+	view := progress.New(out)
+	view.Kept = "The push was interrupted. Layers that were pushed are with the registry; the next push doesn't send them again."
+	err = view.Show(p, func(m jsonstream.Message) {
 		if n := pushNote(*m.Aux); n != "" {
 			notes = append(notes, n)
 		}

@@ -1,55 +1,81 @@
 // Package progress shows the messages of an engine's long work as people know them.
 //
-// It knows no command and no request. Invariant: a line on a terminal is never longer than the terminal is wide, as it could not be rewritten.
+// It knows no command and no request. Invariant: a line on a terminal is never longer than the terminal is wide and
+// the lines that are rewritten never more than it is high, as they could not be rewritten.
 package progress
 
 import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
+	"unicode"
 
 	"berth/cli/format"
 	"berth/cli/terminal"
 	"berth/client"
 
 	"github.com/moby/moby/api/types/jsonstream"
-	"golang.org/x/term"
 )
 
-// View shows the messages of a daemon's long work: on a terminal one line
-// for each id, rewritten in place, else one line for each message.
+// View shows messages: on a terminal one line for each id, rewritten in place, else one line for each message.
 type View struct {
+	// Kept is said when the user gives up: what is left for the next try.
+	Kept string
+
 	out      io.Writer
 	terminal bool
-	width    int
-	lines    map[string]int // an id's line, counted from the first
-	started  map[string]time.Time
+	block    block
+	size     func() (height, width int)
+	meters   map[string]*meter
 	now      func() time.Time
 }
 
 // New makes a view on out.
 func New(out io.Writer) *View {
-	v := &View{out: out, lines: map[string]int{}, started: map[string]time.Time{}, now: time.Now, width: 200}
-	if terminal.Is(out) {
-		v.terminal = true
-		if w, _, err := term.GetSize(int(terminal.File(out).Fd())); err == nil && w > 0 {
-			v.width = w
-		}
+	return &View{
+		out: out, terminal: terminal.Is(out), meters: map[string]*meter{}, now: time.Now,
+		size: func() (height, width int) { return terminal.Size(out) },
 	}
-	return v
 }
 
 // Show prints all messages until the stream ends, and hands those with out-of-band data to aux.
+// A signal that asks the program to end closes the stream, which ends the work; it comes back as *terminal.Interrupt.
 func (v *View) Show(p *client.Progress, aux func(jsonstream.Message)) error {
-	defer p.Close()
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGINT, syscall.SIGTERM)
+	ended := make(chan error, 1)
+	go func() { ended <- v.all(p, aux) }()
+	select {
+	case err := <-ended:
+		signal.Stop(caught)
+		return errors.Join(err, p.Close())
+	case sig := <-caught:
+		signal.Stop(caught) // the next one ends this process at once
+		p.Stop()
+		<-ended
+		p.Close() // the connection is gone
+		if v.terminal {
+			io.WriteString(v.out, "\r\n") // below the ^C
+		}
+		return &terminal.Interrupt{Signal: sig, Note: v.Kept}
+	}
+}
+
+func (v *View) all(p *client.Progress, aux func(jsonstream.Message)) error {
 	for {
 		m, err := p.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
 		if err != nil {
+			if _, writeErr := io.WriteString(v.out, v.block.end()); writeErr != nil {
+				return writeErr
+			}
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
 			return err
 		}
 		if m.Aux != nil {
@@ -70,81 +96,144 @@ func (v *View) render(m jsonstream.Message) string {
 		return ""
 	}
 	if m.Stream != "" {
-		return m.Stream
+		return v.block.end() + harmless(m.Stream)
 	}
 	text := m.Status
 	if m.ID != "" {
 		text = m.ID + ": " + text
 	}
+	text = harmless(text)
 	if !v.terminal {
 		return text + "\n"
 	}
-	if bar := v.bar(m); bar != "" {
+	height, width := v.size()
+	if height <= 0 || width <= 0 {
+		height, width = 24, 80
+	}
+	if bar := v.bar(m, width); bar != "" {
 		text += " " + bar
 	}
-	// A bar is only as good as it keeps to one line: a wrapped one couldn't be rewritten.
-	if r := []rune(text); len(r) >= v.width {
-		text = string(r[:max(v.width-1, 1)])
+	if r := []rune(text); len(r) >= width {
+		text = string(r[:max(width-1, 1)])
 	}
-	if m.ID == "" || m.Progress == nil {
-		// Lines of their own end the block: further ids begin below.
-		if _, known := v.lines[m.ID]; !known {
-			if m.ID == "" {
-				clear(v.lines)
-			} else {
-				v.lines[m.ID] = len(v.lines)
-			}
-			return "\x1b[2K" + text + "\r\n"
-		}
+	if m.ID == "" {
+		return v.block.end() + "\x1b[2K" + text + "\r\n"
 	}
-	line, known := v.lines[m.ID]
-	if !known {
-		v.lines[m.ID] = len(v.lines)
-		return "\x1b[2K" + text + "\r\n"
-	}
-	up := len(v.lines) - line
-	return fmt.Sprintf("\x1b[%dA\x1b[2K\r%s\r\x1b[%dB", up, text, up)
+	return v.block.set(line{m.ID, text, finished(m)}, max(height-2, 1))
 }
 
-// bar draws how far a work is, with the bytes and, where there is room, the time that is left.
-func (v *View) bar(m jsonstream.Message) string {
+// finished tells whether a message is the last one about its id.
+func finished(m jsonstream.Message) bool {
+	if p := m.Progress; p == nil {
+		return true // it is about no work of its own
+	} else if p.Current != 0 || p.Total != 0 {
+		return false
+	}
+	switch m.Status {
+	case "Pull complete", "Already exists", "Pushed", "Layer already exists", "Skipped", "Skipped foreign layer", "Loaded", "Complete":
+		return true
+	}
+	return strings.HasPrefix(m.Status, "Mounted from ")
+}
+
+// harmless is text without what would move a terminal's cursor, change its title or worse: it comes from registries.
+func harmless(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' && r != '\r' {
+			return '\uFFFD'
+		}
+		return r
+	}, text)
+}
+
+// bar draws how far a work is, with the bytes and, where there is room, how fast it goes and the time that is left.
+func (v *View) bar(m jsonstream.Message, width int) string {
 	p := m.Progress
 	if p == nil || p.Current <= 0 && p.Total <= 0 {
 		return ""
 	}
+	bytes := p.Units == "" || p.Units == "bytes"
 	count := func(n int64) string {
-		if p.Units != "" && p.Units != "bytes" {
+		if !bytes {
 			return fmt.Sprintf("%d %s", n, p.Units)
 		}
 		return format.FineSize(n)
 	}
+	key := m.ID + m.Status
+	w := v.meters[key]
+	if w == nil {
+		w = &meter{began: sample{v.now(), p.Current}}
+		v.meters[key] = w
+	}
+	w.pass(sample{v.now(), p.Current})
+	speed := ""
+	if rate := w.rate(); bytes && rate > 0 {
+		speed = "  " + format.Size(rate) + "/s"
+	}
 	if p.Total <= 0 || p.Current > p.Total {
-		return fmt.Sprintf("%8v", count(p.Current))
+		return fmt.Sprintf("%8v", count(p.Current)) + speed
 	}
 	var b strings.Builder
-	if v.width > 110 {
+	if width > 110 {
 		done := int(float64(p.Current) / float64(p.Total) * 50)
 		fmt.Fprintf(&b, "[%s>%s] ", strings.Repeat("=", done), strings.Repeat(" ", max(50-done, 0)))
 	}
 	if !p.HideCounts {
 		fmt.Fprintf(&b, "%8v/%v", count(p.Current), count(p.Total))
 	}
-	return b.String() + v.left(m.ID+m.Status, p)
+	if width <= 50 || p.Current <= 0 || p.Current >= p.Total {
+		return b.String()
+	}
+	return b.String() + speed + w.left(p.Total)
 }
 
-// left guesses how long the rest takes.
-func (v *View) left(key string, p *jsonstream.Progress) string {
-	if v.width <= 50 || p.Current <= 0 || p.Current >= p.Total {
+// sample is how much was done at a moment.
+type sample struct {
+	at    time.Time
+	bytes int64
+}
+
+// meter tells how fast a work goes.
+type meter struct {
+	began       sample
+	older, old  sample // two moments of the past, at least a second apart
+	last        sample
+	overMoments bool // older and old are set
+}
+
+// pass takes note of how much is done.
+func (m *meter) pass(s sample) {
+	if m.old.at.IsZero() {
+		m.old = m.began
+	}
+	if s.at.Sub(m.old.at) >= 2*time.Second {
+		m.older, m.old, m.overMoments = m.old, s, true
+	}
+	m.last = s
+}
+
+// rate is bytes per second over the last seconds; 0 while that is a guess.
+func (m *meter) rate() int64 {
+	from := m.began
+	if m.overMoments {
+		from = m.older
+	}
+	spent := m.last.at.Sub(from.at)
+	if spent < time.Second {
+		return 0
+	}
+	return int64(float64(m.last.bytes-from.bytes) / spent.Seconds())
+}
+
+// left guesses how long the rest takes, from how long it all took up to now.
+func (m *meter) left(total int64) string {
+	spent := m.last.at.Sub(m.began.at)
+	done := m.last.bytes - m.began.bytes
+	if spent < time.Second || done <= 0 {
 		return ""
 	}
-	began, known := v.started[key]
-	if !known {
-		v.started[key] = v.now()
-		return ""
-	}
-	spent := v.now().Sub(began)
-	left := time.Duration(float64(spent) / float64(p.Current) * float64(p.Total-p.Current)).Round(time.Second)
-	if spent < time.Second || left <= 0 {
+	left := time.Duration(float64(spent) / float64(done) * float64(total-m.last.bytes)).Round(time.Second)
+	if left <= 0 {
 		return ""
 	}
 	return "  " + left.String()

@@ -67,10 +67,6 @@ func (s *Session) AskSecret(question string) (string, error) {
 	fmt.Fprint(s.Out, question)
 	text, err := terminal.ReadSecret(s.In)
 	fmt.Fprintln(s.Out)
-	var i *terminal.Interrupt
-	if errors.As(err, &i) {
-		return "", &Exit{Code: i.Code()}
-	}
 	return text, err
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"berth/cli/terminal"
 	"berth/fault"
 
 	"github.com/spf13/cobra"
@@ -21,6 +22,10 @@ func (e *Exit) Error() string { return e.Message }
 
 // Failed wraps an error of run and its like: the program's name before it, where to read on after it.
 func Failed(cmd *cobra.Command, code int, err error) error {
+	var i *terminal.Interrupt
+	if errors.As(err, &i) {
+		return i
+	}
 	return &Exit{code, fmt.Sprintf("%s: %s\n\nRun '%s --help' for more information", Name, strings.TrimSuffix(err.Error(), "."), cmd.CommandPath())}
 }
 

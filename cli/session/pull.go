@@ -31,5 +31,7 @@ func (s *Session) PullImage(ctx context.Context, out io.Writer, r reference.Name
 	if quiet {
 		out = io.Discard
 	}
-	return progress.New(out).Show(p, nil)
+	view := progress.New(out)
+	view.Kept = "The pull was interrupted. What has been downloaded is kept; the next pull goes on from there."
+	return view.Show(p, nil)
 }

@@ -76,10 +76,13 @@ func FollowSize(out any, resize func(height, width int) error) (stop func()) {
 }
 
 // Interrupt is the signal that ended what the user was doing.
-type Interrupt struct{ Signal os.Signal }
+type Interrupt struct {
+	Signal os.Signal
+	Note   string // what becomes of it; "" is nothing to say
+}
 
-// Error says what came.
-func (i *Interrupt) Error() string { return i.Signal.String() }
+// Error is the note.
+func (i *Interrupt) Error() string { return i.Note }
 
 // Code is the exit code of a program that a signal ended (sh(1)).
 func (i *Interrupt) Code() int {
@@ -118,6 +121,6 @@ func ReadSecret(in any) (string, error) {
 		return string(l.text), l.err
 	case sig := <-caught:
 		term.Restore(fd, before) // the read goes on until the process ends
-		return "", &Interrupt{sig}
+		return "", &Interrupt{Signal: sig}
 	}
 }

@@ -1,0 +1,31 @@
+package cli
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// TestPullIsGivenUp types ctrl-c into a pull: the request ends, which ends the work, and the user hears what is left of it.
+func TestPullIsGivenUp(t *testing.T) {
+	for _, args := range [][]string{{"pull", "debian"}, {"run", "--pull", "always", "debian"}} {
+		f := newFake(t)
+		ended := make(chan bool)
+		f.on("POST /images/create", func(w http.ResponseWriter, r *http.Request) {
+			w.Write([]byte(`{"status":"Downloading","progressDetail":{"current":1,"total":10},"id":"aaaaaaaaaaaa"}` + "\n"))
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+			close(ended)
+		})
+		cmd, screen, _ := onTerminal(t, f, args...)
+		expect(t, screen, "Downloading")
+		screen.WriteString("\x03")
+		if said := expect(t, screen, "goes on from there."); !strings.Contains(said, "The pull was interrupted.") {
+			t.Errorf("%v: the screen shows %q", args, said)
+		}
+		<-ended
+		if cmd.Wait(); cmd.ProcessState.ExitCode() != 130 {
+			t.Errorf("%v: exit code %d", args, cmd.ProcessState.ExitCode())
+		}
+	}
+}
