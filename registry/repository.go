@@ -204,6 +204,10 @@ func (r *Repository) open(ctx context.Context, desc ocispec.Descriptor, offset i
 	}
 	resp, from, err := r.pull(ctx, q)
 	var p *problem
+	if errors.As(err, &p) && p.status == http.StatusNotFound && isForeign(desc) {
+		from = r.registry()
+		resp, err = r.foreign(ctx, desc, offset)
+	}
 	switch {
 	case errors.As(err, &p) && p.status == http.StatusRequestedRangeNotSatisfiable:
 		return nil, nil, 0, fault.New(fault.Corrupt, "the registry has no more than %d bytes of %s, whose manifest says %d", offset, desc.Digest, desc.Size)

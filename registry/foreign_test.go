@@ -1,0 +1,91 @@
+package registry
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"berth/registry/registrytest"
+)
+
+const foreignType = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+
+func TestForeignContent(t *testing.T) {
+	const content = "licensed content"
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "" {
+			t.Error("credentials were shown")
+		}
+		http.ServeContent(w, r, "", time.Time{}, strings.NewReader(content))
+	}))
+	defer elsewhere.Close()
+	web := httptest.NewServer(registrytest.New())
+	defer web.Close()
+	client := NewClient(Options{})
+	defer client.Close()
+	name, err := reference.ParseNormalizedNamed(strings.TrimPrefix(web.URL, "http://") + "/app:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	repo := client.Repository(name, Auth{Username: "ann", Password: "right"})
+	desc := ocispec.Descriptor{MediaType: foreignType, Digest: digest.FromString(content), Size: int64(len(content))}
+	for _, c := range []struct {
+		what, mediaType string
+		urls            []string
+		offset          int64
+		want            string // "" = an error
+	}{
+		{"whole", foreignType, []string{elsewhere.URL + "/layer"}, 0, content},
+		{"the rest", foreignType, []string{elsewhere.URL + "/layer"}, 9, content[9:]},
+		{"the second address", foreignType, []string{"file:///etc/passwd", web.URL + "/nothing", elsewhere.URL}, 0, content},
+		{"no address that works", foreignType, []string{"file:///etc/passwd", "gopher://x", "http://", web.URL + "/nothing"}, 0, ""},
+		{"an ordinary layer", ocispec.MediaTypeImageLayerGzip, []string{elsewhere.URL + "/layer"}, 0, ""},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			desc.MediaType, desc.URLs = c.mediaType, c.urls
+			r, err := repo.Fetch(t.Context(), desc, c.offset)
+			if err != nil {
+				if t.Log(err); c.want != "" {
+					t.Fatal(err)
+				}
+				return
+			}
+			defer r.Close()
+			if got, err := io.ReadAll(r); err != nil || string(got) != c.want {
+				t.Errorf("got %q, %v; want %q", got, err, c.want)
+			}
+		})
+	}
+}
+
+func TestForeignAddressesLeadNowhereInside(t *testing.T) {
+	inside := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a host inside was asked") }))
+	defer inside.Close()
+	s, err := newSettings(Hosts{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := inside.URL[strings.LastIndex(inside.URL, ":"):]
+	for _, address := range []string{inside.URL, "http://localhost" + port, "http://[::ffff:127.0.0.1]" + port, "http://0.0.0.0" + port, "http://169.254.169.254/latest", "http://10.1.2.3/", "file:///etc/passwd", "http://ann:right@example.org/"} {
+		resp, err := getForeign(t.Context(), s, address, 0, false)
+		if err == nil {
+			resp.Body.Close()
+			t.Errorf("%s was opened", address)
+		}
+		t.Log(err)
+	}
+	proxied, err := newSettings(Hosts{HTTPProxy: inside.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := getForeign(t.Context(), proxied, "http://10.1.2.3/", 0, false); err == nil {
+		t.Error("a private address was asked by way of a proxy")
+	}
+}
