@@ -84,7 +84,8 @@ func quota(h http.Header) string {
 	}
 	words := fmt.Sprintf("%d of %d left", some, most)
 	if seconds, err := strconv.ParseUint(window, 10, 31); err == nil && seconds > 0 {
-		words += fmt.Sprintf(" in %s", strings.TrimSuffix(strings.TrimSuffix((time.Duration(seconds)*time.Second).String(), "0s"), "0m"))
+		span := strings.Replace((time.Duration(seconds) * time.Second).String(), "m0s", "m", 1)
+		words += " in " + strings.Replace(span, "h0m", "h", 1)
 	}
 	return words
 }

@@ -175,19 +175,28 @@ func (n *Internet) connect(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	io.WriteString(conn, "HTTP/1.1 200 Connection established\r\n\r\n")
-	secured := tls.Server(&early{conn, buffered.Reader}, &tls.Config{Certificates: []tls.Certificate{*cert}, ClientAuth: tls.RequestClientCert})
+	done := make(chan struct{})
+	secured := tls.Server(&early{Conn: conn, r: buffered.Reader, done: done}, &tls.Config{Certificates: []tls.Certificate{*cert}, ClientAuth: tls.RequestClientCert})
 	server := &http.Server{Handler: h}
-	server.Serve(&single{conn: secured, done: make(chan struct{})}) // until the client leaves
+	server.Serve(&single{conn: secured, done: done}) // until the client leaves
 }
 
-// early is a connection of which a part was read already.
+// early is a connection of which a part was read already, and whose end is told.
 type early struct {
 	net.Conn
-	r *bufio.Reader
+	r    *bufio.Reader
+	once sync.Once
+	done chan struct{}
 }
 
 // Read reads.
 func (e *early) Read(p []byte) (int, error) { return e.r.Read(p) }
+
+// Close closes, and lets the listener end.
+func (e *early) Close() error {
+	e.once.Do(func() { close(e.done) })
+	return e.Conn.Close()
+}
 
 // single is a listener for one connection; it ends with it.
 type single struct {
@@ -199,7 +208,7 @@ type single struct {
 // Accept returns the connection, and after its end io.EOF.
 func (s *single) Accept() (net.Conn, error) {
 	var c net.Conn
-	s.once.Do(func() { c = &ending{Conn: s.conn, done: s.done} })
+	s.once.Do(func() { c = s.conn })
 	if c != nil {
 		return c, nil
 	}
@@ -212,18 +221,6 @@ func (s *single) Close() error { return nil }
 
 // Addr is the connection's.
 func (s *single) Addr() net.Addr { return s.conn.LocalAddr() }
-
-type ending struct {
-	net.Conn
-	once sync.Once
-	done chan struct{}
-}
-
-// Close closes, and lets the listener end.
-func (e *ending) Close() error {
-	e.once.Do(func() { close(e.done) })
-	return e.Conn.Close()
-}
 
 // Cutter is a proxy for TCP that ends each connection after so many bytes to the client.
 type Cutter struct {
