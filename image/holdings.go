@@ -214,27 +214,6 @@ func Repositories(names []string) (list []reference.Named) {
 	return list
 }
 
-// errNoRepository says why content can't be brought again.
-var errNoRepository = errors.New("the image has no repository that it could come from")
-
-// RefetchAny brings content from the first of the image's repositories that has it.
-func RefetchAny(ctx context.Context, s *Store, p Part, open func(reference.Named) Source) error {
-	err := error(fault.New(fault.NotFound, "%w", errNoRepository))
-	for k, name := range Repositories(p.Names) {
-		one := Refetch(ctx, s, open(name), p.Desc)
-		if one == nil || ctx.Err() != nil {
-			return one
-		}
-		one = fmt.Errorf("fetch from %s: %w", name.Name(), one)
-		if k == 0 {
-			err = one
-		} else {
-			err = errors.Join(err, one)
-		}
-	}
-	return err
-}
-
 // Discarded is an image that Discard took away.
 type Discarded struct {
 	ID    digest.Digest

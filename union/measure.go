@@ -62,6 +62,9 @@ type measuring struct {
 
 func (m *measuring) dir(dir *os.File, at string) error {
 	names, err := dir.Readdirnames(-1)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // removed meanwhile
+	}
 	if err != nil {
 		return err
 	}

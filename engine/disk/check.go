@@ -74,6 +74,7 @@ type check struct {
 	sum     Summary
 	bad     map[digest.Digest]string // blobs that are damaged or missing, and why
 	renewed map[digest.Digest]bool   // images whose content was mended
+	silent  map[string]error         // repositories that don't answer
 }
 
 // Check looks at all that the data root has and tells what is wrong; with repair set it mends what can be mended without loss. The engine goes on
@@ -84,7 +85,7 @@ func (s *Service) Check(ctx context.Context, o CheckOptions, tell func(Checking)
 	}
 	defer s.checks.Unlock()
 	s.Settle()
-	c := &check{s: s, o: o, tell: tell, bad: map[digest.Digest]string{}, renewed: map[digest.Digest]bool{}}
+	c := &check{s: s, o: o, tell: tell, bad: map[digest.Digest]string{}, renewed: map[digest.Digest]bool{}, silent: map[string]error{}}
 	for _, stage := range []func(context.Context) error{c.records, c.blobs, c.layers, c.images, c.leftovers} {
 		if err := stage(ctx); err != nil {
 			return err
@@ -132,17 +133,17 @@ func (c *check) stage(name string, done, total int64) {
 	c.tell(Checking{Stage: name, Done: done, Total: total})
 }
 
-// familiar are names as users write them.
-func familiar(p image.Part) (names []string) {
-	for _, n := range image.Familiar(p.Names) {
-		if !slices.Contains(names, n) {
-			names = append(names, n)
-		}
+// familiar are an image's names as users write them, digest references only when there are no others.
+func familiar(p image.Part) []string {
+	names := image.Familiar(p.Names)
+	tags := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return strings.Contains(n, "@") })
+	switch {
+	case len(tags) > 0:
+		return tags
+	case len(names) > 0:
+		return names
 	}
-	if len(names) == 0 {
-		names = []string{shortID(p.Image)}
-	}
-	return names
+	return []string{shortID(p.Image)}
 }
 
 func shortID(d digest.Digest) string {

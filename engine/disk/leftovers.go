@@ -3,6 +3,7 @@ package disk
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,19 +16,29 @@ import (
 	"berth/registry"
 	"berth/union"
 
-	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 )
 
-// refetch brings a blob again from the repositories of an image.
+// refetch brings a blob again from the repositories of an image. One that did not answer once is not asked again.
 func (c *check) refetch(ctx context.Context, p image.Part) error {
-	return image.RefetchAny(ctx, c.s.store(), p, func(name reference.Named) image.Source {
+	err := error(fault.New(fault.NotFound, "the image has no repository that it could come from"))
+	for _, name := range image.Repositories(p.Names) {
+		if err = c.silent[name.Name()]; err != nil {
+			continue
+		}
 		var auth registry.Auth
 		if c.o.Auth != nil {
 			auth = c.o.Auth(name)
 		}
-		return c.s.Images.Registry.Repository(name, auth)
-	})
+		err = image.Refetch(ctx, c.s.store(), c.s.Images.Registry.Repository(name, auth), p.Desc)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		if err = fmt.Errorf("fetch from %s: %w", name.Name(), err); fault.Of(err) == fault.Unavailable {
+			c.silent[name.Name()] = err
+		}
+	}
+	return err
 }
 
 // records reads what is recorded of containers, volumes and names.

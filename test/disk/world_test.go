@@ -39,7 +39,6 @@ type world struct {
 	e        *testengine.Engine
 	registry *registrytest.Server
 	address  string
-	stop     func() // of the registry
 }
 
 func newWorld(t *testing.T) *world {
@@ -53,7 +52,7 @@ func newWorld(t *testing.T) *world {
 	server := &http.Server{Handler: s}
 	go server.Serve(l)
 	t.Cleanup(func() { server.Close() })
-	return &world{t, e, s, l.Addr().String(), func() { server.Close() }}
+	return &world{t, e, s, l.Addr().String()}
 }
 
 func (w *world) must(err error) {

@@ -1,0 +1,210 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"berth/engine/disk"
+	"berth/registry/registrytest"
+
+	"github.com/moby/moby/api/types/image"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// TestCheckFindsAndMends damages each kind of thing by hand: it is found, nothing is changed by finding it, and what can be mended is.
+func TestCheckFindsAndMends(t *testing.T) {
+	w := newWorld(t)
+	base := w.busybox()
+	own := w.layer(1, map[string]int{"own/f": 100_000})
+	name, m := w.pull("img", base, own)
+	w.e.Run(t, "create", "--name", "holder", "-v", "vol:/v", name)
+	w.e.Run(t, "run", "--rm", "-v", "vol:/v", name, "sh", "-c", "echo precious >/v/f")
+	id := strings.TrimSpace(w.e.Run(t, "inspect", "-f", "{{.Id}}", "holder"))
+	if all, sum := w.check("deep"); len(all) != 0 || !sum.Clean || sum.Blobs != 4 || sum.Layers != 2 || sum.Images != 1 || sum.Containers != 1 || sum.Volumes != 1 {
+		t.Fatalf("before all damage: %+v %+v", all, sum)
+	}
+	at := func(path ...string) string { return filepath.Join(append([]string{w.e.Data}, path...)...) }
+	old := time.Now().Add(-time.Hour)
+	stray := func(path string) func() error {
+		return func() error {
+			if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+				return err
+			}
+			return errors.Join(os.WriteFile(path, make([]byte, 5000), 0o600), os.Chtimes(path, old, old))
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		damage func() error
+		kind   string
+		object string // part of it
+		deep   bool
+	}{
+		{"a layer's blob", func() error { return flip(w.blob(m.Layers[0].Digest)) }, disk.DamagedBlob, m.Layers[0].Digest.String(), false},
+		{"the config", func() error { return flip(w.blob(m.Config.Digest)) }, disk.DamagedBlob, m.Config.Digest.String(), false},
+		{"a cut blob", func() error { return os.Truncate(w.blob(m.Layers[1].Digest), 10) }, disk.DamagedBlob, m.Layers[1].Digest.String(), false},
+		{"a lost blob", func() error { return os.Remove(w.blob(m.Layers[1].Digest)) }, disk.MissingBlob, m.Layers[1].Digest.String(), false},
+		{"a lost config", func() error { return os.Remove(w.blob(m.Config.Digest)) }, disk.MissingBlob, m.Config.Digest.String(), false},
+		{"a lost layer", func() error { return os.RemoveAll(filepath.Dir(w.diff(base.diff))) }, disk.MissingLayer, base.diff.String(), false},
+		{"a lost file in a layer", func() error { return os.Remove(filepath.Join(w.diff(base.diff), "etc/passwd")) }, disk.DamagedLayer, base.diff.String(), false},
+		{"a file cut in a layer", func() error { return os.Truncate(filepath.Join(w.diff(base.diff), "etc/passwd"), 3) }, disk.DamagedLayer, base.diff.String(), false},
+		{"other content in a layer", func() error { return flip(filepath.Join(w.diff(base.diff), "etc/passwd")) }, disk.DamagedLayer, base.diff.String(), true},
+		{"another mode in a layer", func() error { return os.Chmod(filepath.Join(w.diff(base.diff), "bin"), 0o700) }, disk.DamagedLayer, base.diff.String(), true},
+		{"the record of a container", func() error { return os.WriteFile(at("containers", id, "record.json"), []byte("{"), 0o600) }, disk.DamagedRecord, "container " + id[:12], false},
+		{"the record of a volume", func() error { return os.Remove(at("volumes/vol/volume.json")) }, disk.DamagedRecord, "volume vol", false},
+		{"the names of images", func() error { return os.Truncate(at("images/images.json"), 3) }, disk.DamagedRecord, "images.json", false},
+		{"a blob of nobody", func() error {
+			return os.WriteFile(w.blob(ocispec.DescriptorEmptyJSON.Digest), []byte("{}"), 0o600)
+		}, disk.Unreferenced, "", false},
+		{"a file beside the blobs", stray(at("blobs/sha256/odd")), disk.Stray, "sha256/odd", false},
+		{"a dead download", stray(at("blobs/ingest/new-dead")), disk.Stray, "ingest/new-dead", false},
+		{"a root of nobody", stray(at("layers/roots/foreign/diff/f")), disk.Stray, "roots/foreign", false},
+		{"a stage of nobody", stray(at("layers/stage/foreign/diff/f")), disk.Stray, "stage/foreign", false},
+		{"a spare of nobody", stray(at("layers/spare/foreign/diff/f")), disk.Stray, "spare/foreign", false},
+		{"a layer of nobody", stray(at("layers/layers/foreign/diff/f")), disk.Stray, "layers/foreign", false},
+		{"mount points of nobody", stray(at("layers/inits/foreign/diff/f")), disk.Stray, "inits/foreign", false},
+		{"a merged chain of nobody", stray(at("layers/merged/foreign/diff/f")), disk.Stray, "merged/foreign", false},
+		{"a directory of no container", stray(at("containers/abcdef/f")), disk.Stray, "containers/abcdef", false},
+		{"what a volume's removal left", stray(at("volumes/.stage-gone-x/_data/f")), disk.Stray, ".stage-gone-x", false},
+		{"what a record's writer left", stray(at("images/images.json.tmp-1")), disk.Stray, "images.json.tmp-1", false},
+	} {
+		w.usage() // as somebody had asked before the damage
+		w.must(c.damage())
+		options := []string{}
+		if c.deep {
+			if all, _ := w.check(); len(all) != 0 {
+				t.Errorf("%s: found without looking into files: %+v", c.name, all)
+			}
+			options = append(options, "deep")
+		}
+		for range 2 { // looking changes nothing
+			all, sum := w.check(options...)
+			if len(all) != 1 || all[0].Kind != c.kind || !strings.Contains(all[0].Object, c.object) || all[0].Repaired != "" || all[0].Advice == "" || all[0].Cause == "" {
+				t.Errorf("%s: found %+v", c.name, all)
+			}
+			leftover := c.kind == disk.Stray || c.kind == disk.Unreferenced
+			if sum.Clean != leftover || (sum.Leftovers == 1) != leftover || leftover && sum.LeftoverSize == 0 {
+				t.Errorf("%s: %+v", c.name, sum)
+			}
+		}
+		all, sum := w.check(append(options, "repair")...)
+		if len(all) != 1 || all[0].Repaired == "" || !sum.Clean || sum.Repaired+sum.Leftovers != 1 || sum.Freed != sum.LeftoverSize {
+			t.Errorf("%s: mended %+v %+v", c.name, all, sum)
+		}
+		if all, sum := w.check("deep"); len(all) != 0 || !sum.Clean {
+			t.Errorf("%s: afterwards %+v %+v", c.name, all, sum)
+		}
+		if out := w.e.Run(t, "run", "--rm", "-v", "vol:/v", name, "cat", "/v/f"); out != "precious\n" {
+			t.Errorf("%s: the image says %q", c.name, out)
+		}
+	}
+	w.e.Kill()
+	w.e.Up(t)
+	if all, sum := w.check("deep"); len(all) != 0 || !sum.Clean {
+		t.Errorf("after a restart: %+v %+v", all, sum)
+	}
+	w.same("after all")
+}
+
+// flip changes one byte of a file and nothing else of it.
+func flip(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	data[len(data)/2] ^= 1
+	return errors.Join(os.WriteFile(path, data, 0o600), os.Chtimes(path, info.ModTime(), info.ModTime()))
+}
+
+// TestCheckAfterARestart: what the engine itself notices at its start is mended too.
+func TestCheckAfterARestart(t *testing.T) {
+	w := newWorld(t)
+	base := w.busybox()
+	name, m := w.pull("img", base, w.layer(1, map[string]int{"own/f": 100_000}))
+	manifest := strings.TrimSpace(w.e.Run(t, "image", "inspect", "-f", "{{.Id}}", name))
+	for what, damage := range map[string]func() error{
+		"config":   func() error { return os.Remove(w.blob(m.Config.Digest)) },
+		"layer":    func() error { return os.Remove(w.blob(m.Layers[0].Digest)) },
+		"manifest": func() error { return flip(filepath.Join(w.e.Data, "blobs", strings.Replace(manifest, ":", "/", 1))) },
+		"both": func() error {
+			return errors.Join(os.Remove(w.blob(m.Layers[0].Digest)), os.RemoveAll(filepath.Dir(w.diff(base.diff))))
+		},
+	} {
+		w.e.Kill()
+		w.must(damage())
+		w.e.Up(t)
+		all, sum := w.check()
+		if len(all) == 0 || sum.Clean {
+			t.Errorf("%s: %+v %+v", what, all, sum)
+		}
+		if all, sum := w.check("repair"); !sum.Clean {
+			t.Errorf("%s: %+v %+v", what, all, sum)
+		}
+		if all, sum := w.check("deep"); len(all) != 0 || !sum.Clean {
+			t.Errorf("%s: afterwards %+v %+v", what, all, sum)
+		}
+		if out := w.e.Run(t, "run", "--rm", name, "echo", "fine"); out != "fine\n" {
+			t.Errorf("%s: %q", what, out)
+		}
+	}
+}
+
+// TestCheckSaysWhatCantBeMended: the next step is told, and nothing is made worse.
+func TestCheckSaysWhatCantBeMended(t *testing.T) {
+	w := newWorld(t)
+	base := w.busybox()
+	name, m := w.pull("img", base, w.layer(1, map[string]int{"own/f": 100_000}))
+	w.e.Run(t, "run", "-d", "--name", "runs", name, "sleep", "1000")
+
+	// A layer on which a container runs is not changed below it.
+	w.must(flip(filepath.Join(w.diff(base.diff), "etc/group")))
+	all, sum := w.check("deep", "repair")
+	if sum.Clean || len(all) != 1 || !strings.Contains(all[0].Advice, "stop runs") {
+		t.Errorf("a layer in use: %+v %+v", all, sum)
+	}
+	if out := w.e.Run(t, "exec", "runs", "echo", "alive"); out != "alive\n" {
+		t.Errorf("the container says %q", out)
+	}
+	w.e.Run(t, "rm", "-f", "runs")
+	if all, sum := w.check("deep", "repair"); !sum.Clean {
+		t.Errorf("a layer that is not in use any more: %+v %+v", all, sum)
+	}
+
+	// A blob that nobody has any more.
+	w.registry.SetFaults(registrytest.Faults{Missing: []digest.Digest{m.Layers[0].Digest}})
+	w.must(flip(w.blob(m.Layers[0].Digest)))
+	all, sum = w.check("repair")
+	if sum.Clean || len(all) != 1 || !strings.Contains(all[0].Advice, "pull or load "+name+" again") {
+		t.Errorf("a blob that can't be had: %+v %+v", all, sum)
+	}
+	if out := w.e.Run(t, "run", "--rm", name, "echo", "fine"); out != "fine\n" {
+		t.Errorf("the image, which is still unpacked: %q", out)
+	}
+	// An image that came from no registry.
+	w.e.Busybox(t)
+	id := strings.TrimSpace(w.e.Run(t, "image", "inspect", "-f", "{{.Id}}", "busybox"))
+	w.must(flip(filepath.Join(w.e.Data, "blobs", strings.Replace(id, ":", "/", 1))))
+	all, _ = w.check("repair")
+	found := false
+	for _, f := range all {
+		found = found || strings.Contains(f.Advice, "pull or load busybox:latest again")
+	}
+	if !found {
+		t.Errorf("a local image: %+v", all)
+	}
+	var r image.PruneReport
+	w.call("POST", "/v1.55/images/prune", filters("dangling=false"), &r)
+	if all, sum := w.check(); !sum.Clean {
+		t.Errorf("after the images went: %v", fmt.Sprint(all, sum))
+	}
+}
