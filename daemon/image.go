@@ -75,9 +75,13 @@ func (s images) create(w http.ResponseWriter, r *http.Request) error {
 	send := progressTo(out, versionOf(r))
 	if name := q.Get("fromImage"); name != "" {
 		ref, all := pullName(name, q.Get("tag"))
-		return out.fail(s.engine.Pull(r.Context(), service.PullRequest{
-			Ref: ref, All: all, Platform: platform, Auth: parseAuth(r.Header.Get(registry.AuthHeader)),
-		}, send))
+		err := s.engine.Pull(r.Context(), service.PullRequest{Ref: ref, All: all, Platform: platform, Auth: parseAuth(r.Header.Get(registry.AuthHeader))}, send)
+		if errors.Is(err, fault.Unauthorized) && !out.begun {
+			// Not 401: to that, a client answers by asking for a password, also where nobody is there to type it.
+			writeMessage(w, http.StatusInternalServerError, err.Error())
+			return nil
+		}
+		return out.fail(err)
 	}
 	source := q.Get("fromSrc")
 	if source == "" {

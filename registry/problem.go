@@ -163,6 +163,8 @@ func (r *Repository) pushError(err error) error {
 		return fault.New(fault.Denied, wordsDenied)
 	case p.status == http.StatusForbidden:
 		return fault.Wrap(fault.Denied, p)
+	case p.status == http.StatusUnauthorized && r.auth == (Auth{}) && p.token && p.text != "":
+		return fault.Wrap(fault.Unauthorized, p)
 	case p.status == http.StatusUnauthorized && r.auth == (Auth{}):
 		return fault.New(fault.Unauthorized, "unauthorized: authentication required")
 	case p.status == http.StatusUnauthorized:
