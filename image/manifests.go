@@ -94,7 +94,10 @@ func (m *manifests) visit(desc ocispec.Descriptor, depth int) error {
 		return err
 	}
 	for _, child := range doc.Manifests {
-		if err := m.visit(child, depth+1); err != nil {
+		err := m.visit(child, depth+1)
+		if errors.Is(err, fault.Corrupt) {
+			m.list = append(m.list, absent(child)) // others of the image may be whole, and it is a list that is asked for
+		} else if err != nil {
 			return err
 		}
 	}

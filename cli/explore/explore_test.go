@@ -232,6 +232,7 @@ func FuzzKeys(f *testing.F) {
 	f.Add([]byte("\x1b[A\x1b[5~/ü\x1b"), uint16(80), uint16(24))
 	f.Fuzz(func(t *testing.T, in []byte, width, height uint16) {
 		w, h := int(width%300), int(height%100)
+		in = in[:min(len(in), 100)]
 		b := New("i", report, w, h)
 		keys, rest := Keys(in)
 		if len(rest) > 3 {

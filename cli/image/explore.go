@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -104,6 +105,7 @@ func browse(ctx context.Context, s *session.Session, api *client.Client, ref, pl
 
 // files lists what a layer has, one file a line.
 func (o *exploreOptions) files(ctx context.Context, s *session.Session, api *client.Client, ref, platform string) error {
+	out := bufio.NewWriter(s.Out)
 	tell := func(f client.LayerFile) error {
 		size, name := format.Size(f.Size), quoted(f.Path)
 		if f.Change == "D" {
@@ -116,11 +118,11 @@ func (o *exploreOptions) files(ctx context.Context, s *session.Session, api *cli
 		if change == "" {
 			change = " "
 		}
-		_, err := fmt.Fprintf(s.Out, "%s %s %5d:%-5d %8s %s\n", change, explore.Mode(f.Mode), f.UID, f.GID, size, name)
+		_, err := fmt.Fprintf(out, "%s %s %5d:%-5d %8s %s\n", change, explore.Mode(f.Mode), f.UID, f.GID, size, name)
 		return err
 	}
 	if o.format == "json" {
-		e := json.NewEncoder(s.Out)
+		e := json.NewEncoder(out)
 		e.SetEscapeHTML(false)
 		tell = func(f client.LayerFile) error { return e.Encode(f) }
 	} else if o.format != "" {
@@ -129,10 +131,11 @@ func (o *exploreOptions) files(ctx context.Context, s *session.Session, api *cli
 			if err != nil {
 				return err
 			}
-			return format.Object(s.Out, o.format, &f, raw)
+			return format.Object(out, o.format, &f, raw)
 		}
 	}
-	return s.OnlyOurs(api.Images.LayerFiles(ctx, ref, platform, o.layer, o.merged, tell), "explore")
+	err := api.Images.LayerFiles(ctx, ref, platform, o.layer, o.merged, tell)
+	return errors.Join(out.Flush(), s.OnlyOurs(err, "explore"))
 }
 
 // quoted writes a path as it is unless it has characters that would not print; then as Go has strings.
