@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -222,20 +223,23 @@ func (s *single) Close() error { return nil }
 // Addr is the connection's.
 func (s *single) Addr() net.Addr { return s.conn.LocalAddr() }
 
-// Cutter is a proxy for TCP that ends each connection after so many bytes to the client.
+// Cutter is a proxy for TCP that ends each connection after so many bytes.
 type Cutter struct {
 	listener net.Listener
 	target   string
-	after    int64
+	down, up int64
+	left     atomic.Int64 // uploads that are still to be cut
 }
 
-// NewCutter listens on a loopback address and passes connections on to target. Close it.
-func NewCutter(target string, after int64) (*Cutter, error) {
+// NewCutter listens on a loopback address and passes connections on to target, until so many bytes went down to the client or, as
+// often as uploads says, up from it; 0 = any number. Close it.
+func NewCutter(target string, down, up, uploads int64) (*Cutter, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	c := &Cutter{l, target, after}
+	c := &Cutter{listener: l, target: target, down: down, up: up}
+	c.left.Store(uploads)
 	go c.serve()
 	return c, nil
 }
@@ -263,6 +267,25 @@ func (c *Cutter) pass(client net.Conn) {
 		return
 	}
 	defer server.Close()
-	go io.Copy(server, client)
-	io.CopyN(client, server, c.after)
+	ended := make(chan struct{}, 2)
+	go func() {
+		if c.up > 0 && c.left.Load() > 0 {
+			if n, _ := io.CopyN(server, client, c.up); n == c.up && c.left.Add(-1) >= 0 {
+				ended <- struct{}{}
+				return
+			}
+		}
+		pour(server, client, 0)
+		ended <- struct{}{}
+	}()
+	go func() { pour(client, server, c.down); ended <- struct{}{} }()
+	<-ended
+}
+
+// pour copies at most n bytes, or all if n is 0.
+func pour(to io.Writer, from io.Reader, n int64) {
+	if n > 0 {
+		from = io.LimitReader(from, n)
+	}
+	io.Copy(to, from)
 }
