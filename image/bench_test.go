@@ -60,18 +60,7 @@ func text(seed, n int) string {
 // BenchmarkPull is the pull of limits.md: 10 layers of 20 MB in 740 files each, from loopback. One byte of the tars is one byte of the rate.
 func BenchmarkPull(b *testing.B) {
 	s := newShop()
-	var layers []layer
-	total := 0
-	for i := range 10 {
-		f := files{}
-		for k := range 740 {
-			f[fmt.Sprintf("usr/share/l%d/d%d/f%d", i, k%20, k)] = text(i*1000+k, 27_000)
-		}
-		l := gzipLayer(b, f)
-		total += len(f.tar(b))
-		layers = append(layers, l)
-	}
-	root := s.image(b, host, layers...)
+	root, total := tenLayers(b, s, gzipLayer)
 	_, client, ref := loopback(b, s, root)
 	b.SetBytes(int64(total))
 	var spent float64
@@ -107,4 +96,43 @@ func cpuSeconds(t testing.TB) float64 {
 		t.Fatal(err1, err2)
 	}
 	return float64(user+system) / 100
+}
+
+// tenLayers puts an image of ten layers of 20 MB in 740 files each into the shop.
+func tenLayers(b *testing.B, s *shop, make func(testing.TB, files) layer) (root ocispec.Descriptor, total int) {
+	var layers []layer
+	for i := range 10 {
+		f := files{}
+		for k := range 740 {
+			f[fmt.Sprintf("usr/share/l%d/d%d/f%d", i, k%20, k)] = text(i*1000+k, 27_000)
+		}
+		l := make(b, f)
+		total += len(f.tar(b))
+		layers = append(layers, l)
+	}
+	return s.image(b, host, layers...), total
+}
+
+// BenchmarkLoad reads archives of such an image.
+func BenchmarkLoad(b *testing.B) {
+	for what, make := range map[string]func(testing.TB, files) layer{"plain": plainLayer, "gzip": gzipLayer} {
+		b.Run(what, func(b *testing.B) {
+			s := newShop()
+			root, total := tenLayers(b, s, make)
+			p := newPlace(b)
+			p.pull(b, s, root, "app")
+			data := p.save(b, "app")
+			b.SetBytes(int64(total))
+			var spent float64
+			for b.Loop() {
+				b.StopTimer()
+				p := newPlace(b)
+				b.StartTimer()
+				spent -= cpuSeconds(b)
+				p.load(b, data)
+				spent += cpuSeconds(b)
+			}
+			b.ReportMetric(spent/float64(b.N), "cpu-s/op")
+		})
+	}
 }

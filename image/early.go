@@ -42,10 +42,16 @@ func (e *early) drop() {
 	e.st.Swap(nil).abort()
 }
 
+// maxEarly bounds the layers of an archive that are unpacked before they are known to be needed: each keeps a directory and a descriptor.
+const maxEarly = 256
+
 // startEarly unpacks what is being written to w, unless all workers are busy. The caller calls the follower's advance and
 // finish; nil: there is none.
 func (sp *spool) startEarly(ctx context.Context, w *blob.Writer, m *meter) (*early, *follower) {
 	s := sp.c.s
+	if len(sp.c.early) >= maxEarly {
+		return nil, nil
+	}
 	select {
 	case s.loaders <- struct{}{}:
 	default:

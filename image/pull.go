@@ -375,6 +375,9 @@ func (c *graphCopy) layer(ctx context.Context, j *job) error {
 	if !c.loading {
 		c.report.tell(j.event(StatusPulling))
 	}
+	if j.early != nil { // most of it is done, and nobody else's source is waited for
+		return c.s.place(ctx, c.src, j, c.report.tell)
+	}
 	key := string(j.chain) + " " + string(j.desc.Digest)
 	for {
 		shared, err := c.s.flights.do(ctx, key, c.report.tell, func(ctx context.Context, report func(Event)) error {
