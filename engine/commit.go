@@ -14,6 +14,7 @@ import (
 	"berth/engine/request"
 	"berth/fault"
 	"berth/image"
+	"berth/image/instruction"
 	"berth/oci/shim"
 
 	"github.com/distribution/reference"
@@ -51,7 +52,7 @@ func (c *insides) Commit(ctx context.Context, ref string, q CommitRequest) (id s
 	if o.Config, err = request.ImageConfig(r.Config, q.Config); err != nil {
 		return "", err
 	}
-	if err := image.Change(&o.Config, q.Changes); err != nil {
+	if err := instruction.Apply(&o.Config, q.Changes); err != nil {
 		return "", err
 	}
 	if r.Image != "" {

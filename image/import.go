@@ -19,6 +19,7 @@ import (
 
 	"berth/archive/compress"
 	"berth/fault"
+	"berth/image/instruction"
 )
 
 // ImportOptions describe the image that Import makes.
@@ -37,7 +38,7 @@ func (s *Store) Import(ctx context.Context, r io.Reader, o ImportOptions) (*Imag
 		platform = normalPlatform(*o.Platform)
 	}
 	var config dockerspec.DockerOCIImageConfig
-	if err := Change(&config, o.Changes); err != nil {
+	if err := instruction.Apply(&config, o.Changes); err != nil {
 		return nil, err
 	}
 	c := s.newCopy(nowhere("the blob store"), nil)

@@ -65,7 +65,7 @@ func (c *graphCopy) pull(ctx context.Context, root ocispec.Descriptor, names []r
 	if img := c.converted(names); img != nil {
 		return img.Target, img.Manifest.Digest, nil
 	}
-	target, err = c.schema1(ctx, root)
+	target, err = c.convert(ctx, root)
 	return target, target.Digest, err
 }
 

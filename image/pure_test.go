@@ -1,7 +1,6 @@
 package image
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"github.com/distribution/reference"
-	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -139,36 +137,6 @@ func TestParseConfigRefuses(t *testing.T) {
 	}
 }
 
-func TestChange(t *testing.T) {
-	var c dockerspec.DockerOCIImageConfig
-	err := Change(&c, []string{
-		`ENV A=1 B="two words"`, `ENV PATH=/x:$A`, `ENV A=3`, `CMD echo $A`, `ENTRYPOINT ["/bin/run", "-x"]`, `CMD ["a", "b"]`,
-		`EXPOSE 80 53/udp 8000-8002`, `LABEL k=v "other key"="a b"`, `USER ann:staff`, `VOLUME /data /more`, `WORKDIR /srv`, `WORKDIR app`,
-		`STOPSIGNAL SIGINT`, `ONBUILD RUN true`, `HEALTHCHECK --interval=5s CMD curl localhost`,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, _ := json.Marshal(c)
-	want := `{"User":"ann:staff","ExposedPorts":{"53/udp":{},"80/tcp":{},"8000/tcp":{},"8001/tcp":{},"8002/tcp":{}},` +
-		`"Env":["A=3","B=two words","PATH=/x:1"],"Entrypoint":["/bin/run","-x"],"Cmd":["a","b"],"Volumes":{"/data":{},"/more":{}},` +
-		`"WorkingDir":"/srv/app","Labels":{"k":"v","other key":"a b"},"StopSignal":"SIGINT",` +
-		`"Healthcheck":{"Test":["CMD-SHELL","curl localhost"],"Interval":5000000000},"OnBuild":["RUN true"]}`
-	if string(got) != want {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
-	}
-	shell := dockerspec.DockerOCIImageConfig{}
-	shell.Cmd = []string{"old"}
-	if err := Change(&shell, []string{"ENTRYPOINT run me"}); err != nil || !reflect.DeepEqual(shell.Entrypoint, []string{"/bin/sh", "-c", "run me"}) || shell.Cmd != nil {
-		t.Errorf("got %+v, %v", shell, err)
-	}
-	for _, line := range []string{"RUN true", "FROM x", "COPY a b", "EXPOSE x", "EXPOSE 70000", "EXPOSE 9-3", "EXPOSE 1/icmp", "NONSENSE", "ENV", "VOLUME", "HEALTHCHECK maybe"} {
-		if err := Change(&c, []string{line}); !errors.Is(err, fault.Invalid) {
-			t.Errorf("%s: got %v", line, err)
-		}
-	}
-}
-
 // picture makes an image for the pure parts; when is in hours.
 func picture(t *testing.T, when int, labels string, names ...string) *Image {
 	t.Helper()
@@ -262,24 +230,6 @@ func TestHistory(t *testing.T) {
 }
 
 // The digest of the built-in image is part of the product: it changes only when somebody means to.
-func TestHelloIsDeterministic(t *testing.T) {
-	_, one, err := helloLayout()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, two, _ := helloLayout(); one.Digest != two.Digest {
-		t.Error("two runs give two digests")
-	}
-	if len(helloMessage) >= 4096 {
-		t.Error("the message is longer than what one write to a pipe carries whole")
-	}
-	for _, arch := range []string{"amd64", "arm64"} {
-		if p := assemble(arch, "x"); string(p[:4]) != "\x7fELF" || p[len(p)-1] != 'x' || len(p) > 300 {
-			t.Errorf("%s: %d bytes", arch, len(p))
-		}
-	}
-}
-
 func FuzzParseLayout(f *testing.F) {
 	f.Add([]byte(`{"manifests":[{"digest":"` + digest.FromString("x").String() + `","size":1,"annotations":{"io.containerd.image.name":"a:b"}}]}`))
 	f.Add([]byte(`{"manifests":[{"annotations":{"org.opencontainers.image.ref.name":"a/b"}}]}`))
@@ -317,36 +267,6 @@ func FuzzParseArchiveTable(f *testing.F) {
 				if c := clean(l); strings.HasPrefix(c, "/") || strings.HasPrefix(c, "..") {
 					t.Errorf("%q becomes %q", l, c)
 				}
-			}
-		}
-	})
-}
-
-func FuzzParseSchema1(f *testing.F) {
-	f.Add([]byte(`{"schemaVersion":1,"fsLayers":[{"blobSum":"` + string(emptyLayer) + `"}],"history":[{"v1Compatibility":"{\"os\":\"linux\",\"id\":\"1\"}"}]}`))
-	f.Add([]byte(`{"schemaVersion":1,"signatures":[{"protected":"eyJmb3JtYXRMZW5ndGgiOjUsImZvcm1hdFRhaWwiOiJDbjAifQ"}]}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		signed, err := signedPart(data)
-		if err != nil {
-			return
-		}
-		m, err := parseSchema1(signed)
-		if err != nil {
-			if fault.Of(err) == "" {
-				t.Errorf("an error without a kind: %v", err)
-			}
-			return
-		}
-		history, layers, err := m.history()
-		if err != nil {
-			return
-		}
-		if len(history) != len(m.FSLayers) || len(layers) > len(history) {
-			t.Errorf("%d layers become %d lines and %d layers", len(m.FSLayers), len(history), len(layers))
-		}
-		if c, err := m.config(history, layers); err == nil {
-			if _, err := json.Marshal(c); err != nil {
-				t.Errorf("the config can't be written: %v", err)
 			}
 		}
 	})

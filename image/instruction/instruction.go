@@ -1,4 +1,7 @@
-package image
+// Package instruction changes an image's settings by lines of a Dockerfile, as commit and import take them.
+//
+// It is not a builder: it knows no layers and no images. Invariant: nothing is run, and a line that would have to be is refused.
+package instruction
 
 import (
 	"path"
@@ -20,9 +23,9 @@ type changer struct {
 	cmdSet bool
 }
 
-// Change applies Dockerfile lines such as `CMD ["sh"]` to a config. Variables stand for
+// Apply applies Dockerfile lines such as `CMD ["sh"]` to a config. Variables stand for
 // what the config's environment has. fault.Invalid: a line that doesn't parse or would have to run something.
-func Change(config *dockerspec.DockerOCIImageConfig, lines []string) error {
+func Apply(config *dockerspec.DockerOCIImageConfig, lines []string) error {
 	if len(lines) == 0 {
 		return nil
 	}
