@@ -241,11 +241,13 @@ func (c *Client) current() *settings {
 
 // endpoint is one place that a repository can be had from.
 type endpoint struct {
-	lane            *lane
-	base            string // what stands between host and repository: "/v2"
-	path            string // the repository there
-	auth            Auth
-	mirror          bool
+	lane   *lane
+	base   string // what stands between host and repository: "/v2"
+	path   string // the repository there
+	auth   Auth
+	mirror bool
+	// the registry that a mirror stands for, which mirrors for several registries want to know (hosts.toml's convention); "" = not told
+	namespace       string
 	resolves, pulls bool
 }
 
@@ -323,7 +325,7 @@ func (c *Client) endpoints(name reference.Named, a Auth) ([]*endpoint, error) {
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, &endpoint{lane: l, base: h.base(), path: home.path, mirror: true, resolves: h.resolves, pulls: h.pulls})
+		list = append(list, &endpoint{lane: l, base: h.base(), path: home.path, mirror: true, namespace: domain, resolves: h.resolves, pulls: h.pulls})
 	}
 	for _, e := range list {
 		if e.lane.host == home.lane.host { // what belongs to a registry may be shown to it under its other paths

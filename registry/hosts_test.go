@@ -332,6 +332,7 @@ func TestHostsFile(t *testing.T) {
 		"whole path":  {"[host.\"http://p.example/x/y\"]\noverride_path = true", map[string]http.Handler{"http://p.example": below("/x/y", home)}, ""},
 		"order":       {"[host.\"http://z.example\"]\n[host.\"http://a.example\"]", map[string]http.Handler{"http://z.example": home}, ""},
 		"no resolver": {"[host.\"http://z.example\"]\ncapabilities = [\"pull\"]", map[string]http.Handler{"https://registry.example": home, "http://z.example": teapot{}}, ""},
+		"tells whom":  {"[host.\"http://z.example\"]", map[string]http.Handler{"http://z.example": telling(home)}, ""},
 		"unreadable":  {`[host`, nil, "hosts.toml"},
 		"bad type":    {"[host.\"http://z.example\"]\nca = 5", nil, "ca: a file's name"},
 		"bad address": {"server = \"ftp://x\"", nil, "no http or https address"},
@@ -366,6 +367,17 @@ func below(base string, h http.Handler) http.Handler {
 			return
 		}
 		r.URL.Path = "/v2" + rest
+		h.ServeHTTP(rw, r)
+	})
+}
+
+// telling answers those who tell which registry they mean.
+func telling(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("ns") != "registry.example" {
+			rw.WriteHeader(http.StatusNotFound)
+			return
+		}
 		h.ServeHTTP(rw, r)
 	})
 }

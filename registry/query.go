@@ -72,6 +72,8 @@ func (c *Client) Manifest(ctx context.Context, ref reference.Named, auth Auth) (
 // The identity token, if the registry gives one, is to be kept in the password's place.
 // fault.Unauthorized: the registry refuses them.
 func (c *Client) Login(ctx context.Context, host string, auth Auth) (status, identityToken string, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, answerTime, errSlow)
+	defer cancel()
 	domain := registryOf(host)
 	e, _, err := c.home(c.current(), domain, auth)
 	if err != nil {

@@ -46,22 +46,22 @@ func (e *endpoint) address(ctx context.Context, q request) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return scheme + "://" + e.lane.host + e.base + "/" + e.path + "/" + q.what, nil
+	address := scheme + "://" + e.lane.host + e.base + "/" + e.path + "/" + q.what
+	if e.namespace != "" {
+		address += "?ns=" + url.QueryEscape(e.namespace)
+	}
+	return address, nil
 }
 
 // try sends q once. Any answer but success is a *problem. The response's body must be closed.
 func (e *endpoint) try(ctx context.Context, q request) (*http.Response, error) {
-	address, err := e.address(ctx, q)
-	if err != nil {
-		return nil, err
-	}
 	limit := answerTime
 	if e.mirror {
 		limit = mirrorTime
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	patience := time.AfterFunc(limit, func() { cancel(errSlow) })
-	resp, err := e.send(ctx, q, address, patience)
+	resp, err := e.send(ctx, q, patience)
 	if !patience.Stop() && context.Cause(ctx) == errSlow {
 		if err == nil {
 			resp.Body.Close()
@@ -80,7 +80,11 @@ func (e *endpoint) try(ctx context.Context, q request) (*http.Response, error) {
 	return nil, readProblem(resp)
 }
 
-func (e *endpoint) send(ctx context.Context, q request, address string, patience *time.Timer) (*http.Response, error) {
+func (e *endpoint) send(ctx context.Context, q request, patience *time.Timer) (*http.Response, error) {
+	address, err := e.address(ctx, q)
+	if err != nil {
+		return nil, err
+	}
 	req, err := http.NewRequestWithContext(ctx, q.method, address, nil)
 	if err != nil {
 		return nil, err

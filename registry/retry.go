@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -35,6 +36,10 @@ func retryable(err error, reached bool) bool {
 		return false
 	case errors.As(err, &op) && op.Op == "dial":
 		return reached
+	}
+	// The library keeps the errors of HTTP/2 to itself, but for their words.
+	if text := err.Error(); strings.Contains(text, "stream error:") || strings.Contains(text, "http2: ") {
+		return true
 	}
 	return errors.As(err, &op) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errSlow)
 }
