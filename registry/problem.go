@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/distribution/reference"
 
@@ -68,9 +69,27 @@ func parseProblem(data []byte) (code, text string) {
 		return "", ""
 	}
 	if len(body.Errors) > 0 {
-		return body.Errors[0].Code, body.Errors[0].Message
+		return readable(body.Errors[0].Code), readable(body.Errors[0].Message)
 	}
-	return "", body.Details
+	return "", readable(body.Details)
+}
+
+// readable is a registry's text as it may go to a terminal: one line of a sensible length.
+func readable(s string) string {
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t':
+			return ' '
+		case !unicode.IsPrint(r):
+			return -1
+		}
+		return r
+	}, s)
+	const limit = 2000
+	if len(s) > limit {
+		s = strings.ToValidUTF8(s[:limit], "") + "…"
+	}
+	return s
 }
 
 // quota reads the headers that tell of a limit: "0;w=21600" are none left in a window of so many seconds.

@@ -193,7 +193,14 @@ func (s *session) fetch(ctx context.Context, c challenge, scopes []string, offli
 		return nil, p
 	}
 	var g grant
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxToken)).Decode(&g); err != nil {
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxToken+1))
+	if err == nil && len(data) > maxToken {
+		err = fmt.Errorf("the answer is longer than %d bytes", maxToken)
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &g)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("get a token from %s: %w", realm.Host, err)
 	}
 	if g.value() == "" {
