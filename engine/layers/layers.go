@@ -124,6 +124,9 @@ func (e *Explorer) open(ref string, platform *ocispec.Platform) (*opened, error)
 	if err != nil {
 		return nil, err
 	}
+	if img.Artifact != "" {
+		return nil, fault.New(fault.Invalid, "image %s has no layers of files: it is an artifact of type %s", ref, img.Artifact)
+	}
 	s, err := union.OpenStack(e.Layers, img.Chain)
 	if err != nil {
 		return nil, err
