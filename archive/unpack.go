@@ -44,6 +44,8 @@ type UnpackOptions struct {
 	// Mine makes members belong to the calling process: the archive's owners, setuid bits and what only root may set are left out, and
 	// devices are for the owner alone.
 	Mine bool
+	// Ahead says that the stream is filled ahead by a goroutine of its own already, and small reads of it are cheap.
+	Ahead bool
 	// Holes leaves blocks of zeros out of files, so that they become holes.
 	Holes bool
 }
@@ -82,11 +84,15 @@ func Unpack(ctx context.Context, r io.Reader, root *os.File, o UnpackOptions) (d
 }
 
 func unpack(ctx context.Context, r io.Reader, root *os.File, o UnpackOptions) (Unpacked, error) {
-	read := newAhead(r)
-	defer read.close()
-	in := &input{ctx: ctx, r: read, max: o.MaxBytes}
-	br := bufio.NewReaderSize(in, 64<<10)
-	u := &unpacker{ctx: ctx, o: o, tree: newTree(root, o), in: in, tr: tar.NewReader(br), dirs: map[string]dirMeta{}, meter: meter{of: o.Budget, root: root}}
+	in := &input{ctx: ctx, r: r, max: o.MaxBytes}
+	var stream io.Reader = in
+	if !o.Ahead {
+		read := newAhead(r)
+		defer read.close()
+		in.r = read
+		stream = bufio.NewReaderSize(in, 64<<10)
+	}
+	u := &unpacker{ctx: ctx, o: o, tree: newTree(root, o), in: in, tr: tar.NewReader(stream), dirs: map[string]dirMeta{}, meter: meter{of: o.Budget, root: root}}
 	defer u.tree.close()
 	if err := u.all(); err != nil {
 		if o.Live { // nobody discards it: what was made so far is to be of use
@@ -94,7 +100,7 @@ func unpack(ctx context.Context, r io.Reader, root *os.File, o UnpackOptions) (U
 		}
 		return Unpacked{}, err
 	}
-	if _, err := io.Copy(io.Discard, br); err != nil {
+	if _, err := io.Copy(io.Discard, stream); err != nil {
 		return Unpacked{}, in.blame(err)
 	}
 	if err := u.finishDirs(); err != nil {

@@ -26,8 +26,12 @@ func (u *unpacker) file(hdr *tar.Header, parent *os.File, name string) (err erro
 		return fault.New(fault.Invalid, "the archive's files are larger than the %d bytes allowed", u.o.MaxBytes)
 	}
 	var f *os.File
+	mode := uint32(0o600)
+	if !u.o.Live { // nobody looks into the tree yet
+		mode = u.mode(hdr) & 0o777
+	}
 	err = u.replace(parent, name, func() (err error) {
-		f, err = kernel.OpenIn(parent, name, os.O_CREATE|os.O_EXCL|os.O_WRONLY|kernel.ONoFollow, 0o600, kernel.Beneath)
+		f, err = kernel.OpenIn(parent, name, os.O_CREATE|os.O_EXCL|os.O_WRONLY|kernel.ONoFollow, mode, kernel.Beneath)
 		return err
 	})
 	if u.o.Live && kernel.IsBusy(err) { // a mount, such as a container's hosts file: it takes the new content
@@ -45,17 +49,29 @@ func (u *unpacker) file(hdr *tar.Header, parent *os.File, name string) (err erro
 			return err
 		}
 	}
-	if !u.o.Mine {
+	return u.finishFile(hdr, f)
+}
+
+// finishFile gives a file what it lacks. Looking is cheap; what changes an inode is not.
+func (u *unpacker) finishFile(hdr *tar.Header, f *os.File) error {
+	st, err := kernel.Stat(f)
+	if err != nil {
+		return err
+	}
+	mode := st.Mode & 0o7777
+	if !u.o.Mine && (st.Uid != uint32(hdr.Uid) || st.Gid != uint32(hdr.Gid)) {
 		if err := kernel.Chown(f, uint32(hdr.Uid), uint32(hdr.Gid)); err != nil {
 			return err
 		}
+		mode = 0 // chown takes capabilities and the setuid bit away
 	}
-	// After chown, which takes capabilities and the setuid bit away.
 	if err := u.xattrs(hdr, func(attr, value string) error { return kernel.SetXattr(f, attr, value) }); err != nil {
 		return err
 	}
-	if err := kernel.Chmod(f, u.mode(hdr)); err != nil {
-		return err
+	if mode != u.mode(hdr) || len(hdr.PAXRecords) > 0 { // an ACL changes the mode, too
+		if err := kernel.Chmod(f, u.mode(hdr)); err != nil {
+			return err
+		}
 	}
 	return kernel.Times(f, hdr.ModTime, hdr.ModTime)
 }

@@ -24,7 +24,7 @@ const (
 )
 
 const (
-	litBits  = 12 // of the first table
+	litBits  = 11 // of the first table
 	distBits = 9
 	preBits  = 7
 	maxBits  = 15
