@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/distribution/reference"
@@ -369,4 +370,66 @@ func TestHello(t *testing.T) {
 	if err := cmd.Run(); !errors.As(err, &exit) || exit.ExitCode() != 1 {
 		t.Errorf("on a full device the program ends with %v", err)
 	}
+}
+
+// Whoever brings an image, removes it, pushes it or sweeps meanwhile: what is shown in the end is whole.
+func TestLoadPullPushAndRemoveAtOnce(t *testing.T) {
+	p := newPlace(t)
+	s := newShop()
+	root, _, _ := multi(t, s)
+	p.pull(t, s, root, "reg.test/app:1")
+	data := p.save(t, "reg.test/app:1")
+	var m market
+	var all sync.WaitGroup
+	for _, work := range []func() error{
+		func() error {
+			_, err := p.Load(t.Context(), bytes.NewReader(data), nil, nil)
+			return err
+		},
+		func() error {
+			_, err := p.Load(t.Context(), bytes.NewReader(gzipped(t, data)), nil, nil)
+			return err
+		},
+		func() error {
+			_, err := p.Pull(t.Context(), s, root, []reference.Named{name(t, "reg.test/app:1")}, nil, nil)
+			return err
+		},
+		func() error {
+			_, err := p.Push(t.Context(), m.stall("app"), name(t, "reg.test/app:1"), nil, nil)
+			return errorOtherThan(err, fault.NotFound)
+		},
+		func() error {
+			_, err := p.Remove("reg.test/app:1", image.RemoveOptions{})
+			return errorOtherThan(err, fault.NotFound)
+		},
+		func() error {
+			_, err := p.Sweep(t.Context())
+			return err
+		},
+	} {
+		all.Go(func() {
+			for range 15 {
+				if err := work(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	p.reopen(t)
+	for _, err := range p.Broken() {
+		t.Error(err)
+	}
+	p.load(t, data)
+	if img, err := p.Get("reg.test/app:1"); err != nil || p.read(t, img, "f") != "mine" {
+		t.Errorf("got %+v, %v", img, err)
+	}
+	p.removeAll(t)
+}
+
+func errorOtherThan(err error, kind fault.Kind) error {
+	if errors.Is(err, kind) {
+		return nil
+	}
+	return err
 }
