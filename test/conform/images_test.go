@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -186,4 +187,24 @@ func (d docker) manifests() {
 	d.run("pull", "--platform", "linux/arm64", list)
 	d.want([]string{"hello"}, "run", "--rm", "--platform", "linux/amd64", list, "echo", "hello")
 	d.run("rmi", list)
+}
+
+// TestPythonLibraryImages does the same by Docker's library for Python, as it comes with Debian and as it is newest here.
+func TestPythonLibraryImages(t *testing.T) {
+	ran := 0
+	for _, python := range []string{"/usr/bin/python3", "python3"} {
+		if err := exec.Command(python, "-c", "import docker").Run(); err != nil {
+			continue
+		}
+		ran++
+		t.Run(strings.ReplaceAll(python, "/", "_"), func(t *testing.T) {
+			t.Setenv("DOCKER_CONFIG", t.TempDir())
+			e := testengine.Start(t)
+			address, _ := guarded(t, "bearer")
+			judge(t, e.Command(python, "testdata/images.py", registry(t), address, testengine.BusyboxTar(t)))
+		})
+	}
+	if ran == 0 {
+		t.Skip("needs the library for Python: it comes with the package python3-docker")
+	}
 }
