@@ -20,9 +20,9 @@ import (
 )
 
 type imagesOptions struct {
-	all, digests, noTrunc, quiet, tree bool
-	filters                            []string
-	format                             string
+	all, digests, noTrunc, quiet, tree, graph bool
+	filters                                   []string
+	format                                    string
 }
 
 // List is the command "image ls".
@@ -38,6 +38,7 @@ func List(s *session.Session) *cobra.Command {
 	fs.BoolVar(&o.digests, "digests", false, "Show digests")
 	fs.VarP(flag.Filters(&o.filters), "filter", "f", "Filter output based on conditions provided")
 	fs.StringVar(&o.format, "format", "", format.Usage)
+	fs.BoolVar(&o.graph, "graph", false, "Draw images by the layers that they share; with --format dot for graphviz")
 	fs.BoolVar(&o.noTrunc, "no-trunc", false, "Don't truncate output")
 	fs.BoolVarP(&o.quiet, "quiet", "q", false, "Only show image IDs")
 	fs.BoolVar(&o.tree, "tree", false, "List images with their platforms as a tree")
@@ -48,6 +49,9 @@ func (o *imagesOptions) run(cmd *cobra.Command, s *session.Session, args []strin
 	filters := session.Filters(o.filters)
 	if len(args) == 1 {
 		filters["reference"] = append(filters["reference"], args[0])
+	}
+	if o.graph {
+		return o.showGraph(cmd.Context(), s, filters)
 	}
 	if o.tree {
 		return o.showTree(cmd.Context(), s, filters)
