@@ -116,9 +116,12 @@ func (s Images) Layers(ctx context.Context, ref, platform string, top int) (json
 	return out, err
 }
 
-// LayerFiles tells of the files of a layer, or with merged of all that is there with that layer on top.
+// LayerFiles tells of the files of a layer, or with merged of all that is there with that layer on top; with layer -1 of all that a container sees.
 func (s Images) LayerFiles(ctx context.Context, ref, platform string, layer int, merged bool, tell func(LayerFile) error) error {
-	q := url.Values{"layer": {strconv.Itoa(layer)}}
+	q := url.Values{}
+	if layer != -1 {
+		q.Set("layer", strconv.Itoa(layer))
+	}
 	set(q, "platform", platform)
 	setBool(q, "merged", merged)
 	r, err := s.c.Do(ctx, Request{Method: "GET", Path: path("images", ref, "files"), Query: q})

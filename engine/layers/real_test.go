@@ -308,3 +308,51 @@ func TestFilesOfALayer(t *testing.T) {
 		}
 	}
 }
+
+// TestExtremes reads a directory 1,000 deep, and 600 layers, more than overlay stacks without help.
+func TestExtremes(t *testing.T) {
+	d := driver(t)
+	write := func(name string, kind byte) []byte {
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		if err := w.WriteHeader(&tar.Header{Name: name, Typeflag: kind, Mode: 0o644}); err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		return b.Bytes()
+	}
+	deep := strings.Repeat("d/", 1000) + strings.Repeat("n", 255)
+	chain, _, ok := add(t, d, "", write(deep, tar.TypeReg))
+	if !ok {
+		t.Fatal("the deep layer can't be unpacked")
+	}
+	chain, _, _ = add(t, d, chain, write(".wh.d", tar.TypeReg))
+	count := func(r FilesRequest) (n int) {
+		if err := files(context.Background(), stack(t, d, chain), r, func(File) error { n++; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if n := count(FilesRequest{Layer: 1}); n != 1001 {
+		t.Errorf("the second layer removes %d files and directories, not 1001", n)
+	}
+	if n := count(FilesRequest{Layer: 0, Path: deep[:len(deep)-256]}); n != 2 {
+		t.Errorf("%d at the bottom, not the directory and its file", n)
+	}
+	ids := []digest.Digest{"a", "b"}
+	for i := range 600 {
+		next, id, ok := add(t, d, chain, write(fmt.Sprintf("many/f%d", i%300), tar.TypeReg))
+		if !ok {
+			t.Fatal("a layer can't be unpacked")
+		}
+		chain, ids = next, append(ids, id)
+	}
+	if n := count(FilesRequest{Layer: -1}); n != 301 {
+		t.Errorf("602 layers show %d files, not 301", n)
+	}
+	a := side{stack(t, d, chain), ids}
+	totals, err := compare(context.Background(), a, side{stack(t, d, ""), nil}, func(Difference) error { return nil })
+	if err != nil || totals.Removed.Files != 300 {
+		t.Errorf("%+v, %v", totals, err)
+	}
+}
