@@ -89,6 +89,8 @@ func (c *Client) Login(ctx context.Context, host string, auth Auth) (status, ide
 	switch {
 	case err == nil:
 		return "Login Succeeded", identityToken, nil
+	case context.Cause(ctx) == errSlow:
+		return "", "", fault.New(fault.Unavailable, "Get %q: %w", address, errSlow)
 	case errors.As(err, &p) && p.status == http.StatusUnauthorized && !p.token:
 		return "", "", fault.New(fault.Unauthorized, "login attempt to %s failed with status: %d %s: %w", address, p.status, http.StatusText(p.status), wrongPassword(p))
 	case p != nil && (p.status == http.StatusUnauthorized || p.status == http.StatusForbidden):

@@ -83,10 +83,12 @@ func scenarios(t *testing.T, c client, files []string) {
 			Setup:               func(env *testscript.Env) error { return setup(env, c, tar) },
 			Condition:           c.condition,
 			Cmds: map[string]func(*testscript.TestScript, bool, []string){
-				"daemon":  daemon,
-				"busybox": busybox,
-				"until":   until,
-				"setvar":  setvar,
+				"daemon":   daemon,
+				"busybox":  busybox,
+				"until":    until,
+				"setvar":   setvar,
+				"internet": internet,
+				"asked":    asked,
 			},
 		})
 	}
@@ -95,6 +97,7 @@ func scenarios(t *testing.T, c client, files []string) {
 func setup(env *testscript.Env, c client, tar string) error {
 	e := testengine.Start(env.T().(sequential).T)
 	env.Values["engine"] = e
+	env.Values["registries"] = registries{}
 	end := time.AfterFunc(stuck, func() { syscall.Kill(e.Pid(), syscall.SIGKILL) })
 	env.Defer(func() { end.Stop() })
 	for _, v := range e.Environ() {

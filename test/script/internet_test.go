@@ -1,0 +1,59 @@
+package script
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"berth/registry/registrytest"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// registries are a script's, by name.
+type registries map[string]*registrytest.Server
+
+// internet NAME=ORIGIN... lets registries answer at origins such as https://quay.example, behind the proxy that PROXY is set to.
+// A name that comes again is the same registry at another origin; the one called broken answers all with 503. CA is set to the file with
+// the certificate of the authority that all of them have theirs from.
+func internet(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: internet NAME=ORIGIN...")
+	}
+	n, err := registrytest.NewInternet()
+	ts.Check(err)
+	ts.Defer(n.Close)
+	servers := ts.Value("registries").(registries)
+	for _, a := range args {
+		name, origin, ok := strings.Cut(a, "=")
+		if !ok {
+			ts.Fatalf("internet: %q is not NAME=ORIGIN", a)
+		}
+		if servers[name] == nil {
+			servers[name] = registrytest.New()
+		}
+		if name == "broken" {
+			servers[name].SetFaults(registrytest.Faults{Failing: 1 << 30})
+		}
+		n.Host(origin, servers[name])
+	}
+	ca := filepath.Join(ts.Getenv("WORK"), "ca.crt")
+	ts.Check(os.WriteFile(ca, n.PEM(), 0o644))
+	ts.Setenv("CA", ca)
+	ts.Setenv("PROXY", n.URL())
+}
+
+// asked NAME REGEXP looks whether a registry was sent such a request, as "METHOD /path".
+func asked(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 || ts.Value("registries").(registries)[args[0]] == nil {
+		ts.Fatalf("usage: [!] asked NAME REGEXP")
+	}
+	wanted, err := regexp.Compile(args[1])
+	ts.Check(err)
+	requests := ts.Value("registries").(registries)[args[0]].Requests()
+	if slices.ContainsFunc(requests, wanted.MatchString) == neg {
+		ts.Fatalf("%s was asked:\n%s", args[0], strings.Join(requests, "\n"))
+	}
+}
