@@ -33,7 +33,27 @@ func catalog(t testing.TB) (*shop, map[string]ocispec.Descriptor) {
 		n := fmt.Sprintf("app%d", i)
 		roots[n] = s.image(t, host, base, gzipLayer(t, files{"dir/own": n}), plainLayer(t, files{"dir/more": noise(1000 * (i + 1))}))
 	}
+	mine := s.image(t, host, base, gzipLayer(t, files{"dir/own": "multi"}))
+	roots["multi"] = s.index(t, mine, s.attestation(t, mine), s.image(t, crashPlatform, base, gzipLayer(t, files{"dir/own": "far"})))
 	return s, roots
+}
+
+// crashPlatform is the other one of the image for two.
+var crashPlatform = ocispec.Platform{OS: "linux", Architecture: "s390x"}
+
+// twoPlatforms brings both platforms of an image, and removes one of them.
+func twoPlatforms(ctx context.Context, store *image.Store, s *shop, root ocispec.Descriptor, tag reference.Named) error {
+	if _, err := store.Pull(ctx, s, root, []reference.Named{tag}, &crashPlatform, nil); err != nil {
+		return err
+	}
+	fmt.Println("pulled")
+	gone := crashPlatform
+	if rand.N(2) == 0 {
+		gone = image.Host()
+	}
+	_, err := store.Remove(tag.String(), image.RemoveOptions{Force: true, Platforms: []ocispec.Platform{gone}})
+	fmt.Println("removed")
+	return err
 }
 
 // work pulls, saves, loads, tags and removes until it is killed. It prints a line at each step.
@@ -66,6 +86,11 @@ func work(dir string) int {
 				return fail(err)
 			}
 			fmt.Println("pulled")
+			if n == "multi" {
+				if err := twoPlatforms(ctx, store, s, root, tag); err != nil {
+					return fail(err)
+				}
+			}
 			var saved bytes.Buffer
 			if err := store.Save(ctx, &saved, []string{n}, nil); err != nil {
 				return fail(err)

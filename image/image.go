@@ -2,9 +2,10 @@
 // layers below them, and the garbage that is left when names go.
 //
 // It is not a registry client and runs nothing: content comes through a
-// Source, layers become directories in a union.Driver. Invariant: an image that
-// Get or List shows is whole. Every blob of its platform is in the blob store,
-// verified, and its chain of layers is unpacked; whatever died when.
+// Source and goes to a Target, layers become directories in a union.Driver.
+// Invariant: an image that Get or List shows is whole. Every blob of its
+// platform is in the blob store, verified, and its chain of layers is
+// unpacked; whatever died when.
 package image
 
 import (
