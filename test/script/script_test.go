@@ -89,6 +89,7 @@ func scenarios(t *testing.T, c client, files []string) {
 				"setvar":   setvar,
 				"internet": internet,
 				"asked":    asked,
+				"registry": registry,
 			},
 		})
 	}
