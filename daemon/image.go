@@ -31,6 +31,7 @@ func (s images) routes() []route {
 		{"GET", "/images/-/get/{name...}", s.save},
 		{"GET", "/images/-/json/{name...}", s.inspect},
 		{"GET", "/images/-/history/{name...}", s.history},
+		{"GET", "/images/-/attestations/{name...}", s.attestations},
 		{"POST", "/images/-/tag/{name...}", s.tag},
 		{"POST", "/images/-/push/{name...}", s.push},
 		{"DELETE", "/images/-/self/{name...}", s.remove},
@@ -187,6 +188,19 @@ func (s images) history(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, history)
+}
+
+func (s images) attestations(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	platforms, err := parsePlatforms(q["platform"], versionOf(r), 24)
+	if err != nil {
+		return err
+	}
+	list, err := s.engine.Attestations(r.PathValue("name"), first(platforms), q["type"], flag(q, "statement"))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, list)
 }
 
 func (s images) tag(w http.ResponseWriter, r *http.Request) error {

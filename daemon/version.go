@@ -83,7 +83,7 @@ func splitVersion(path string) (apiVersion, string, error) {
 
 // imageVerbs are the last elements of /images/NAME/VERB, by method.
 var imageVerbs = map[string][]string{
-	http.MethodGet:  {"json", "history", "get", "layers", "files", "diff"},
+	http.MethodGet:  {"json", "history", "get", "attestations", "layers", "files", "diff"},
 	http.MethodPost: {"push", "tag"},
 }
 

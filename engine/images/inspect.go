@@ -81,3 +81,23 @@ func (i *Service) History(ref string, platform *ocispec.Platform) ([]wire.Histor
 	}
 	return all, nil
 }
+
+// Attestations lists the in-toto statements about an image, of some types or of all; whole: with their content.
+func (i *Service) Attestations(ref string, platform *ocispec.Platform, types []string, whole bool) ([]wire.AttestationStatement, error) {
+	img, err := i.variant(ref, platform)
+	if err != nil {
+		return nil, err
+	}
+	statements, err := image.Statements(i.Store, img, types)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]wire.AttestationStatement, len(statements))
+	for n, s := range statements {
+		all[n] = wire.AttestationStatement{Descriptor: s.Descriptor, PredicateType: s.Predicate}
+		if whole {
+			all[n].Statement = &s.Content
+		}
+	}
+	return all, nil
+}
