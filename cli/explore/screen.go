@@ -3,7 +3,6 @@ package explore
 import (
 	"fmt"
 	"strings"
-	"unicode"
 
 	"berth/cli/format"
 	"berth/client"
@@ -40,18 +39,8 @@ func (l Line) String() string {
 	return b.String()
 }
 
-// clean makes what an image says fit for a terminal: nothing in it moves the cursor.
-func clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '\t' || r == '\n' {
-			return ' '
-		}
-		if !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, strings.ToValidUTF8(s, "?"))
-}
+// clean is format.Printable in one line.
+func clean(s string) string { return strings.ReplaceAll(format.Printable(s), "\n", " ") }
 
 // fit makes s exactly width columns wide.
 func fit(s string, width int) string {
@@ -98,7 +87,7 @@ func (b *Browser) title(width int) string {
 	if p.Variant != "" {
 		platform += "/" + p.Variant
 	}
-	s := " " + clean(b.image) + "  " + format.ShortID(b.report.ID) + "  " + platform
+	s := " " + clean(b.image) + "  " + format.ShortID(b.report.ID) + "  " + clean(platform)
 	return fit(s, width)
 }
 

@@ -3,6 +3,7 @@ package format
 import (
 	"io"
 	"strings"
+	"unicode"
 )
 
 // Layout is how cells become columns.
@@ -48,6 +49,22 @@ func (l Layout) block(lines [][]string, column int) {
 		l.block(lines[i:end], column+1)
 		i = end
 	}
+}
+
+// Printable makes what a foreign image or registry says fit for a terminal: nothing in it moves the cursor or changes
+// what was written before. Lines stay; tabs become blanks, other characters that don't print question marks.
+func Printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n':
+			return r
+		case r == '\t':
+			return ' '
+		case !unicode.IsPrint(r):
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
 }
 
 // Width is how many columns a terminal takes for s.

@@ -81,6 +81,14 @@ func TestParseTime(t *testing.T) {
 	}
 }
 
+func TestPrintable(t *testing.T) {
+	for in, want := range map[string]string{"plain ü 日本": "plain ü 日本", "a\x1b[2Jb\r\x07\tc\nd": "a?[2Jb?? c\nd", "\xff\u202ex": "??x", "": ""} {
+		if got := Printable(in); got != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
+		}
+	}
+}
+
 func TestEllipsis(t *testing.T) {
 	for _, c := range []struct {
 		in    string

@@ -9,6 +9,7 @@ import (
 	"berth/cli/format"
 	"berth/cli/reference"
 	"berth/cli/session"
+	"berth/cli/terminal"
 
 	"github.com/moby/moby/api/types/image"
 	"github.com/spf13/cobra"
@@ -47,6 +48,11 @@ func history(s *session.Session, cmd *cobra.Command, o historyOptions, ref strin
 	all, err := api.Images.History(cmd.Context(), ref, platform)
 	if err != nil {
 		return err
+	}
+	if terminal.Is(s.Out) {
+		for i := range all {
+			all[i].CreatedBy, all[i].Comment = format.Printable(all[i].CreatedBy), format.Printable(all[i].Comment)
+		}
 	}
 	rows := make([]historyRow, len(all))
 	now := time.Now()

@@ -82,7 +82,7 @@ func newTreeImage(i *image.Summary) treeImage {
 				name += "/" + p.Variant
 			}
 		}
-		row := treeRow{name, m.ID, format.Size(m.Size.Total), format.Size(m.Size.Content), len(m.ImageData.Containers) > 0, m.Available}
+		row := treeRow{format.Printable(name), m.ID, format.Size(m.Size.Total), format.Size(m.Size.Content), len(m.ImageData.Containers) > 0, m.Available}
 		t.used = t.used || row.used
 		t.platforms = append(t.platforms, row)
 	}
