@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/distribution/reference"
@@ -35,6 +36,8 @@ type Hosts struct {
 	CertDirs []string // in the manner of /etc/docker/certs.d; the first that knows a host counts
 	// Proxies, as URLs; "" = what the environment says. NoProxy lists hosts that are reached directly.
 	HTTPProxy, HTTPSProxy, NoProxy string
+	Downloads, Uploads             int // blobs at a time, over all pulls or pushes; 0 = any number
+	Attempts                       int // of a request, or of a transfer that gets no further, before it fails; 0 = 6
 }
 
 // Mirror is another place for the repositories of a registry or of a part of it. What begins with Prefix is pulled
@@ -98,10 +101,38 @@ type settings struct {
 	networks []netip.Prefix
 	hosts    map[string]bool
 	proxyFor func(*url.URL) (*url.URL, error)
+	down, up slots
+}
+
+// slots bounds what goes on at a time; nil = not at all.
+type slots chan struct{}
+
+func newSlots(n int) slots {
+	if n == 0 {
+		return nil
+	}
+	return make(slots, n)
+}
+
+// take waits for a slot. The caller gives it back, once or more.
+func (s slots) take(ctx context.Context) (giveBack func(), err error) {
+	if s == nil {
+		return func() {}, nil
+	}
+	select {
+	case s <- struct{}{}:
+		return sync.OnceFunc(func() { <-s }), nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 func newSettings(h Hosts) (*settings, error) {
-	s := &settings{Hosts: h, hosts: map[string]bool{}}
+	if h.Downloads < 0 || h.Uploads < 0 || h.Attempts < 0 {
+		return nil, fault.New(fault.Invalid, "invalid number of downloads, uploads or attempts: none can be negative")
+	}
+	s := &settings{Hosts: h, hosts: map[string]bool{}, down: newSlots(h.Downloads), up: newSlots(h.Uploads)}
+	s.Attempts = cmp.Or(h.Attempts, maxTries)
 	for _, m := range h.Mirrors {
 		if m.URL == nil || m.Prefix == "" {
 			return nil, fault.New(fault.Invalid, "invalid mirror: a prefix and a URL are wanted")

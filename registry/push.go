@@ -118,6 +118,11 @@ func (r *Repository) Put(ctx context.Context, desc ocispec.Descriptor, open func
 		delete(r.begun, desc.Digest.String())
 	}
 	r.mu.Unlock()
+	giveBack, err := r.client.current().up.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer giveBack()
 	return r.pushError(u.run(ctx))
 }
 
@@ -145,7 +150,7 @@ func (u *upload) run(ctx context.Context) error {
 		if broken++; u.have-before >= minStep {
 			broken = 0
 		}
-		if stateErr != nil || broken >= maxTries {
+		if stateErr != nil || broken >= u.r.client.current().Attempts {
 			return fault.New(fault.Unavailable, "upload of %s to %s broke after %d of %d bytes, %d tries got no further: %w",
 				u.desc.Digest, u.e.lane.host, u.have, u.desc.Size, broken, errors.Join(err, stateErr))
 		}

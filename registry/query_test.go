@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -221,5 +222,45 @@ func TestErrorsHoldNoSecrets(t *testing.T) {
 		if err == nil || strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "hidden") {
 			t.Errorf("got %v", err)
 		}
+	}
+}
+
+// TestDownloadsAreBounded: one at a time, if that is asked for; the end of a stream lets the next one begin.
+func TestDownloadsAreBounded(t *testing.T) {
+	w := newWorld(t, httptest.NewServer)
+	if err := w.client.Configure(registry.Hosts{Downloads: 1, Uploads: 1, Attempts: 2}); err != nil {
+		t.Fatal(err)
+	}
+	repo := w.target(t, "team/app", registry.Auth{})
+	desc := ocispec.Descriptor{Digest: w.blob, Size: int64(len(w.content))}
+	first, err := repo.Fetch(t.Context(), desc, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if second, err := repo.Fetch(ctx, desc, 0); !errors.Is(err, context.DeadlineExceeded) {
+		second.Close()
+		t.Errorf("a second download beside the first: %v", err)
+	}
+	if _, _, err := repo.Manifest(t.Context(), w.ref(t, "team/app:v1")); err != nil {
+		t.Errorf("a manifest beside a download: %v", err)
+	}
+	if got, err := io.ReadAll(first); err != nil || !bytes.Equal(got, w.content) {
+		t.Fatalf("got %d bytes, %v", len(got), err)
+	}
+	for range 3 {
+		if got, err := w.fetch(t, registry.Auth{}, 0); err != nil || !bytes.Equal(got, w.content) {
+			t.Errorf("got %d bytes, %v", len(got), err)
+		}
+		other, _, open := goods(1000)
+		if err := repo.Put(t.Context(), other, open); err != nil {
+			t.Error(err)
+		}
+	}
+	w.SetFaults(registrytest.Faults{CutAfter: 10})
+	if _, err := w.fetch(t, registry.Auth{}, 0); err == nil || !strings.Contains(err.Error(), "2 tries got no further") {
+		t.Errorf("got %v", err)
 	}
 }

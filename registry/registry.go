@@ -8,6 +8,8 @@ package registry
 
 import (
 	"context"
+	"net"
+	"net/http"
 	"sync"
 	"time"
 
@@ -55,7 +57,7 @@ func NewClient(o Options) *Client {
 	}
 	s, err := newSettings(Hosts{})
 	if err != nil { // the environment's proxies can't be read
-		s = &settings{proxyFor: noProxy}
+		s = &settings{proxyFor: noProxy, Hosts: Hosts{Attempts: maxTries}}
 	}
 	return &Client{&shared{options: o, settings: s, lanes: map[laneKey]*lane{}}, o.Waiting}
 }
@@ -64,6 +66,13 @@ func NewClient(o Options) *Client {
 // tried again; while a wait lasts, f is called each second with what is left.
 func (c *Client) Telling(f func(host, reason string, pause time.Duration)) *Client {
 	return &Client{c.shared, func(_ context.Context, host, reason string, pause time.Duration) { f(host, reason, pause) }}
+}
+
+// HTTP returns a client for what isn't a registry, such as an archive to import, through the proxies in effect.
+func (c *Client) HTTP() *http.Client {
+	s := c.current()
+	return &http.Client{Transport: &http.Transport{Proxy: s.proxy, TLSHandshakeTimeout: dialTimeout, ResponseHeaderTimeout: answerTime, DisableKeepAlives: true,
+		DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext}}
 }
 
 // Close drops idle connections.

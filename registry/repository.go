@@ -189,6 +189,12 @@ func mediaType(resp *http.Response) string {
 // again where it broke, as long as it gets further each time. The caller closes it.
 func (r *Repository) Fetch(ctx context.Context, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
 	s := newStream(ctx, r, desc, offset)
+	if !slices.Contains(manifestTypes, desc.MediaType) {
+		var err error
+		if s.slot, err = r.client.current().down.take(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if err := s.connect(); err != nil {
 		s.Close()
 		return nil, r.translate(err, r.name)

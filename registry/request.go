@@ -135,9 +135,10 @@ func originOf(address string, u *url.URL) bool {
 // ask sends q, and sends it again with growing pauses while that makes sense.
 func (c *Client) ask(ctx context.Context, e *endpoint, q request) (*http.Response, error) {
 	var waited time.Duration
+	attempts := c.current().Attempts
 	for try := 0; ; try++ {
 		resp, err := e.try(ctx, q)
-		if err == nil || ctx.Err() != nil || try+1 >= maxTries || q.hasty || !retryable(err, q.patient) {
+		if err == nil || ctx.Err() != nil || try+1 >= attempts || q.hasty || !retryable(err, q.patient) {
 			return resp, err
 		}
 		var p *problem

@@ -27,14 +27,15 @@ type stream struct {
 	from   *endpoint          // who sends it
 	drop   context.CancelFunc // ends the present connection
 	stall  *time.Timer
-	at     int64 // of the next byte
-	skip   int64 // bytes of the present connection that are known already
-	step   int64 // where the present connection began
-	broken int   // connections in a row that got nowhere
+	at     int64  // of the next byte
+	skip   int64  // bytes of the present connection that are known already
+	step   int64  // where the present connection began
+	broken int    // connections in a row that got nowhere
+	slot   func() // gives back what bounds the downloads
 }
 
 func newStream(ctx context.Context, r *Repository, desc ocispec.Descriptor, offset int64) *stream {
-	s := &stream{r: r, desc: desc, at: offset}
+	s := &stream{r: r, desc: desc, at: offset, slot: func() {}}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	return s
 }
@@ -86,6 +87,7 @@ func (s *stream) Read(p []byte) (int, error) {
 			continue
 		}
 		if err == io.EOF && (s.desc.Size <= 0 || s.at >= s.desc.Size) {
+			s.slot()
 			return 0, io.EOF
 		}
 		if s.ctx.Err() != nil {
@@ -110,8 +112,8 @@ func (s *stream) again(cause error) error {
 		s.r.miss(s.from) // there is another place
 		s.broken = 0
 	}
-	if s.broken >= maxTries {
-		return fault.New(fault.Unavailable, "connection to %s broke after %d of %d bytes, %d tries got no further: %w", s.from.lane.host, s.at, s.desc.Size, maxTries, cause)
+	if tries := s.r.client.current().Attempts; s.broken >= tries {
+		return fault.New(fault.Unavailable, "connection to %s broke after %d of %d bytes, %d tries got no further: %w", s.from.lane.host, s.at, s.desc.Size, tries, cause)
 	}
 	pause, _ := s.r.client.pause(s.broken, nil)
 	if s.broken == 0 {
@@ -124,5 +126,6 @@ func (s *stream) again(cause error) error {
 func (s *stream) Close() error {
 	s.disconnect()
 	s.cancel()
+	s.slot()
 	return nil
 }

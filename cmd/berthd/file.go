@@ -54,8 +54,8 @@ func withoutEffect() []string {
 		network-diagnostic-port nri-opts live-restore shutdown-timeout storage-opts builder bip6 fixed-cidr fixed-cidr-v6 default-gateway
 		default-gateway-v6 default-address-pools default-network-opts icc ip ip-forward ip-forward-no-drop ip-masq iptables ip6tables
 		firewall-backend allow-direct-routing bridge-accept-fwmark ipv6 mtu dns dns-opts dns-search host-gateway-ip host-gateway-ips
-		userland-proxy userland-proxy-path network-control-plane-mtu max-concurrent-downloads
-		max-concurrent-uploads max-download-attempts swarm-default-advertise-addr swarm-raft-heartbeat-tick
+		userland-proxy userland-proxy-path network-control-plane-mtu
+		swarm-default-advertise-addr swarm-raft-heartbeat-tick
 		swarm-raft-election-tick node-generic-resources labels experimental features containerd containerd-namespace
 		containerd-plugin-namespace cri-containerd rootless resolv-conf`)
 }

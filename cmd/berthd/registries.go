@@ -28,6 +28,9 @@ func (r *registries) declare(f *pflag.FlagSet) {
 	f.StringVar(&r.hosts.HTTPProxy, "http-proxy", "", "proxy for plain HTTP to registries (default $HTTP_PROXY)")
 	f.StringVar(&r.hosts.HTTPSProxy, "https-proxy", "", "proxy for HTTPS to registries (default $HTTPS_PROXY)")
 	f.StringVar(&r.hosts.NoProxy, "no-proxy", "", "hosts and networks that are reached without a proxy, with commas between (default $NO_PROXY)")
+	f.IntVar(&r.hosts.Downloads, "max-concurrent-downloads", 0, "layers that are downloaded at a time (default as many as are of use)")
+	f.IntVar(&r.hosts.Uploads, "max-concurrent-uploads", 0, "layers that are uploaded at a time (default as many as are of use)")
+	f.IntVar(&r.hosts.Attempts, "max-download-attempts", 0, "attempts of a transfer that gets no further, before it fails (default 6)")
 }
 
 // finish reads what the flags say.

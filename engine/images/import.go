@@ -27,7 +27,7 @@ func (i *Service) Import(ctx context.Context, r ImportRequest, body io.Reader, o
 		o.Message = "Imported from " + r.Source
 	}
 	if r.Source != "-" {
-		remote, err := openURL(ctx, r.Source)
+		remote, err := openURL(ctx, i.Registry.HTTP(), r.Source)
 		if err != nil {
 			return err
 		}
@@ -48,7 +48,7 @@ func (i *Service) Import(ctx context.Context, r ImportRequest, body io.Reader, o
 }
 
 // openURL opens what an import takes from the network. The caller closes it.
-func openURL(ctx context.Context, source string) (io.ReadCloser, error) {
+func openURL(ctx context.Context, client *http.Client, source string) (io.ReadCloser, error) {
 	if !strings.Contains(source, "://") {
 		source = "http://" + source
 	}
@@ -60,7 +60,7 @@ func openURL(ctx context.Context, source string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := client.Do(request)
 	if err != nil {
 		return nil, fault.New(fault.Unavailable, "import: %w", err)
 	}
