@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -85,8 +86,64 @@ func TestSaveRemoveLoadKeepsTheID(t *testing.T) {
 		t.Errorf("loaded %q, want %q", got, want)
 	}
 	loaded, err := p.Get("other:2")
-	if err != nil || p.read(t, loaded, "g") != "y" || len(loaded.Sources()) != 0 {
+	if err != nil || p.read(t, loaded, "g") != "y" || len(loaded.Sources) != 0 {
 		t.Errorf("got %+v, %v", loaded, err)
+	}
+}
+
+// members takes an archive apart.
+func members(t testing.TB, data []byte) (list []member) {
+	t.Helper()
+	for r := tar.NewReader(bytes.NewReader(data)); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			return list
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, member{name: h.Name, kind: h.Typeflag, data: content})
+	}
+}
+
+func TestLoadInAnyOrder(t *testing.T) {
+	p := newPlace(t)
+	s := newShop()
+	root, mine, _ := multi(t, s)
+	p.pull(t, s, root, "app:1")
+	if _, err := p.Pull(t.Context(), s, root, []reference.Named{name(t, "app:1")}, &ocispec.Platform{OS: "linux", Architecture: "s390x"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	list := members(t, p.save(t, "app:1"))
+	for range 10 {
+		rand.Shuffle(len(list), func(a, b int) { list[a], list[b] = list[b], list[a] })
+		p.removeAll(t)
+		p.load(t, archiveOf(t, list...))
+		img, err := p.Get("app:1")
+		if err != nil || img.ID != root.Digest || img.Manifest.Digest != mine.Digest || p.read(t, img, "f") != "mine" || p.read(t, img, "base") != noise(20_000) {
+			t.Errorf("got %+v, %v", img, err)
+		}
+		if blobs, layers := p.content(t); blobs != len(list)-5 || layers != 2 { // without directories and tables
+			t.Errorf("%d blobs and %d layers of %d members", blobs, layers, len(list))
+		}
+	}
+}
+
+// Builders without a daemon name configs by their digest, and layers by it with what compresses them.
+func TestLoadWhatBuildersWrite(t *testing.T) {
+	one, two := files{"f": "x"}.tar(t), files{"g": "y"}.tar(t)
+	config := marshal(t, ocispec.Image{Platform: host, RootFS: ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{digest.FromBytes(one), digest.FromBytes(two)}}})
+	id := digest.FromBytes(config)
+	first, second := digest.FromBytes(gzipped(t, one)).Encoded()+".tar.gz", digest.FromBytes(gzipped(t, two)).Encoded()+".tar.gz"
+	p := newPlace(t)
+	p.load(t, archiveOf(t, member{name: id.String(), data: config}, member{name: first, data: gzipped(t, one)}, member{name: second, data: gzipped(t, two)},
+		member{name: "manifest.json", data: marshal(t, []tableEntry{{id.String(), []string{"built:1"}, []string{first, second}}})}))
+	if img, err := p.Get("built:1"); err != nil || img.ConfigID != id || p.read(t, img, "f")+p.read(t, img, "g") != "xy" {
+		t.Errorf("got %+v, %v", img, err)
 	}
 }
 

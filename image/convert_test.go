@@ -61,7 +61,7 @@ func TestPullSchema1(t *testing.T) {
 		if c.Author != "ann" || c.Architecture != "amd64" || len(c.Config.Cmd) != 1 || len(c.History) != 4 || !c.History[1].EmptyLayer || c.History[3].CreatedBy != "/bin/sh -c step 3" {
 			t.Errorf("config %+v", c)
 		}
-		if list := img.Sources(); len(list) != 1 || list[0].Digest() != root.Digest {
+		if list := img.Sources; len(list) != 1 || list[0].Digest() != root.Digest {
 			t.Errorf("sources %v", list)
 		}
 		before := len(s.fetched)

@@ -36,6 +36,7 @@ type Image struct {
 	Content  int64                     // bytes of the manifests, config and layer blobs held here
 	Unpacked int64                     // bytes of the files in the unpacked layers
 	Size     int64                     // Content + Unpacked: what it takes on disk if nothing is shared
+	Sources  []reference.Canonical     // digest references of the repositories that it was pulled from or pushed to, the newest last
 	Tagged   time.Time                 // when its newest name was given; zero when it never had one
 }
 
@@ -64,18 +65,6 @@ func (i *Image) Digests() []string {
 		}
 		if s := reference.FamiliarString(n); !slices.Contains(list, s) {
 			list = append(list, s)
-		}
-	}
-	return list
-}
-
-// Sources returns the digest references under which registries are known to have the image: those that it was pulled
-// from or pushed to.
-func (i *Image) Sources() []reference.Canonical {
-	var list []reference.Canonical
-	for _, n := range i.Names {
-		if c, ok := n.(reference.Canonical); ok {
-			list = append(list, c)
 		}
 	}
 	return list

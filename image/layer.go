@@ -102,7 +102,14 @@ func (s *Store) prepare(ctx context.Context, src Source, j *job, report func(Eve
 		if haveChain {
 			return nil, nil
 		}
-		return s.unpackBlob(ctx, j, report)
+		st, err := s.unpackBlob(ctx, j, report)
+		if err == nil || j.loading || !errors.Is(s.blobs.Verify(j.desc.Digest), fault.Corrupt) {
+			return st, err
+		}
+		// What lies on disk is damaged, and the source may have it whole.
+		if err := s.blobs.Remove(j.desc.Digest); err != nil {
+			return nil, err
+		}
 	}
 	w, offset, err := s.blobs.Resume(j.desc.Digest)
 	if err != nil {

@@ -534,3 +534,24 @@ func TestRepairUnpacksAgain(t *testing.T) {
 		t.Errorf("still broken: %v", p.Broken())
 	}
 }
+
+func TestPullHealsADamagedLayer(t *testing.T) {
+	p := newPlace(t)
+	s := newShop()
+	l := gzipLayer(t, files{"f": noise(50_000)})
+	img := p.pull(t, s, s.image(t, host, l), "app")
+	d := digest.FromBytes(l.blob)
+	if _, err := p.Remove("app", image.RemoveOptions{NoPrune: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.layers.Remove(img.Chain); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(p.dir, "blobs", "sha256", d.Encoded())
+	if err := os.Truncate(path, 1000); err != nil {
+		t.Fatal(err)
+	}
+	if img = p.pull(t, s, img.Target, "app"); p.read(t, img, "f") != noise(50_000) || p.blobs.Verify(d) != nil {
+		t.Errorf("got %+v", img)
+	}
+}

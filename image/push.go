@@ -107,6 +107,7 @@ func (s *Store) sent(id digest.Digest, name reference.Named) error {
 			e.Names = append(e.Names, canonical.String())
 			slices.Sort(e.Names)
 			e.Names = slices.Compact(e.Names)
+			e.know(canonical)
 		}
 		return nil
 	})
@@ -117,9 +118,8 @@ func (s *Store) sent(id digest.Digest, name reference.Named) error {
 func (st *state) mounts(name reference.Named) map[digest.Digest][]reference.Named {
 	known := map[digest.Digest][]reference.Named{}
 	for _, img := range st.list {
-		for _, n := range img.Names {
-			_, digested := n.(reference.Digested)
-			if !digested || reference.Domain(n) != reference.Domain(name) || n.Name() == name.Name() {
+		for _, n := range slices.Backward(img.Sources) {
+			if reference.Domain(n) != reference.Domain(name) || n.Name() == name.Name() {
 				continue
 			}
 			for _, desc := range st.graphs[img.ID].rest {

@@ -180,8 +180,23 @@ func TestPushSendsAllOnceAndMounts(t *testing.T) {
 	if err != nil || !slices.Equal(got.Digests(), want) {
 		t.Errorf("digests %v, %v; want %v", got.Digests(), err, want)
 	}
+	// What is known of where content lies outlives the names.
+	for _, gone := range []string{"reg.test/team/app:1", "reg.test/other@" + root.Digest.String()} {
+		if err := p.Tag(img.ID.String(), name(t, "third")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Remove(gone, image.RemoveOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	p.reopen(t)
-	if got, err = p.Get("reg.test/other@" + root.Digest.String()); err != nil || got.ID != root.Digest {
+	if err := p.Tag("third", name(t, "reg.test/last:3")); err != nil {
+		t.Fatal(err)
+	}
+	if _, words := p.push(t, m.stall("last"), "reg.test/last:3"); !slices.Equal(words[id], []string{"Preparing", "Mounted from other"}) {
+		t.Errorf("to a further repository: %v", words)
+	}
+	if got, err = p.Get("reg.test/last@" + root.Digest.String()); err != nil || got.ID != root.Digest {
 		t.Errorf("after a restart: %v, %v", got, err)
 	}
 }
@@ -241,8 +256,8 @@ func TestPushFailsBeforeTheManifest(t *testing.T) {
 	if _, err := p.Push(t.Context(), dst, name(t, "reg.test/new:1"), nil, nil); err == nil || len(dst.tags) != 0 {
 		t.Errorf("got %v and tags %v", err, dst.tags)
 	}
-	if img, err := p.Get("reg.test/new:1"); err != nil || len(img.Sources()) != 1 {
-		t.Errorf("after a failed push: %v, %v", img.Sources(), err)
+	if img, err := p.Get("reg.test/new:1"); err != nil || len(img.Sources) != 1 {
+		t.Errorf("after a failed push: %v, %v", img.Sources, err)
 	}
 }
 

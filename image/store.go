@@ -49,6 +49,18 @@ type entry struct {
 	Target ocispec.Descriptor `json:"target"`
 	Names  []string           `json:"names,omitempty"` // in full, sorted
 	Tagged time.Time          `json:"tagged,omitzero"` // when the newest name was given
+	// Sources are digest references of the repositories that have it, the newest last: names go, these stay.
+	Sources []string `json:"sources,omitempty"`
+}
+
+// maxSources bounds what is kept of them.
+const maxSources = 8
+
+// know keeps in mind that a registry has the image under a digest reference.
+func (e *entry) know(source reference.Canonical) {
+	e.Sources = slices.DeleteFunc(slices.Clone(e.Sources), func(s string) bool { return s == source.String() })
+	e.Sources = append(e.Sources, source.String())
+	e.Sources = e.Sources[max(0, len(e.Sources)-maxSources):]
 }
 
 const namesVersion = 1
@@ -156,6 +168,14 @@ func (st *state) add(s *Store, e entry, old *state, sizes map[digest.Digest]int6
 		img.Names = append(img.Names, named)
 		st.byName[n] = img
 	}
+	img.Sources = nil
+	for _, s := range e.Sources {
+		if source, err := reference.ParseNormalizedNamed(s); err == nil {
+			if canonical, ok := source.(reference.Canonical); ok {
+				img.Sources = append(img.Sources, canonical)
+			}
+		}
+	}
 	st.byID[img.ID] = img
 	st.list = append(st.list, img)
 	return nil
@@ -220,6 +240,9 @@ func (n *names) assign(target ocispec.Descriptor, list []reference.Named) {
 	e.Target = ocispec.Descriptor{MediaType: target.MediaType, Digest: target.Digest, Size: target.Size}
 	for _, w := range list {
 		e.Names = append(e.Names, w.String())
+		if source, ok := w.(reference.Canonical); ok {
+			e.know(source)
+		}
 	}
 	slices.Sort(e.Names)
 	e.Names = slices.Compact(e.Names)
@@ -322,7 +345,7 @@ func (s *Store) GetPlatform(ref string, p ocispec.Platform) (*Image, error) {
 		return nil, err
 	}
 	other := newImage(img.Target, st.graphs[img.ID], v, sizes)
-	other.Names, other.Tagged = img.Names, img.Tagged
+	other.Names, other.Tagged, other.Sources = img.Names, img.Tagged, img.Sources
 	return other, nil
 }
 
