@@ -40,6 +40,10 @@ var filterKeys = map[string][]string{
 	"container ls": {"ancestor=", "annotation=", "before=", "exited=", "expose=", "health=healthy", "health=none", "health=starting", "health=unhealthy", "id=", "is-task=", "label=", "name=", "network=", "publish=", "since=",
 		"status=created", "status=dead", "status=exited", "status=paused", "status=removing", "status=restarting", "status=running", "volume="},
 	"container prune": {"label=", "label!=", "until="},
+	"image prune":     {"label=", "label!=", "until="},
+	"network prune":   {"label=", "label!=", "until="},
+	"system prune":    {"label=", "label!=", "until="},
+	"volume prune":    {"label=", "label!="},
 	"image ls":        {"before=", "dangling=false", "dangling=true", "label=", "reference=", "since=", "until="},
 	"system events":   {"container=", "daemon=", "event=", "image=", "label=", "network=", "scope=", "type=container", "type=daemon", "type=image", "type=network", "type=volume", "volume="},
 }

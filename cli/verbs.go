@@ -5,6 +5,7 @@ import (
 	"berth/cli/image"
 	"berth/cli/inspect"
 	"berth/cli/manifest"
+	"berth/cli/prune"
 	"berth/cli/registry"
 	"berth/cli/session"
 	"berth/cli/system"
@@ -41,7 +42,10 @@ var groups = map[string]string{
 	"container": "Manage containers",
 	"image":     "Manage images",
 	"manifest":  "Manage lists of manifests: images of several platforms under one name",
+	"builder":   "Manage builds",
+	"network":   "Manage networks",
 	"system":    "Manage the engine",
+	"volume":    "Manage volumes",
 }
 
 // verbs is the table of all commands.
@@ -66,8 +70,15 @@ var verbs = []verb{
 	{paths: []string{"container debug", "debug"}, short: "Open a shell with tools in a container or image that has none", command: container.Debug},
 	{paths: []string{"container diff", "diff"}, short: "Inspect changes to files or directories on a container's filesystem", command: container.Diff},
 	{paths: []string{"container export", "export"}, short: "Export a container's filesystem as a tar archive", command: container.Export},
-	{paths: []string{"container prune"}, short: "Remove all stopped containers", command: container.Prune},
+	{paths: []string{"container prune"}, short: "Remove all stopped containers", command: prune.Containers},
 	{paths: []string{"system events", "events"}, short: "Get real time events from the server", command: system.Events},
+	{paths: []string{"builder prune"}, short: "Remove build cache", command: prune.Cache},
+	{paths: []string{"image prune"}, short: "Remove unused images", command: prune.Images},
+	{paths: []string{"network prune"}, short: "Remove all unused networks", command: prune.Networks},
+	{paths: []string{"system df"}, short: "Show what takes the engine's disk space", command: system.Usage},
+	{paths: []string{"system fsck"}, short: "Check the engine's data, and mend it", command: system.Check},
+	{paths: []string{"system prune"}, short: "Remove unused data", command: prune.Everything},
+	{paths: []string{"volume prune"}, short: "Remove unused local volumes", command: prune.Volumes},
 	{paths: []string{"container explain", "explain"}, short: "Show a container as the kernel sees it", command: container.Explain},
 	{paths: []string{"image diff"}, short: "Show in what two images differ: files and settings", command: image.Diff},
 	{paths: []string{"image explore"}, short: "Browse the layers of an image and their files", command: image.Explore},

@@ -214,6 +214,15 @@ func Repositories(names []string) (list []reference.Named) {
 	return list
 }
 
+// Familiar are all names of the image as users write them.
+func (i *Image) Familiar() []string {
+	var list []string
+	for _, n := range i.Names {
+		list = append(list, reference.FamiliarString(n))
+	}
+	return list
+}
+
 // Discarded is an image that Discard took away.
 type Discarded struct {
 	ID    digest.Digest
@@ -232,12 +241,8 @@ func Discard(s *Store, choose func(*Image) bool) (gone []Discarded, err error) {
 			if !choose(img) {
 				continue
 			}
-			d := Discarded{ID: img.ID}
-			for _, name := range img.Names {
-				d.Names = append(d.Names, reference.FamiliarString(name))
-			}
 			n.drop(img.ID)
-			gone = append(gone, d)
+			gone = append(gone, Discarded{img.ID, img.Familiar()})
 		}
 		return nil
 	})

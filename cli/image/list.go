@@ -136,7 +136,7 @@ func imageRows(i *image.Summary, digests, dates, cut bool, now time.Time) []imag
 		base.Containers = strconv.FormatInt(i.Containers, 10)
 	}
 	if i.SharedSize >= 0 {
-		base.SharedSize, base.UniqueSize = format.Size(i.SharedSize), format.Size(i.Size-i.SharedSize)
+		base.SharedSize, base.UniqueSize = format.FineSize(i.SharedSize), format.FineSize(i.Size-i.SharedSize)
 	}
 	var rows []imageRow
 	seen := map[string]bool{}

@@ -83,20 +83,27 @@ func (s *Service) Check(ctx context.Context, o CheckOptions, tell func(Checking)
 	if !s.checks.TryLock() {
 		return fault.New(fault.Conflict, "a check is already running")
 	}
-	defer s.checks.Unlock()
+	c, err := s.check(ctx, o, tell)
+	s.checks.Unlock() // whoever reads the summary may ask for the next check
+	if err == nil {
+		tell(Checking{Summary: &c.sum})
+	}
+	return err
+}
+
+func (s *Service) check(ctx context.Context, o CheckOptions, tell func(Checking)) (*check, error) {
 	s.Settle()
 	c := &check{s: s, o: o, tell: tell, bad: map[digest.Digest]string{}, renewed: map[digest.Digest]bool{}, silent: map[string]error{}}
 	for _, stage := range []func(context.Context) error{c.records, c.blobs, c.layers, c.images, c.leftovers} {
 		if err := stage(ctx); err != nil {
-			return err
+			return nil, err
 		}
 		if err := ctx.Err(); err != nil {
-			return fault.Wrap(fault.Canceled, err)
+			return nil, fault.Wrap(fault.Canceled, err)
 		}
 	}
 	c.sum.Clean = c.sum.Problems == c.sum.Repaired
-	tell(Checking{Summary: &c.sum})
-	return nil
+	return c, nil
 }
 
 // found tells a finding. mend does what can be done about it and says what that was.

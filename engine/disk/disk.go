@@ -78,10 +78,16 @@ type Auth func(name reference.Named) registry.Auth
 // ByHost takes credentials by host as the API's X-Registry-Config has them.
 func ByHost(all map[string]wireregistry.AuthConfig) Auth {
 	return func(name reference.Named) registry.Auth {
-		host := reference.Domain(name)
-		auth, ok := all[host]
-		if !ok && host == "docker.io" {
-			auth = all["https://index.docker.io/v1/"]
+		hosts := []string{reference.Domain(name)}
+		if hosts[0] == "docker.io" {
+			hosts = append(hosts, "https://index.docker.io/v1/", "index.docker.io")
+		}
+		var auth wireregistry.AuthConfig
+		for _, host := range hosts {
+			if a, ok := all[host]; ok {
+				auth = a
+				break
+			}
 		}
 		return registry.Auth{Username: auth.Username, Password: auth.Password, IdentityToken: auth.IdentityToken, RegistryToken: auth.RegistryToken}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"berth/engine/journal"
@@ -150,7 +149,10 @@ func (s *Service) planImages(choose func(*image.Image) bool, gone map[string]boo
 		if !choose(img) {
 			continue
 		}
-		one := Item{Kind: ImageItem, ID: img.ID.String(), Names: slices.Concat(img.Tags(), img.Digests())}
+		one := Item{Kind: ImageItem, ID: img.ID.String(), Names: img.Tags()}
+		if len(one.Names) == 0 {
+			one.Names = img.Digests()
+		}
 		for d := range held[img.ID] {
 			if holders[d]--; freeable(d) {
 				one.Size += take(d)

@@ -109,8 +109,8 @@ func (s *Service) PruneImages(ctx context.Context, f journal.Filters, dry bool) 
 		items, err := s.planImages(choose, nil)
 		for _, one := range items {
 			r.SpaceReclaimed += uint64(one.Size)
-			if one.Kind == ImageItem {
-				r.ImagesDeleted = append(r.ImagesDeleted, deletions(one.ID, one.Names)...)
+			if img, getErr := s.store().Get(one.ID); one.Kind == ImageItem && getErr == nil {
+				r.ImagesDeleted = append(r.ImagesDeleted, deletions(one.ID, img.Familiar())...)
 			}
 		}
 		return r, err
