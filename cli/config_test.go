@@ -16,14 +16,18 @@ func TestConfigurationIsDockers(t *testing.T) {
 	needDocker(t)
 	f := newFake(t)
 	f.version = "1.50"
-	write(t, filepath.Join(f.config, "config.json"), `{"HttpHeaders": {"X-Team": "blue"}, "psFormat": "table {{.Names}}\t{{.Image}}", "detachKeys": "ctrl-x,q",
+	write(t, filepath.Join(f.config, "config.json"), `{"HttpHeaders": {"X-Team": "blue"}, "psFormat": "table {{.Names}}\t{{.Image}}", "imagesFormat": "{{.ID}}", "detachKeys": "ctrl-x,q",
 		"proxies": {"default": {"httpProxy": "http://p:1", "noProxy": "localhost"}, "tcp://elsewhere:2375": {"httpProxy": "http://no"}}}`)
 	var header http.Header
 	f.on("GET /containers/json", func(w http.ResponseWriter, r *http.Request) {
 		header = r.Header
 		w.Write([]byte(`[{"Id":"` + fakeID + `","Names":["/web"],"Image":"busybox"}]`))
 	})
-	for _, args := range [][]string{{"ps"}, {"ps", "-q"}, {"ps", "--format", "{{.ID}}"}} {
+	f.on("GET /images/json", func(w http.ResponseWriter, r *http.Request) {
+		header = r.Header
+		w.Write([]byte(`[{"Id":"sha256:` + fakeID + `","RepoTags":["debian:12"]}]`))
+	})
+	for _, args := range [][]string{{"ps"}, {"ps", "-q"}, {"ps", "--format", "{{.ID}}"}, {"images"}} {
 		d, team := f.docker(args...), ""
 		team = header.Get("X-Team")
 		b := f.berth(args...)

@@ -71,15 +71,19 @@ func (r row) shows() func(line string) bool {
 		command = "(?:run|create)"
 	case "ps":
 		command = "(?:ps|ls|list)"
+	case "images":
+		command = "(?:images|ls|list)"
+	case "rmi":
+		command = "(?:rmi|rm|remove)"
 	}
-	given := regexp.MustCompile(`\bberth (?:container |system )?` + command + `\s(?:[^;|&]*\s)?` + regexp.QuoteMeta(r.words) + `(?:[=\s]|$)`)
+	given := regexp.MustCompile(`\bberth (?:container |system |image )?` + command + `\s(?:[^;|&]*\s)?` + regexp.QuoteMeta(r.words) + `(?:[=\s]|$)`)
 	return func(line string) bool { return !strings.HasPrefix(line, "#") && given.MatchString(line) }
 }
 
 // options are an option's line in a command's help: its short name, if any, and its long one.
 var options = regexp.MustCompile(`(?m)^ +(?:(-\w), )?(--[a-z0-9-]+)`)
 
-// TestEveryOptionHasARow asks the program what container commands and options there are.
+// TestEveryOptionHasARow asks the program what commands about containers, images and registries there are, and their options.
 func TestEveryOptionHasARow(t *testing.T) {
 	bin := filepath.Join(testengine.Programs(t), "berth")
 	help := func(args ...string) string {
@@ -97,18 +101,7 @@ func TestEveryOptionHasARow(t *testing.T) {
 	if len(commands) < 25 {
 		t.Fatalf("help lists only %d commands of containers", len(commands))
 	}
-	for _, c := range append(commands, []string{"", "events"}) {
-		name, command := c[1], []string{"container", c[1]}
-		switch name {
-		case "create":
-			continue // the options are run's
-		case "ls":
-			name = "ps"
-		case "prune":
-			name = "container prune"
-		case "events":
-			command = []string{"events"}
-		}
+	check := func(name string, command ...string) {
 		if !known[name] {
 			t.Errorf("%s has no row", name)
 		}
@@ -118,5 +111,34 @@ func TestEveryOptionHasARow(t *testing.T) {
 				t.Errorf("%s has no row", r)
 			}
 		}
+	}
+	for _, c := range commands {
+		name := c[1]
+		switch name {
+		case "create":
+			continue // the options are run's
+		case "ls":
+			name = "ps"
+		case "prune":
+			name = "container prune"
+		}
+		check(name, "container", c[1])
+	}
+	for _, group := range []string{"image", "manifest"} {
+		for _, c := range regexp.MustCompile(`(?m)^  (\w+) +\w`).FindAllStringSubmatch(help(group), -1) {
+			name := c[1]
+			switch {
+			case group == "image" && name == "ls":
+				name = "images"
+			case group == "image" && name == "rm":
+				name = "rmi"
+			case group != "image" || slices.Contains([]string{"diff", "explore", "inspect", "prune"}, name):
+				name = group + " " + name
+			}
+			check(name, group, c[1])
+		}
+	}
+	for _, name := range []string{"events", "login", "logout", "search"} {
+		check(name, name)
 	}
 }
