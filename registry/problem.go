@@ -122,7 +122,7 @@ func (p *problem) Error() string {
 	case code != "" || p.text != "":
 		return code + p.text + tail
 	case p.status == http.StatusTooManyRequests:
-		return "toomanyrequests: " + p.url + tail
+		return "toomanyrequests: too many requests" + tail
 	}
 	return fmt.Sprintf("the registry answers %s with status %d %s", p.url, p.status, http.StatusText(p.status))
 }
