@@ -208,3 +208,19 @@ func TestPythonLibraryImages(t *testing.T) {
 		t.Skip("needs the library for Python: it comes with the package python3-docker")
 	}
 }
+
+func TestDockerodeImages(t *testing.T) {
+	node, err := exec.LookPath("node")
+	if err != nil {
+		t.Skip("no node: it comes with the package nodejs")
+	}
+	modules := filepath.Join(testengine.Cache(), "node_modules")
+	if !exists(filepath.Join(modules, "dockerode")) {
+		t.Skip("no dockerode below ", modules, ": npm install --prefix ", testengine.Cache(), " dockerode")
+	}
+	e := testengine.Start(t)
+	address, _ := guarded(t, "bearer")
+	cmd := e.Command(node, "testdata/images.js", e.Socket, registry(t), address, testengine.BusyboxTar(t))
+	cmd.Env = append(cmd.Env, "NODE_PATH="+modules)
+	judge(t, cmd)
+}
