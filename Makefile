@@ -54,7 +54,7 @@ bench: packages fixtures build ## Measure start latency and memory, beside docke
 soak: packages fixtures build ## The long tests: hundreds of kills, minutes of fuzzing
 	BERTH_SOAK=1 $(GO) test -timeout 80m -count 1 ./test/crash/... ./test/logs/...
 	BERTH_SOAK=1 $(GO) test -timeout 30m -count 1 -run RandomWalk ./engine
-	BERTH_SOAK=1 $(GO) test -timeout 60m -count 1 -run 'Killed|AtOnce' ./test/hostile
+	BERTH_SOAK=1 $(GO) test -timeout 60m -count 1 -run 'Killed|AtOnce|FullDisk' ./test/hostile
 	test/fuzz 60s
 
 test-vm: ## Test what touches the kernel under cgroup v2, on a stock kernel in a virtual machine

@@ -217,7 +217,7 @@ func (s *Store) change(touched []digest.Digest, fn func(*names) error) error {
 			return err
 		}
 	}
-	if err := record.Save(s.path, n); err != nil {
+	if err := n.save(s.path, &old.record); err != nil {
 		return fmt.Errorf("save image names: %w", err)
 	}
 	s.now.Store(s.build(n, old, sizes, touched))

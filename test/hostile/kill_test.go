@@ -291,7 +291,7 @@ func unfinished(e *testengine.Engine) error {
 			return err
 		}
 		for _, entry := range entries {
-			if name := entry.Name(); !strings.HasSuffix(name, ".part") && !(dir == "images" && strings.HasSuffix(name, ".json")) {
+			if name := entry.Name(); !strings.HasSuffix(name, ".part") && !(dir == "images" && !strings.Contains(name, ".tmp-")) {
 				left = append(left, dir+"/"+name)
 			}
 		}
