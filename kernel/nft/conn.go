@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -72,12 +73,18 @@ func (c *Conn) transaction(what string, fill func(*nftables.Conn) error) error {
 }
 
 // chunk is how many elements one message takes: an attribute ends at 64 KiB.
-const chunk = 500
+const chunk = 400
 
-func elements(part []Element) []nftables.SetElement {
-	out := make([]nftables.SetElement, len(part))
-	for i, e := range part {
-		out[i] = nftables.SetElement{Key: e.key, Val: e.value}
+func elements(part []Element) (out []nftables.SetElement) {
+	for _, e := range part {
+		one := nftables.SetElement{Key: e.key, Val: e.value}
+		if e.chain != "" {
+			one.VerdictData = &expr.Verdict{Kind: expr.VerdictJump, Chain: e.chain}
+		}
+		out = append(out, one)
+		if e.end != nil {
+			out = append(out, nftables.SetElement{Key: e.end, IntervalEnd: true})
+		}
 	}
 	return out
 }
@@ -100,41 +107,97 @@ var hooks = map[string]*nftables.ChainHook{
 	"postrouting": nftables.ChainHookPostrouting,
 }
 
-// Replace puts t in the place of the table of that name, if there is one, in one transaction: no packet
-// meets a moment without rules, and tracked flows go on.
-func (c *Conn) Replace(t *Table) error {
-	return c.transaction("write nftables table "+t.Name, func(nl *nftables.Conn) error {
-		table := &nftables.Table{Name: t.Name, Family: nftables.TableFamilyIPv4}
-		nl.AddTable(table) // so that the deletion finds one
-		nl.DelTable(table)
-		nl.AddTable(table)
-		for _, m := range t.Maps {
-			c.id++
-			s := m.Kind.set(table, m.Name, c.id)
-			if err := nl.AddSet(s, nil); err != nil {
+// Replace puts tables in the place of those of the same names, in one transaction: no packet
+// meets a moment without rules, and tracked flows go on. Of a table that is there, chains that are Theirs stay with their rules.
+func (c *Conn) Replace(tables ...*Table) error {
+	what := "write nftables table"
+	for _, t := range tables {
+		what += " " + t.Name
+	}
+	return c.transaction(what, func(nl *nftables.Conn) error {
+		for _, t := range tables {
+			table := t.Family.table(t.Name)
+			theirs, err := empty(nl, table, t)
+			if err != nil {
 				return err
 			}
-			add := func(part []nftables.SetElement) error { return nl.SetAddElements(s, part) }
-			if err := inChunks(m.Elements, add); err != nil {
+			nl.AddTable(table)
+			for _, m := range t.Maps {
+				c.id++
+				if err := nl.AddSet(m.Kind.set(table, m.Name, c.id), nil); err != nil {
+					return err
+				}
+			}
+			addChains(nl, table, slices.DeleteFunc(slices.Clone(t.Chains), func(ch Chain) bool { return slices.Contains(theirs, ch.Name) }))
+			if err := addElements(nl, table, t.Maps); err != nil { // verdicts lead to chains
 				return err
-			}
-		}
-		accept := nftables.ChainPolicyAccept
-		for _, ch := range t.Chains {
-			chain := &nftables.Chain{Name: ch.Name, Table: table}
-			if ch.Hook != "" {
-				chain.Hooknum, chain.Type, chain.Policy = hooks[ch.Hook], nftables.ChainType(ch.Type), &accept
-				chain.Priority = nftables.ChainPriorityRef(nftables.ChainPriority(ch.Priority))
-			}
-			nl.AddChain(chain)
-		}
-		for _, ch := range t.Chains {
-			for _, r := range ch.Rules {
-				nl.AddRule(&nftables.Rule{Table: table, Chain: &nftables.Chain{Name: ch.Name, Table: table}, Exprs: r.exprs()})
 			}
 		}
 		return nil
 	})
+}
+
+// empty takes away what is in a table, but for chains that are the administrator's, and names those.
+func empty(nl *nftables.Conn, table *nftables.Table, t *Table) (theirs []string, err error) {
+	chains, err := nl.ListChainsOfTableFamily(table.Family)
+	if err != nil {
+		return nil, fmt.Errorf("list nftables chains: %w", err)
+	}
+	chains = slices.DeleteFunc(chains, func(ch *nftables.Chain) bool { return ch.Table.Name != t.Name })
+	for _, ch := range chains {
+		if slices.ContainsFunc(t.Chains, func(own Chain) bool { return own.Theirs && own.Name == ch.Name }) {
+			theirs = append(theirs, ch.Name)
+		}
+	}
+	if len(theirs) == 0 {
+		nl.AddTable(table) // so that the deletion finds one
+		nl.DelTable(table)
+		return nil, nil
+	}
+	sets, err := nl.GetSets(table)
+	if err != nil {
+		return nil, fmt.Errorf("list the maps of nftables table %s: %w", t.Name, err)
+	}
+	ours := slices.DeleteFunc(chains, func(ch *nftables.Chain) bool { return slices.Contains(theirs, ch.Name) })
+	for _, ch := range ours {
+		nl.FlushChain(ch)
+	}
+	for _, s := range sets {
+		if !s.Anonymous {
+			nl.DelSet(s)
+		}
+	}
+	for _, ch := range ours {
+		nl.DelChain(ch)
+	}
+	return theirs, nil
+}
+
+func addChains(nl *nftables.Conn, table *nftables.Table, chains []Chain) {
+	accept := nftables.ChainPolicyAccept
+	for _, ch := range chains {
+		chain := &nftables.Chain{Name: ch.Name, Table: table}
+		if ch.Hook != "" {
+			chain.Hooknum, chain.Type, chain.Policy = hooks[ch.Hook], nftables.ChainType(ch.Type), &accept
+			chain.Priority = nftables.ChainPriorityRef(nftables.ChainPriority(ch.Priority))
+		}
+		nl.AddChain(chain)
+	}
+	for _, ch := range chains {
+		for _, r := range ch.Rules {
+			nl.AddRule(&nftables.Rule{Table: table, Chain: &nftables.Chain{Name: ch.Name, Table: table}, Exprs: r.exprs()})
+		}
+	}
+}
+
+func addElements(nl *nftables.Conn, table *nftables.Table, maps []Map) error {
+	for _, m := range maps {
+		s := m.Kind.set(table, m.Name, 0)
+		if err := inChunks(m.Elements, func(part []nftables.SetElement) error { return nl.SetAddElements(s, part) }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r Rule) exprs() []expr.Any {
@@ -145,22 +208,39 @@ func (r Rule) exprs() []expr.Any {
 	return all
 }
 
-// Update adds and removes elements of a table's maps in one transaction. An element to remove that is not there
+// Change is what Update does to one table: elements and chains that go, then chains and elements that come.
+type Change struct {
+	Family      Family
+	Table       string
+	Remove, Add []Map // the elements
+	OldChains   []string
+	NewChains   []Chain
+}
+
+// Update changes tables in one transaction. An element to remove that is not there
 // (ENOENT) or one to add that is there with another value (EEXIST) fails the whole.
-func (c *Conn) Update(table string, add, remove []Map) error {
-	t := &nftables.Table{Name: table, Family: nftables.TableFamilyIPv4}
-	return c.transaction("change nftables table "+table, func(nl *nftables.Conn) error {
-		for _, m := range remove {
-			s := m.Kind.set(t, m.Name, 0)
-			del := func(part []nftables.SetElement) error { return nl.SetDeleteElements(s, part) }
-			if err := inChunks(m.Elements, del); err != nil {
-				return err
+func (c *Conn) Update(changes ...Change) error {
+	what := "change nftables table"
+	for _, ch := range changes {
+		what += " " + ch.Table
+	}
+	return c.transaction(what, func(nl *nftables.Conn) error {
+		for _, ch := range changes {
+			table := ch.Family.table(ch.Table)
+			for _, m := range ch.Remove {
+				s := m.Kind.set(table, m.Name, 0)
+				if err := inChunks(m.Elements, func(part []nftables.SetElement) error { return nl.SetDeleteElements(s, part) }); err != nil {
+					return err
+				}
 			}
-		}
-		for _, m := range add {
-			s := m.Kind.set(t, m.Name, 0)
-			put := func(part []nftables.SetElement) error { return nl.SetAddElements(s, part) }
-			if err := inChunks(m.Elements, put); err != nil {
+			for _, name := range ch.OldChains {
+				nl.FlushChain(&nftables.Chain{Name: name, Table: table})
+			}
+			for _, name := range ch.OldChains {
+				nl.DelChain(&nftables.Chain{Name: name, Table: table})
+			}
+			addChains(nl, table, ch.NewChains)
+			if err := addElements(nl, table, ch.Add); err != nil {
 				return err
 			}
 		}
@@ -168,26 +248,28 @@ func (c *Conn) Update(table string, add, remove []Map) error {
 	})
 }
 
-// Remove deletes the table; none of that name is no error.
-func (c *Conn) Remove(table string) error {
-	return c.transaction("remove nftables table "+table, func(nl *nftables.Conn) error {
-		t := &nftables.Table{Name: table, Family: nftables.TableFamilyIPv4}
-		nl.AddTable(t)
-		nl.DelTable(t)
+// Remove deletes tables, of whatever family; none of that name is no error.
+func (c *Conn) Remove(name string) error {
+	return c.transaction("remove nftables table "+name, func(nl *nftables.Conn) error {
+		for _, f := range []Family{IPv4, IPv6} {
+			t := f.table(name)
+			nl.AddTable(t)
+			nl.DelTable(t)
+		}
 		return nil
 	})
 }
 
 // Exists tells whether there is a table of that name.
-func (c *Conn) Exists(table string) (bool, error) {
+func (c *Conn) Exists(f Family, name string) (bool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.dial(); err != nil {
 		return false, err
 	}
-	tables, err := c.nl.ListTablesOfFamily(nftables.TableFamilyIPv4)
+	tables, err := c.nl.ListTablesOfFamily(f.table(name).Family)
 	for _, t := range tables {
-		if t.Name == table {
+		if t.Name == name {
 			return true, nil
 		}
 	}

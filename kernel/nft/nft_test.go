@@ -24,25 +24,48 @@ func publish(t testing.TB, host, proto, to string) nft.Element {
 }
 
 // every has each part of the language once.
-func every(t testing.TB) *nft.Table {
-	subnet := netip.MustParsePrefix("172.17.0.0/16")
+func every(t testing.TB, f nft.Family) *nft.Table {
+	subnet, loopback := netip.MustParsePrefix("172.17.0.0/16"), netip.MustParsePrefix("127.0.0.0/8")
+	at, anywhere := publish(t, "127.0.0.1:53", "udp", "172.17.0.3:53"), publish(t, "0.0.0.0:8080", "tcp", "172.17.0.2:80")
+	direct, from := netip.MustParseAddrPort("172.17.0.2:443"), netip.MustParseAddr("198.51.100.1")
+	if f == nft.IPv6 {
+		subnet, loopback = netip.MustParsePrefix("fd00:17::/64"), netip.MustParsePrefix("::1/128")
+		at, anywhere = publish(t, "[2001:db8::1]:53", "udp", "[fd00:17::3]:53"), publish(t, "[::]:8080", "sctp", "[fd00:17::2]:80")
+		direct, from = netip.MustParseAddrPort("[fd00:17::2]:443"), netip.MustParseAddr("2001:db8::1")
+	}
+	reachable, err := nft.ReachablePort(direct, "tcp")
+	if err != nil {
+		t.Fatal(err)
+	}
 	return &nft.Table{
-		Name: "berth-test",
+		Family: f,
+		Name:   "berth-test",
 		Maps: []nft.Map{
-			{Name: "at", Kind: nft.AtAddress, Elements: []nft.Element{publish(t, "127.0.0.1:53", "udp", "172.17.0.3:53")}},
-			{Name: "any", Kind: nft.AnyAddress, Elements: []nft.Element{publish(t, "0.0.0.0:8080", "tcp", "172.17.0.2:80")}},
+			{Name: "at", Kind: nft.AtAddress, Elements: []nft.Element{at}},
+			{Name: "any", Kind: nft.AnyAddress, Elements: []nft.Element{anywhere}},
+			{Name: "direct", Kind: nft.Reachable, Elements: []nft.Element{reachable}},
 			{Name: "links", Kind: nft.LinkName, Elements: []nft.Element{nft.LinkElement("eth0")}},
+			{Name: "into", Kind: nft.LinkVerdict, Elements: []nft.Element{nft.LinkTo("berth0", "into_berth0")}},
+			{Name: "outward", Kind: nft.SubnetVerdict, Elements: []nft.Element{nft.SubnetTo(subnet, "outward_berth0")}},
 		},
 		Chains: []nft.Chain{
-			{Name: "publish", Rules: []nft.Rule{{nft.TranslateAt("at")}, {nft.TranslateAny("any")}}},
+			{Name: "user", Theirs: true},
+			{Name: "publish", Rules: []nft.Rule{{nft.TranslateAt(f, "at")}, {nft.TranslateAny(f, "any")}}},
+			{Name: "into_berth0", Rules: []nft.Rule{{nft.ToReachable(f, "direct"), nft.Accept}, {nft.Drop}}},
+			{Name: "outward_berth0", Rules: []nft.Rule{{nft.Over("up0"), nft.SourceAddress(from)}, {nft.Masquerade}}},
 			{Name: "prerouting", Hook: "prerouting", Type: "nat", Priority: -100, Rules: []nft.Rule{
-				{nft.Destination(netip.MustParsePrefix("127.0.0.0/8")), nft.Return},
+				{nft.Destination(loopback), nft.Return},
 				{nft.ToSelf, nft.Jump("publish")},
 			}},
 			{Name: "postrouting", Hook: "postrouting", Type: "nat", Priority: 100, Rules: []nft.Rule{
 				{nft.NotOver("lo"), nft.Over("berth0"), nft.Source(subnet), nft.Translated, nft.Masquerade},
+				{nft.OverAny("links"), nft.Return},
+				{nft.SourceEach(f, "outward")},
 			}},
 			{Name: "forward", Hook: "forward", Type: "filter", Rules: []nft.Rule{
+				{nft.Jump("user")},
+				{nft.OverEach("into")},
+				{nft.FromEach("into")},
 				{nft.NotFrom("berth0"), nft.Answer, nft.Accept},
 				{nft.From("berth0"), nft.Stray, nft.Drop},
 				{nft.FromAny("links"), nft.NotOver("berth0"), nft.Drop},
@@ -62,14 +85,43 @@ const printed = `table ip berth-test {
 		elements = { tcp . 8080 : 172.17.0.2 . 80 }
 	}
 
+	set direct {
+		type ipv4_addr . inet_proto . inet_service
+		elements = { 172.17.0.2 . tcp . 443 }
+	}
+
 	set links {
 		type ifname
 		elements = { "eth0" }
 	}
 
+	map into {
+		type ifname : verdict
+		elements = { "berth0" : jump into_berth0 }
+	}
+
+	map outward {
+		type ipv4_addr : verdict
+		flags interval
+		elements = { 172.17.0.0/16 : jump outward_berth0 }
+	}
+
+	chain user {
+	}
+
 	chain publish {
 		dnat ip to ip daddr . meta l4proto . th dport map @at
 		dnat ip to meta l4proto . th dport map @any
+	}
+
+	chain into_berth0 {
+		ip daddr . meta l4proto . th dport @direct accept
+		drop
+	}
+
+	chain outward_berth0 {
+		oifname "up0" snat to 198.51.100.1
+		masquerade
 	}
 
 	chain prerouting {
@@ -81,10 +133,15 @@ const printed = `table ip berth-test {
 	chain postrouting {
 		type nat hook postrouting priority 100; policy accept;
 		oifname != "lo" oifname "berth0" ip saddr 172.17.0.0/16 ct status dnat masquerade
+		oifname @links return
+		ip saddr vmap @outward
 	}
 
 	chain forward {
 		type filter hook forward priority 0; policy accept;
+		jump user
+		oifname vmap @into
+		iifname vmap @into
 		iifname != "berth0" ct state established,related accept
 		iifname "berth0" ct state invalid drop
 		iifname @links oifname != "berth0" drop
@@ -93,14 +150,14 @@ const printed = `table ip berth-test {
 `
 
 func TestTableIsPrintedAsNftReadsIt(t *testing.T) {
-	if got := every(t).String(); got != printed {
+	if got := every(t, nft.IPv4).String(); got != printed {
 		t.Errorf("got\n%s\nwant\n%s", got, printed)
 	}
 }
 
 func TestPublishRefusesWhatItCantTranslate(t *testing.T) {
 	to := netip.MustParseAddrPort("172.17.0.2:80")
-	for _, c := range []struct{ host, proto string }{{"[::1]:80", "tcp"}, {"0.0.0.0:80", "sctp"}, {"0.0.0.0:80", ""}} {
+	for _, c := range []struct{ host, proto string }{{"[::1]:80", "tcp"}, {"0.0.0.0:80", "dccp"}, {"0.0.0.0:80", ""}} {
 		if _, err := nft.Publish(netip.MustParseAddrPort(c.host), c.proto, to); err == nil {
 			t.Errorf("%s/%s was accepted", c.host, c.proto)
 		}
@@ -142,20 +199,69 @@ func list(t *testing.T, args ...string) string {
 // What we send and what nft makes of our text must be the same rules.
 func TestKernelHasWhatIsPrinted(t *testing.T) {
 	c := open(t)
-	table := every(t)
-	if err := c.Replace(table); err != nil {
+	for _, f := range []nft.Family{nft.IPv4, nft.IPv6} {
+		table := every(t, f)
+		if err := c.Replace(table); err != nil {
+			t.Fatal(err)
+		}
+		ours := list(t, "list", "table", f.String(), "berth-test")
+		table.Name = "berth-read"
+		cmd := exec.Command("nft", "-f", "-")
+		cmd.Stdin = strings.NewReader(table.String())
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("nft does not read our text: %v\n%s", err, out)
+		}
+		theirs := strings.Replace(list(t, "list", "table", f.String(), "berth-read"), "berth-read", "berth-test", 1)
+		if ours != theirs {
+			t.Errorf("sent by us:\n%s\nread by nft from our text:\n%s", ours, theirs)
+		}
+	}
+}
+
+// What the administrator wrote into his chain stands after all else was written anew.
+func TestTheirChainsStay(t *testing.T) {
+	c := open(t)
+	both := []*nft.Table{every(t, nft.IPv4), every(t, nft.IPv6)}
+	if err := c.Replace(both...); err != nil {
 		t.Fatal(err)
 	}
-	ours := list(t, "list", "table", "ip", "berth-test")
-	table.Name = "berth-read"
-	cmd := exec.Command("nft", "-f", "-")
-	cmd.Stdin = strings.NewReader(table.String())
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("nft does not read our text: %v\n%s", err, out)
+	fresh := list(t, "list", "ruleset")
+	list(t, "add", "rule", "ip", "berth-test", "user", "tcp", "dport", "25", "drop")
+	if err := c.Replace(both...); err != nil {
+		t.Fatal(err)
 	}
-	theirs := strings.Replace(list(t, "list", "table", "ip", "berth-read"), "berth-read", "berth-test", 1)
-	if ours != theirs {
-		t.Errorf("sent by us:\n%s\nread by nft from our text:\n%s", ours, theirs)
+	after := list(t, "list", "ruleset")
+	if !strings.Contains(after, "tcp dport 25 drop") {
+		t.Errorf("the rule has gone:\n%s", after)
+	}
+	if n, m := strings.Count(after, "\n"), strings.Count(fresh, "\n"); n != m+1 {
+		t.Errorf("%d lines were, %d are:\n%s", m, n, after)
+	}
+}
+
+// A network comes and goes in one step, with its chains and what leads to them.
+func TestUpdateAddsAndRemovesChains(t *testing.T) {
+	c := open(t)
+	if err := c.Replace(every(t, nft.IPv4), every(t, nft.IPv6)); err != nil {
+		t.Fatal(err)
+	}
+	before := list(t, "list", "ruleset")
+	lead := []nft.Map{{Name: "into", Kind: nft.LinkVerdict, Elements: []nft.Element{nft.LinkTo("br9", "into_br9")}}}
+	add := nft.Change{Table: "berth-test", Add: lead, NewChains: []nft.Chain{{Name: "into_br9", Rules: []nft.Rule{{nft.Drop}}}}}
+	remove := nft.Change{Table: "berth-test", Remove: lead, OldChains: []string{"into_br9"}}
+	add6, remove6 := add, remove
+	add6.Family, remove6.Family = nft.IPv6, nft.IPv6
+	if err := c.Update(add, add6); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(t, "list", "ruleset"); strings.Count(got, `"br9" : jump into_br9`) != 2 {
+		t.Errorf("got\n%s", got)
+	}
+	if err := c.Update(remove, remove6); err != nil {
+		t.Fatal(err)
+	}
+	if after := list(t, "list", "ruleset"); after != before {
+		t.Errorf("before\n%s\nafter\n%s", before, after)
 	}
 }
 
@@ -166,15 +272,15 @@ func TestReplaceRemoveExists(t *testing.T) {
 		want bool
 	}{
 		{func() error { return nil }, false},
-		{func() error { return c.Replace(every(t)) }, true},
-		{func() error { return c.Replace(every(t)) }, true},
+		{func() error { return c.Replace(every(t, nft.IPv4)) }, true},
+		{func() error { return c.Replace(every(t, nft.IPv4)) }, true},
 		{func() error { return c.Remove("berth-test") }, false},
 		{func() error { return c.Remove("berth-test") }, false},
 	} {
 		if err := step.do(); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := c.Exists("berth-test"); err != nil || got != step.want {
+		if got, err := c.Exists(nft.IPv4, "berth-test"); err != nil || got != step.want {
 			t.Fatalf("exists %v, %v; want %v", got, err, step.want)
 		}
 	}
@@ -182,25 +288,25 @@ func TestReplaceRemoveExists(t *testing.T) {
 
 func TestUpdateIsAllOrNothing(t *testing.T) {
 	c := open(t)
-	if err := c.Replace(every(t)); err != nil {
+	if err := c.Replace(every(t, nft.IPv4)); err != nil {
 		t.Fatal(err)
 	}
 	fresh := nft.Map{Name: "any", Kind: nft.AnyAddress, Elements: []nft.Element{publish(t, "0.0.0.0:81", "tcp", "172.17.0.2:81")}}
 	missing := nft.Map{Name: "any", Kind: nft.AnyAddress, Elements: []nft.Element{publish(t, "0.0.0.0:99", "tcp", "172.17.0.2:99")}}
-	if err := c.Update("berth-test", []nft.Map{fresh}, []nft.Map{missing}); !errors.Is(err, syscall.ENOENT) {
+	if err := c.Update(nft.Change{Table: "berth-test", Add: []nft.Map{fresh}, Remove: []nft.Map{missing}}); !errors.Is(err, syscall.ENOENT) {
 		t.Fatalf("removal of a missing element: %v", err)
 	}
 	if got := list(t, "list", "map", "ip", "berth-test", "any"); strings.Contains(got, "tcp . 81 ") {
 		t.Errorf("half of a failed transaction stands:\n%s", got)
 	}
 	// The connection works on after a failure.
-	if err := c.Update("berth-test", []nft.Map{fresh}, nil); err != nil {
+	if err := c.Update(nft.Change{Table: "berth-test", Add: []nft.Map{fresh}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := list(t, "list", "map", "ip", "berth-test", "any"); !strings.Contains(got, "tcp . 81 : 172.17.0.2 . 81") {
 		t.Errorf("the element is missing:\n%s", got)
 	}
-	if err := c.Update("berth-test", nil, []nft.Map{fresh}); err != nil {
+	if err := c.Update(nft.Change{Table: "berth-test", Remove: []nft.Map{fresh}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := list(t, "list", "map", "ip", "berth-test", "any"); strings.Contains(got, "tcp . 81 ") {
@@ -210,7 +316,7 @@ func TestUpdateIsAllOrNothing(t *testing.T) {
 
 func TestManyElementsAreOneTransaction(t *testing.T) {
 	c := open(t)
-	table := every(t)
+	table := every(t, nft.IPv4)
 	for port := uint16(1000); port < 5000; port++ {
 		e, err := nft.Publish(netip.AddrPortFrom(netip.IPv4Unspecified(), port), "udp", netip.AddrPortFrom(netip.MustParseAddr("172.17.0.2"), port))
 		if err != nil {
@@ -242,12 +348,12 @@ func TestBlockersAreFound(t *testing.T) {
 
 func BenchmarkUpdate(b *testing.B) {
 	c := open(b)
-	if err := c.Replace(every(b)); err != nil {
+	if err := c.Replace(every(b, nft.IPv4)); err != nil {
 		b.Fatal(err)
 	}
 	one := []nft.Map{{Name: "any", Kind: nft.AnyAddress, Elements: []nft.Element{publish(b, "0.0.0.0:81", "tcp", "172.17.0.2:81")}}}
 	for b.Loop() {
-		if err := errors.Join(c.Update("berth-test", one, nil), c.Update("berth-test", nil, one)); err != nil {
+		if err := errors.Join(c.Update(nft.Change{Table: "berth-test", Add: one}), c.Update(nft.Change{Table: "berth-test", Remove: one})); err != nil {
 			b.Fatal(err)
 		}
 	}

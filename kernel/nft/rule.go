@@ -11,12 +11,49 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
 
-// Table is an IPv4 table (family ip). Its maps and sets start with the elements given.
+// Family is the kind of packets that a table is for.
+type Family bool
+
+// The families.
+const (
+	IPv4 Family = false
+	IPv6 Family = true
+)
+
+// String is nft(8)'s word.
+func (f Family) String() string {
+	if f == IPv6 {
+		return "ip6"
+	}
+	return "ip"
+}
+
+func (f Family) table(name string) *nftables.Table {
+	if f == IPv6 {
+		return &nftables.Table{Name: name, Family: nftables.TableFamilyIPv6}
+	}
+	return &nftables.Table{Name: name, Family: nftables.TableFamilyIPv4}
+}
+
+// size is that of an address in bytes.
+func (f Family) size() uint32 {
+	if f == IPv6 {
+		return 16
+	}
+	return 4
+}
+
+// of tells an address's family.
+func of(a netip.Addr) Family { return Family(a.Is6()) }
+
+// Table is a table of one family. Its maps and sets start with the elements given.
 type Table struct {
+	Family Family
 	Name   string
 	Maps   []Map
 	Chains []Chain
@@ -29,6 +66,7 @@ type Chain struct {
 	Type     string // "filter" or "nat"
 	Priority int    // -300 raw, -100 dstnat, 0 filter, 100 srcnat (nft(8), priorities)
 	Rules    []Rule
+	Theirs   bool // its rules are the administrator's: it is made when missing, and never changed
 }
 
 // Rule is matches, then a verdict. A match that fails ends the rule, not the chain.
@@ -101,53 +139,137 @@ func device(word string, key expr.MetaKey, link string, not bool) Part {
 	return Part{fmt.Sprintf("%s %s%q", word, op, link), []expr.Any{&expr.Meta{Key: key, Register: 1}, cmp}}
 }
 
-// FromAny matches packets whose incoming link is an element of the set (key LinkName).
-func FromAny(set string) Part {
-	return Part{"iifname @" + set, []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
+// FromAny and OverAny match packets whose link is an element of the set (key LinkName).
+func FromAny(set string) Part { return anyLink("iifname", expr.MetaKeyIIFNAME, set) }
+func OverAny(set string) Part { return anyLink("oifname", expr.MetaKeyOIFNAME, set) }
+
+func anyLink(word string, key expr.MetaKey, set string) Part {
+	return Part{word + " @" + set, []expr.Any{
+		&expr.Meta{Key: key, Register: 1},
 		&expr.Lookup{SourceRegister: 1, SetName: set},
 	}}
 }
 
-// Source and Destination match addresses in p (IPv4).
-func Source(p netip.Prefix) Part      { return address("ip saddr", 12, p) }
-func Destination(p netip.Prefix) Part { return address("ip daddr", 16, p) }
+// OverEach goes on in the chain that the map (kind LinkVerdict) has for the link that a packet leaves by; FromEach for the one
+// that it came from. Without an element, the rule ends.
+func OverEach(m string) Part { return eachLink("oifname", expr.MetaKeyOIFNAME, m) }
+func FromEach(m string) Part { return eachLink("iifname", expr.MetaKeyIIFNAME, m) }
+
+func eachLink(word string, key expr.MetaKey, m string) Part {
+	return Part{word + " vmap @" + m, []expr.Any{
+		&expr.Meta{Key: key, Register: 1},
+		&expr.Lookup{SourceRegister: 1, DestRegister: verdictRegister, IsDestRegSet: true, SetName: m},
+	}}
+}
+
+const verdictRegister = 0 // NFT_REG_VERDICT
+
+// The places of addresses in the headers (RFC 791, RFC 8200), in bytes.
+func (f Family) source() uint32 {
+	if f == IPv6 {
+		return 8
+	}
+	return 12
+}
+
+func (f Family) destination() uint32 {
+	if f == IPv6 {
+		return 24
+	}
+	return 16
+}
+
+// Source and Destination match addresses in p, in a table of its family.
+func Source(p netip.Prefix) Part {
+	f := of(p.Addr())
+	return address(f.String()+" saddr", f.source(), p)
+}
+
+func Destination(p netip.Prefix) Part {
+	f := of(p.Addr())
+	return address(f.String()+" daddr", f.destination(), p)
+}
 
 func address(text string, offset uint32, p netip.Prefix) Part {
 	p = p.Masked()
-	bits := make([]byte, 4)
-	binary.BigEndian.PutUint32(bits, ^uint32(0)<<(32-p.Bits()))
+	size := of(p.Addr()).size()
+	bits := make([]byte, size)
+	for i := range p.Bits() {
+		bits[i/8] |= 1 << (7 - i%8)
+	}
 	return Part{text + " " + p.String(), []expr.Any{
-		load(offset, 1),
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: bits, Xor: make([]byte, 4)},
+		load(offset, size, 1),
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: size, Mask: bits, Xor: make([]byte, size)},
 		equal(p.Addr().AsSlice()),
 	}}
 }
 
-func load(offset, register uint32) *expr.Payload {
-	return &expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4}
+func load(offset, size, register uint32) *expr.Payload {
+	return &expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size}
+}
+
+// SourceEach goes on in the chain that the map (kind SubnetVerdict) has for the source address.
+func SourceEach(f Family, m string) Part {
+	return Part{f.String() + " saddr vmap @" + m, []expr.Any{
+		load(f.source(), f.size(), 1),
+		&expr.Lookup{SourceRegister: 1, DestRegister: verdictRegister, IsDestRegSet: true, SetName: m},
+	}}
+}
+
+// Registers of 4 bytes, NFT_REG32_00 and on; the first four are also register 1 with 16 bytes.
+const first = 8
+
+// words is the number of registers that an address takes.
+func (f Family) words() uint32 { return f.size() / 4 }
+
+// ToReachable matches packets whose destination address, protocol and port are an element of the set (kind Reachable).
+func ToReachable(f Family, set string) Part {
+	exprs := append([]expr.Any{load(f.destination(), f.size(), first)}, port(first+f.words())...)
+	return Part{f.String() + " daddr . meta l4proto . th dport @" + set, append(exprs, &expr.Lookup{SourceRegister: first, SetName: set})}
+}
+
+// port loads protocol and destination port to two registers.
+func port(register uint32) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: register},
+		&expr.Payload{DestRegister: register + 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+	}
 }
 
 // TranslateAt translates the destination to the element of the map for the
 // packet's destination address, protocol and port; without one, the rule ends.
-func TranslateAt(m string) Part {
-	return Part{"dnat ip to ip daddr . meta l4proto . th dport map @" + m, append([]expr.Any{load(16, 8)}, translate(m, 8, 9)...)}
+func TranslateAt(f Family, m string) Part {
+	exprs := append([]expr.Any{load(f.destination(), f.size(), first)}, port(first+f.words())...)
+	return Part{fmt.Sprintf("dnat %s to %s daddr . meta l4proto . th dport map @%s", f, f, m), append(exprs, translate(f, m)...)}
 }
 
 // TranslateAny is TranslateAt for any destination address.
-func TranslateAny(m string) Part {
-	return Part{"dnat ip to meta l4proto . th dport map @" + m, translate(m, 8, 8)}
+func TranslateAny(f Family, m string) Part {
+	return Part{fmt.Sprintf("dnat %s to meta l4proto . th dport map @%s", f, m), append(port(first), translate(f, m)...)}
 }
 
-// translate looks up protocol and port, written to the 4-byte registers from next on, in a key that
-// starts at first. Registers 8 to 23 are NFT_REG32_00 and on; the answer, address and port, goes to register 1 (which is 8 and up to 11).
-func translate(m string, first, next uint32) []expr.Any {
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: next},
-		&expr.Payload{DestRegister: next + 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
-		&expr.Lookup{SourceRegister: first, DestRegister: 8, IsDestRegSet: true, SetName: m},
-		&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 8, RegProtoMin: 9},
+// translate looks up the key that starts at the first register; the answer, address and port, takes its place.
+func translate(f Family, m string) []expr.Any {
+	family := uint32(unix.NFPROTO_IPV4)
+	if f == IPv6 {
+		family = unix.NFPROTO_IPV6
 	}
+	return []expr.Any{
+		&expr.Lookup{SourceRegister: first, DestRegister: first, IsDestRegSet: true, SetName: m},
+		&expr.NAT{Type: expr.NATTypeDestNAT, Family: family, RegAddrMin: first, RegProtoMin: first + f.words()},
+	}
+}
+
+// SourceAddress gives packets that leave another source address.
+func SourceAddress(a netip.Addr) Part {
+	family := uint32(unix.NFPROTO_IPV4)
+	if a.Is6() {
+		family = unix.NFPROTO_IPV6
+	}
+	return Part{"snat to " + a.String(), []expr.Any{
+		&expr.Immediate{Register: 1, Data: a.AsSlice()},
+		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: family, RegAddrMin: 1},
+	}}
 }
 
 // Jump goes on in another chain and comes back.
