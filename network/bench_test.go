@@ -20,7 +20,7 @@ func BenchmarkAttach(b *testing.B) {
 				until(b, "the pool is full", func() bool { return len(br.pool.wires) == cap(br.pool.wires) })
 				b.StartTimer()
 				start := time.Now()
-				ep, err := br.Reserve("bench", ports)
+				ep, err := br.Reserve("bench", onDefault(br), ports)
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -51,7 +51,7 @@ func BenchmarkRelease(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
 		until(b, "a namespace is ready", func() bool { return len(br.pool.wires) > 0 })
-		ep := must(br.Reserve("bench", []PortRequest{{Port: 80}}))(b)
+		ep := must(br.Reserve("bench", onDefault(br), []PortRequest{{Port: 80}}))(b)
 		ns := must(br.Attach(context.Background(), ep))(b)
 		ns.Close()
 		b.StartTimer()
@@ -66,7 +66,7 @@ func BenchmarkChurn(b *testing.B) {
 	newHost(b)
 	br := restored(b, Config{})
 	for b.Loop() {
-		ep := must(br.Reserve("bench", []PortRequest{{Port: 80}}))(b)
+		ep := must(br.Reserve("bench", onDefault(br), []PortRequest{{Port: 80}}))(b)
 		ns := must(br.Attach(context.Background(), ep))(b)
 		ns.Close()
 		if err := br.Release(ep); err != nil {

@@ -1,301 +1,285 @@
 package network
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
-	"sync"
+	"time"
 
 	"berth/fault"
 	"berth/internal/record"
+	"berth/kernel/namespace"
 	"berth/kernel/netlink"
-	"berth/kernel/nft"
+	"berth/network/ipam"
 )
 
-const (
-	defaultBridge = "berth0"
-	noBridge      = "none"
-	defaultPool   = 8
-	bridgeAlias   = "berth bridge" // tells a bridge that we made from anybody else's
-)
-
-// Bridge is the default network. Its methods may be called from any goroutine.
-type Bridge struct {
-	cfg   Config
-	state state
-	index int
-	warn  func(string)
-
-	lock     net.Listener  // one engine per bridge and network namespace
-	host     *netlink.Conn // for Attach
-	fw       *nft.Conn
-	pool     *pool
-	forward  *forwarding
-	departed *departures
-
-	background sync.WaitGroup // what Attach leaves for later
-
-	mu        sync.Mutex // guards what follows; never held while links change
-	restored  bool
-	closed    bool
-	ledger    *ledger
-	ports     *portTable
-	endpoints map[string]*held // by endpoint ID
+// bridgeDriver makes networks of this host: a bridge each, which is the containers' way out.
+var bridgeDriver = driver{
+	forwards: true,
+	read:     readBridge,
+	bare: func(n *network) bool {
+		return n.options.mode[0] == modeIsolated || n.options.mode[1] == modeIsolated
+	},
+	open:  openBridge,
+	close: (*Host).deleteLink,
+	plug:  plugBridge,
 }
 
-// state is on disk: what must be the same after a restart.
-type state struct {
-	ID     string // of the network
-	Bridge string
-	Made   bool // by us
-	Subnet netip.Prefix
-	MTU    int
-}
-
-// held is what an endpoint in use holds.
-type held struct {
-	endpoint  Endpoint
-	ns        *os.File // nil before Attach and after a restart
-	published bool
-}
-
-// Open makes the bridge and our nftables table or adopts those that a former
-// daemon left; traffic of running containers is not interrupted. Restore must be called once, with all endpoints that are in
-// use (or none), before Reserve and Attach. A second engine on the same bridge is fault.Conflict.
-func Open(ctx context.Context, c Config) (b *Bridge, err error) {
-	b = &Bridge{cfg: c, warn: c.Warn, endpoints: map[string]*held{}, ports: newPortTable()}
-	if b.warn == nil {
-		b.warn = func(string) {}
+func readBridge(s *Spec) (optionSet, error) {
+	o := &options{values: s.Options}
+	set := optionSet{
+		link: o.link(optionBridge, ""), mtu: o.number(optionMTU, 68, 65535), prefix: o.text(optionPrefix, "eth"),
+		masquerade: o.flag(optionMasquerade, true), icc: o.flag(optionICC, true), inhibit: o.flag(optionInhibit4, false),
+		binding: o.address(optionBinding4, false),
 	}
-	if b.cfg.Bridge == "" {
-		b.cfg.Bridge = defaultBridge
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("open network bridge %s: %w", b.cfg.Bridge, err), b.Close())
-			b = nil
-		}
-	}()
-	if len(b.cfg.Bridge) > netlink.NameLimit || strings.ContainsAny(b.cfg.Bridge, "/ \"\\") {
-		return b, fault.New(fault.Invalid, "%q is not the name of a link: at most %d bytes, no slash and no blank", b.cfg.Bridge, netlink.NameLimit)
-	}
-	wires := b.cfg.Pool
-	switch {
-	case b.cfg.Bridge == noBridge || wires < 0:
-		wires = 0
-	case wires == 0:
-		wires = defaultPool
-	}
-	if b.cfg.Bridge != noBridge {
-		if err := b.openBridge(); err != nil {
-			return b, err
+	modes := []string{modeNAT, modeUnprotected, modeRouted, modeIsolated}
+	set.mode = [2]string{o.one(optionGateway4, modes...), o.one(optionGateway6, modes...)}
+	set.source = [2]netip.Addr{o.address(optionHost4, false), o.address(optionHost6, true)}
+	for k, key := range []string{optionGateway4, optionGateway6} {
+		if set.mode[k] == modeIsolated && !s.Internal {
+			o.refuse(key, "only an internal network (--internal) can be isolated from the host")
 		}
 	}
-	b.pool, err = newPool(wires, plainReady, b.state.MTU, b.warn)
-	return b, err
+	return set, o.err
 }
 
-func (b *Bridge) openBridge() (err error) {
-	// A name in the abstract socket space is per network namespace and goes with its owner.
-	if b.lock, err = net.Listen("unix", "@berth/network/"+b.cfg.Bridge); err != nil {
-		return fault.New(fault.Conflict, "another engine runs on it in this network namespace; stop that one or name another bridge (--bridge)")
+// openBridge makes or adopts the link and gives it its addresses.
+func openBridge(h *Host, n *network) error {
+	n.link = n.options.link
+	if n.link == "" {
+		n.link = "br-" + n.ID[:12]
 	}
-	if err = os.MkdirAll(b.cfg.Dir, 0o700); err != nil {
-		return err
-	}
-	if err = record.Sweep(b.cfg.Dir); err != nil {
-		return err
-	}
-	if b.host, err = netlink.Open(); err != nil {
-		return err
-	}
-	if b.fw, err = nft.Open(); err != nil {
-		return err
-	}
-	if err = b.makeBridge(); err != nil {
-		return err
-	}
-	b.ledger = newLedger(b.state.Subnet)
-	b.forward, err = openForwarding(b.cfg.Dir, b.cfg.Bridge, b.Table(), b.fw, b.warn)
-	if err != nil {
-		return err
-	}
-	there, err := b.fw.Exists(b.Table())
-	if err != nil {
-		return err
-	}
-	if !there {
-		if err := b.writeTable(nil, nil); err != nil {
-			return err
-		}
-	}
-	if err := b.localnet(); err != nil {
-		return err
-	}
-	b.departed, err = newDepartures(b.freeAddress, b.warn)
-	return err
-}
-
-func (b *Bridge) statePath() string { return filepath.Join(b.cfg.Dir, "bridge.json") }
-
-// makeBridge makes or adopts the link and gives it its address.
-func (b *Bridge) makeBridge() error {
-	had := state{}
-	if err := record.Load(b.statePath(), &had); err != nil && !errors.Is(err, fault.NotFound) {
-		return err
-	}
-	if had.Bridge != b.cfg.Bridge {
-		had = state{ID: had.ID}
-	}
-	if had.ID == "" {
-		had.ID = randomHex(32)
-	}
-	link, err := b.host.Link(b.cfg.Bridge)
+	link, err := h.links.Link(n.link)
 	exists := err == nil
 	if err != nil && !errors.Is(err, netlink.ErrNoLink) {
 		return err
 	}
 	if exists && link.Kind != "bridge" {
-		return fault.New(fault.Conflict, "a link of that name exists and is no bridge but a %s; name another bridge (--bridge)", link.Kind)
+		return fault.New(fault.Conflict, "a link %s exists and is no bridge but a %s; name another one", n.link, link.Kind)
 	}
-	b.state = state{ID: had.ID, Bridge: b.cfg.Bridge, Made: !exists || link.Alias == bridgeAlias}
-	b.index = link.Index
-	if !b.state.Made {
-		err = b.adoptForeign(link)
-	} else {
-		err = b.shapeOwn(link, exists, had)
+	n.index = link.Index
+	n.made = !exists || link.Alias == h.mark(n.ID)
+	h.forward.add(n.link, n.IPv6)
+	if !n.made {
+		return h.adoptBridge(n, link)
 	}
-	if err != nil {
-		return err
-	}
-	return record.Save(b.statePath(), b.state)
+	return h.shapeBridge(n, link, exists)
 }
 
-// adoptForeign takes a bridge that the administrator made, as it is.
-func (b *Bridge) adoptForeign(link netlink.Link) error {
-	addresses, err := b.addresses()
+// adoptBridge takes a bridge that the administrator made, as it is.
+func (h *Host) adoptBridge(n *network, link netlink.Link) error {
+	has, err := h.addresses(n.index)
 	if err != nil {
 		return err
 	}
-	if len(addresses) == 0 {
-		return fault.New(fault.Invalid, "this bridge was not made by us and has no IPv4 address; give it one (ip address add ADDRESS/BITS dev %s)", b.cfg.Bridge)
+	n.mtu = link.MTU
+	for _, p := range n.Pools {
+		if p.Gateway.IsValid() && !slices.Contains(has, netip.PrefixFrom(p.Gateway, p.Subnet.Bits())) {
+			return fault.New(fault.Invalid, "the bridge %s was not made by us and lacks the address %s; give it one (ip address add %s/%d dev %s)", n.link, p.Gateway, p.Gateway, p.Subnet.Bits(), n.link)
+		}
 	}
-	if b.cfg.BIP.IsValid() && b.cfg.BIP != addresses[0] {
-		return fault.New(fault.Invalid, "this bridge was not made by us and has address %s; an address of its own (--bip %s) needs a bridge of ours", addresses[0], b.cfg.BIP)
-	}
-	b.state.Subnet, b.state.MTU = addresses[0], link.MTU
-	return nil
+	return h.forward.adopt(n.link)
 }
 
-// shapeOwn brings our bridge to what is wanted, whatever a killed start left of it.
-func (b *Bridge) shapeOwn(link netlink.Link, exists bool, had state) error {
-	has, err := b.pickSubnet(exists, had.Subnet)
-	if err != nil {
-		return err
+// shapeBridge brings our bridge to what is wanted, whatever a killed start left of it.
+func (h *Host) shapeBridge(n *network, link netlink.Link, exists bool) (err error) {
+	if n.mtu = n.options.mtu; n.mtu == 0 {
+		if n.mtu, err = defaultMTU(); err != nil {
+			return err
+		}
 	}
-	if b.state.MTU, err = defaultMTU(); err != nil {
-		return err
-	}
+	want := n.hostAddresses()
+	var has []netip.Prefix
 	if !exists {
-		err := b.host.Apply( // one system call, so that no kill leaves a bridge that isn't marked
-			netlink.NewBridge(b.cfg.Bridge, macOf(b.state.Subnet.Addr()), b.state.MTU),
-			netlink.SetAliasOf(b.cfg.Bridge, bridgeAlias))
+		var mac net.HardwareAddr
+		if len(want) > 0 && want[0].Addr().Is4() {
+			mac = macOf(want[0].Addr())
+		}
+		err := h.links.Apply( // one system call, so that no kill leaves a bridge that isn't marked
+			netlink.NewBridge(n.link, mac, n.mtu),
+			netlink.SetAliasOf(n.link, h.mark(n.ID)))
 		if err != nil {
 			return err
 		}
-		if link, err = b.host.Link(b.cfg.Bridge); err != nil {
+		if link, err = h.links.Link(n.link); err != nil {
 			return err
 		}
-		b.index = link.Index
+		n.index = link.Index
+	} else if has, err = h.addresses(n.index); err != nil {
+		return err
+	}
+	if err := h.bridgeSwitches(n); err != nil {
+		return err
 	}
 	var changes []netlink.Change
 	for _, a := range has {
-		if a != b.state.Subnet {
-			changes = append(changes, netlink.RemoveAddress(b.index, a))
+		if !slices.Contains(want, a) {
+			changes = append(changes, netlink.RemoveAddress(n.index, a))
 		}
 	}
-	if !slices.Contains(has, b.state.Subnet) {
-		changes = append(changes, netlink.AddAddress(b.index, b.state.Subnet))
+	for _, a := range want {
+		if !slices.Contains(has, a) {
+			changes = append(changes, netlink.AddAddress(n.index, a))
+		}
 	}
-	if link.Alias != bridgeAlias { // NewBridge's alias is for newer kernels: 6.18 still ignores it at creation
-		changes = append(changes, netlink.SetAlias(b.index, bridgeAlias))
+	if link.Alias != h.mark(n.ID) { // NewBridge's alias is for newer kernels: 6.18 still ignores it at creation
+		changes = append(changes, netlink.SetAlias(n.index, h.mark(n.ID)))
 	}
-	if link.MTU != b.state.MTU {
-		changes = append(changes, netlink.SetMTU(b.index, b.state.MTU))
+	if link.MTU != n.mtu {
+		changes = append(changes, netlink.SetMTU(n.index, n.mtu))
 	}
-	// No addresses of IPv6 where the containers have none.
-	if err := setSysctl("net/ipv6/conf/"+b.cfg.Bridge+"/disable_ipv6", "1"); err != nil {
-		return err
-	}
-	return b.host.Apply(append(changes, netlink.SetUp(b.index))...)
+	return h.links.Apply(append(changes, netlink.SetUp(n.index))...)
 }
 
-// pickSubnet decides the bridge's address and returns those that it has. Containers that run keep theirs.
-func (b *Bridge) pickSubnet(exists bool, had netip.Prefix) (has []netip.Prefix, err error) {
-	own := -1
-	if exists {
-		own = b.index
-		if has, err = b.addresses(); err != nil {
-			return nil, err
+// hostAddresses are those that the bridge has.
+func (n *network) hostAddresses() (all []netip.Prefix) {
+	for _, p := range n.Pools {
+		k := family(p.Subnet.Addr())
+		if p.Gateway.IsValid() && n.options.mode[k] != modeIsolated && !(k == 0 && n.options.inhibit) {
+			all = append(all, netip.PrefixFrom(p.Gateway, p.Subnet.Bits()))
 		}
 	}
-	taken, err := uses(own)
-	if err != nil {
-		return nil, err
-	}
-	if len(has) > 0 {
-		had = has[0]
-		n, err := b.portCount()
-		if err != nil {
-			return nil, err
-		}
-		if n > 0 && !b.cfg.BIP.IsValid() {
-			if what := clash(had, taken); what != "" {
-				b.warn(fmt.Sprintf("bridge %s keeps address %s as containers run on it, but its subnet overlaps with the %s", b.cfg.Bridge, had, what))
-			}
-			b.state.Subnet = had
-			return has, nil
-		}
-		if n > 0 && b.cfg.BIP != had {
-			return nil, fault.New(fault.Conflict, "it has address %s, which running containers use; stop them, or keep that address (--bip %s)", had, had)
-		}
-	}
-	b.state.Subnet, err = choose(b.cfg.BIP, had, taken)
-	return has, err
+	return all
 }
 
-// localnet lets 127.0.0.1 lead to a container's port; the table's guard closes what this opens.
-func (b *Bridge) localnet() error {
-	name := "net/ipv4/conf/" + b.cfg.Bridge + "/route_localnet"
-	if b.state.Made {
-		return setSysctl(name, "1")
+// bridgeSwitches sets what the kernel must know of our bridge before it is up.
+func (h *Host) bridgeSwitches(n *network) error {
+	v4, v6 := "net/ipv4/conf/"+n.link+"/", "net/ipv6/conf/"+n.link+"/"
+	// 127.0.0.1 may lead to a container's port; the table's guard closes what this opens.
+	err := errors.Join(setSysctl(v4+"route_localnet", "1"), setSysctl(forwardSwitch(n.link), "1"))
+	if !n.IPv6 { // no addresses of IPv6 where the containers have none
+		return errors.Join(err, setSysctl(v6+"disable_ipv6", "1"))
 	}
-	return errors.Join(b.forward.set(name, "1"), b.forward.set(forwardSwitch(b.cfg.Bridge), "1"))
+	return errors.Join(err, setSysctl(v6+"disable_ipv6", "0"), setSysctl(v6+"accept_ra", "0"), setSysctl(v6+"accept_dad", "0"))
 }
 
-// addresses are the bridge's IPv4 addresses.
-func (b *Bridge) addresses() (own []netip.Prefix, err error) {
+// addresses are a link's, but for those of IPv6 that it gave itself.
+func (h *Host) addresses(index int) (own []netip.Prefix, err error) {
 	all, err := netlink.Addresses()
 	for _, a := range all {
-		if a.Link == b.index && a.Prefix.Addr().Is4() {
+		if a.Link == index && !a.Prefix.Addr().IsLinkLocalUnicast() {
 			own = append(own, a.Prefix)
 		}
 	}
 	return own, err
 }
 
+// deleteLink removes the link that we made for a network.
+func (h *Host) deleteLink(n *network) error {
+	if n.index == 0 {
+		return nil
+	}
+	err := h.links.Apply(netlink.Delete(n.index))
+	if errors.Is(err, netlink.ErrNoLink) {
+		return nil
+	}
+	return err
+}
+
+// openDefault makes the default network, or adopts the one that was.
+func (h *Host) openDefault(had *kept) error {
+	s := h.cfg.Default
+	s.Name, s.Driver, s.IPv4 = DefaultName, "bridge", true
+	options := map[string]string{optionDefault: "true", optionICC: "true", optionMasquerade: "true", optionBinding4: "0.0.0.0", optionBridge: h.cfg.Bridge}
+	for k, v := range s.Options {
+		options[k] = v
+	}
+	s.Options = options
+	s.ID, s.Created = randomHex(32), time.Now().UTC()
+	var before netip.Prefix // the bridge's own address
+	if had != nil {
+		s.ID, s.Created = had.Spec.ID, had.Spec.Created
+		if len(had.Spec.Pools) > 0 && had.Spec.Options[optionBridge] == h.cfg.Bridge {
+			p := had.Spec.Pools[0]
+			before = netip.PrefixFrom(p.Gateway, p.Subnet.Bits())
+		}
+	}
+	address, err := h.defaultAddress(s.ID, before)
+	if err != nil {
+		return err
+	}
+	own := ipam.Pool{Subnet: address.Masked(), Gateway: address.Addr()}
+	for _, p := range s.Pools { // the range and what else is special of it, and the one of IPv6
+		if p.Subnet.Addr().Is6() {
+			continue
+		}
+		own.Range, own.Aux = p.Range, p.Aux
+	}
+	s.Pools = append([]ipam.Pool{own}, slices.DeleteFunc(slices.Clone(s.Pools), func(p ipam.Pool) bool { return !p.Subnet.Addr().Is6() })...)
+	if s.IPv6 && len(s.Pools) == 1 {
+		s.Pools = append(s.Pools, ipam.Pool{Subnet: ipam.Local(machineID(), s.ID)})
+	}
+	for k := range s.Pools {
+		if s.Pools[k], err = s.Pools[k].Complete(false); err != nil {
+			return err
+		}
+	}
+	n, err := h.newNetwork(s)
+	if err != nil {
+		return err
+	}
+	h.networks[n.ID] = n
+	if err := n.driver.open(h, n); err != nil {
+		delete(h.networks, n.ID)
+		return err
+	}
+	return record.Save(h.path(n.ID), kept{Version: keptVersion, Spec: n.Spec, Made: n.made})
+}
+
+// defaultAddress decides the default bridge's address. Containers that run keep theirs.
+func (h *Host) defaultAddress(id string, had netip.Prefix) (netip.Prefix, error) {
+	link, err := h.links.Link(h.cfg.Bridge)
+	if err != nil && !errors.Is(err, netlink.ErrNoLink) {
+		return had, err
+	}
+	own := -1
+	var has []netip.Prefix
+	if err == nil {
+		own = link.Index
+		if has, err = h.addresses(own); err != nil {
+			return had, err
+		}
+		has = slices.DeleteFunc(has, func(p netip.Prefix) bool { return !p.Addr().Is4() })
+	}
+	if own >= 0 && link.Alias != h.mark(id) {
+		switch {
+		case len(has) == 0:
+			return had, fault.New(fault.Invalid, "this bridge was not made by us and has no IPv4 address; give it one (ip address add ADDRESS/BITS dev %s)", h.cfg.Bridge)
+		case h.cfg.BIP.IsValid() && h.cfg.BIP != has[0]:
+			return had, fault.New(fault.Invalid, "this bridge was not made by us and has address %s; an address of its own (--bip %s) needs a bridge of ours", has[0], h.cfg.BIP)
+		}
+		return has[0], nil
+	}
+	taken, err := uses(own)
+	if err != nil {
+		return had, err
+	}
+	if len(has) > 0 {
+		had = has[0]
+		n, err := portCount(own)
+		if err != nil {
+			return had, err
+		}
+		if n > 0 && !h.cfg.BIP.IsValid() {
+			if what := ipam.Clash(had, taken); what != "" {
+				h.warn(fmt.Sprintf("bridge %s keeps address %s as containers run on it, but its subnet overlaps with the %s", h.cfg.Bridge, had, what))
+			}
+			return had, nil
+		}
+		if n > 0 && h.cfg.BIP != had {
+			return had, fault.New(fault.Conflict, "it has address %s, which running containers use; stop them, or keep that address (--bip %s)", had, had)
+		}
+	}
+	return choose(h.cfg.BIP, had, taken)
+}
+
 // portCount is how many links are attached.
-func (b *Bridge) portCount() (n int, err error) {
+func portCount(bridge int) (n int, err error) {
 	links, err := netlink.Links()
 	for _, l := range links {
-		if l.Master == b.index {
+		if l.Master == bridge {
 			n++
 		}
 	}
@@ -309,81 +293,89 @@ func macOf(a netip.Addr) net.HardwareAddr {
 	return append(net.HardwareAddr{0x02, 0x42}, ip[:]...)
 }
 
-// Close ends the pool and gives up the held host ports; bridge, table and the
-// links of running containers stay for the next Open.
-func (b *Bridge) Close() (err error) {
-	b.mu.Lock()
-	if b.closed {
-		b.mu.Unlock()
-		return nil
-	}
-	b.closed = true
-	err = b.ports.closeAll()
-	for _, h := range b.endpoints {
-		if h.ns != nil {
-			err = errors.Join(err, h.ns.Close())
+// plugBridge configures the container's end of a veth and plugs the other into the bridge. On a full bridge it waits a moment
+// for links that are about to go.
+func plugBridge(h *Host, n *network, in *inside, e *Endpoint, w wiring) (err error) {
+	wire := w.ready
+	if wire == nil {
+		if wire, err = h.pool.addWire(in, e.Interface, n.mtu); err != nil {
+			return err
 		}
 	}
-	clear(b.endpoints)
-	b.mu.Unlock()
-	b.background.Wait()
-	if b.forward != nil {
-		b.forward.close()
+	e.Link = wire.link
+	if err := h.configure(n, in, e, wire.peer, w); err != nil {
+		return err
 	}
-	if b.pool != nil {
-		err = errors.Join(err, b.pool.close())
+	plug := func() error {
+		return h.links.Apply(netlink.SetAlias(wire.host, aliasOf(e)), netlink.SetMaster(wire.host, n.index))
 	}
-	if b.departed != nil {
-		err = errors.Join(err, b.departed.close())
+	err = plug()
+	for deadline := time.Now().Add(patient); errors.Is(err, netlink.ErrFull) && h.departed.flush() && time.Now().Before(deadline); err = plug() {
+		time.Sleep(10 * time.Millisecond)
 	}
-	if b.host != nil {
-		err = errors.Join(err, b.host.Close())
+	if errors.Is(err, netlink.ErrFull) {
+		return fault.New(fault.Unavailable, "the bridge of network %s has all %d links that the kernel allows it (%w): remove containers on it, "+
+			"or start this one on another network", n.Name, netlink.BridgePorts, err)
 	}
-	if b.fw != nil {
-		err = errors.Join(err, b.fw.Close())
+	var more []netlink.Change
+	// A container that asks its own published port gets its packets back over the link they came from.
+	if w.hairpin {
+		more = append(more, netlink.SetHairpin(wire.host))
 	}
-	if b.lock != nil {
-		err = errors.Join(err, b.lock.Close())
+	if !n.options.icc {
+		more = append(more, netlink.SetIsolated(wire.host))
 	}
-	return err
+	if wire.mtu != n.mtu {
+		more = append(more, netlink.SetMTU(wire.host, n.mtu))
+	}
+	if err != nil || len(more) == 0 {
+		return err
+	}
+	return h.links.Apply(more...)
 }
 
-// Cleanup removes the bridge, our table and the forwarding settings, and
-// closes b. Containers that still run lose their network.
-func (b *Bridge) Cleanup() error {
-	if b.cfg.Bridge == noBridge {
-		return b.Close()
-	}
-	b.forward.close()
-	err := b.forward.restore() // before the rules go that confine it
-	err = errors.Join(err, b.fw.Remove(b.Table()))
-	links, lerr := netlink.Links()
-	err = errors.Join(err, lerr)
-	for _, l := range links {
-		ours := strings.HasPrefix(l.Name, linkPrefix) && l.Master == b.index
-		if ours || (b.state.Made && l.Index == b.index) {
-			if derr := b.host.Apply(netlink.Delete(l.Index)); derr != nil && !errors.Is(derr, netlink.ErrNoLink) {
-				err = errors.Join(err, derr)
-			}
+// configure gives the container's link its addresses and, if it is the way out, the default routes.
+func (h *Host) configure(n *network, in *inside, e *Endpoint, link int, w wiring) error {
+	if e.needs6() {
+		err := namespace.Do(in.ns, func() error {
+			name := "net/ipv6/conf/" + e.Interface + "/"
+			return errors.Join(setSysctl(name+"accept_ra", "0"), setSysctl(name+"disable_ipv6", "0"))
+		})
+		if err != nil {
+			return err
 		}
 	}
-	if rerr := os.Remove(b.statePath()); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
-		err = errors.Join(err, rerr)
+	var changes []netlink.Change
+	if w.mac != nil {
+		changes = append(changes, netlink.SetMAC(link, w.mac))
 	}
-	return errors.Join(err, b.Close())
+	if w.ready != nil && w.ready.mtu != n.mtu {
+		changes = append(changes, netlink.SetMTU(link, n.mtu))
+	}
+	for _, a := range e.addresses() {
+		changes = append(changes, netlink.AddAddress(link, a))
+	}
+	if w.ready == nil {
+		changes = append(changes, netlink.SetUp(link))
+	}
+	return in.conn.Apply(append(changes, e.routes(link, w.way, true)...)...)
 }
 
-// ID is the network's own, 64 hex digits, stable over restarts.
-func (b *Bridge) ID() string { return b.state.ID }
-
-// Name is the bridge's link, such as "berth0"; empty when there is none.
-func (b *Bridge) Name() string { return b.state.Bridge }
-
-// Table is the name of our nftables table.
-func (b *Bridge) Table() string { return tableName(b.cfg.Bridge) }
-
-// Subnet is the bridge's address and prefix length, such as 172.17.0.1/16.
-func (b *Bridge) Subnet() netip.Prefix { return b.state.Subnet }
-
-// MTU is that of the bridge and of every container's eth0, in bytes.
-func (b *Bridge) MTU() int { return b.state.MTU }
+// routes are the default routes over an endpoint, of the families in way, to be added or taken away.
+func (e *Endpoint) routes(link int, way [2]bool, add bool) (changes []netlink.Change) {
+	for k, g := range []netip.Addr{e.Gateway, e.Gateway6} {
+		a := e.address(k == 1)
+		switch {
+		case !way[k] || !g.IsValid():
+		case g.IsUnspecified() && add:
+			changes = append(changes, netlink.AddLinkDefault(link, a.Addr()))
+		case g.IsUnspecified():
+			changes = append(changes, netlink.RemoveLinkDefault(link, a.Addr()))
+		case add:
+			changes = append(changes, netlink.AddDefault(link, g))
+		default:
+			changes = append(changes, netlink.RemoveDefault(link, g))
+		}
+	}
+	return changes
+}

@@ -22,18 +22,42 @@ import (
 	"berth/kernel/namespace"
 	"berth/kernel/netlink"
 	"berth/kernel/nft"
+	"berth/network/ipam"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
 func TestRuleSetIsGolden(t *testing.T) {
-	ep := Endpoint{Address: netip.MustParsePrefix("172.17.0.2/16"), Ports: []Port{
-		{netip.MustParseAddr("0.0.0.0"), 8080, 80, "tcp"},
-		{netip.MustParseAddr("127.0.0.1"), 5353, 53, "udp"},
-	}}
-	maps := must(ep.elements())(t)
-	got := table("berth", "berth0", netip.MustParsePrefix("172.17.0.0/16"),
-		maps[0].Elements, maps[1].Elements, []nft.Element{nft.LinkElement("eth0")}).String()
+	p4, p6 := netip.MustParsePrefix, netip.MustParseAddr
+	v4 := func(c string) []netip.Prefix { return []netip.Prefix{p4(c)} }
+	networks := []policy{
+		{bridge: "berth0", subnets: v4("172.17.0.0/16")},
+		{bridge: "br-apart", subnets: v4("172.18.0.0/22"), apart: true},
+		{bridge: "br-internal", subnets: v4("172.18.4.0/22"), internal: true},
+		{bridge: "br-routed", subnets: v4("172.18.8.0/22"), routed: true},
+		{bridge: "br-open", subnets: v4("172.18.12.0/22"), open: true},
+		{bridge: "br-plain", subnets: v4("172.18.16.0/22"), plain: true},
+		{bridge: "br-source", subnets: v4("172.18.20.0/22"), source: p6("198.51.100.1")},
+	}
+	got := ""
+	for _, p := range networks {
+		tb := table(nft.IPv4, "berth")
+		with(tb, p.chains(nft.IPv4), p.elements())
+		got += "# " + p.bridge + "\n" + tb.String() + "\n"
+	}
+	dual := policy{bridge: "br-dual", subnets: v4("fd00:1::/64")}
+	tb := table(nft.IPv6, "berth")
+	with(tb, dual.chains(nft.IPv6), dual.elements())
+	h := &Host{cfg: Config{Bridge: defaultBridge}, ipv6: true}
+	a := &Attachment{
+		Endpoints: []Endpoint{{Address: p4("172.17.0.2/16"), Gateway: p6("172.17.0.1"), Address6: p4("fd00:1::2/64"), Gateway6: p6("fd00:1::1")}},
+		Ports: []Port{
+			{p6("0.0.0.0"), 8080, 80, "tcp", false}, {p6("::"), 8080, 80, "tcp", false}, {p6("127.0.0.1"), 5353, 53, "udp", false}, {p6("::"), 0, 443, "tcp", true},
+		},
+	}
+	with(tb, nil, must(h.elements(a, a.Ports, nft.IPv6))(t))
+	with(tb, nil, []nft.Map{{Name: openedLinks, Elements: []nft.Element{nft.LinkElement("eth0")}}})
+	got += "# br-dual\n" + tb.String()
 	const golden = "testdata/table.nft"
 	if *update {
 		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
@@ -50,7 +74,7 @@ func TestPortsAreHeldAndClashesNamed(t *testing.T) {
 	b := restored(t, Config{Pool: -1})
 	other := must(net.Listen("tcp4", "127.0.0.1:8089"))(t)
 	defer other.Close()
-	must(b.Reserve("first", []PortRequest{port("", 8080, 80, "tcp"), port("127.0.0.1", 8081, 80, "tcp")}))(t)
+	must(b.Reserve("first", onDefault(b), []PortRequest{port("", 8080, 80, "tcp"), port("127.0.0.1", 8081, 80, "tcp")}))(t)
 	for _, c := range []struct {
 		ask  PortRequest
 		want string
@@ -62,19 +86,19 @@ func TestPortsAreHeldAndClashesNamed(t *testing.T) {
 		{port("", 8089, 80, "tcp"), "failed to bind host port 0.0.0.0:8089/tcp: address already in use", fault.Conflict},
 		{port("192.0.2.77", 80, 80, "tcp"), "failed to bind host port 192.0.2.77:80/tcp: cannot assign requested address: 192.0.2.77 is not an address of this host", fault.Invalid},
 		{PortRequest{HostPort: 8080, HostPortEnd: 8081, Port: 80}, "Bind for 0.0.0.0:8080-8081 failed: all ports are allocated", fault.Conflict},
-		{port("", 90, 90, "sctp"), "publish port 90/sctp: only tcp and udp ports can be published", fault.Unsupported},
-		{port("::1", 90, 90, "tcp"), "publish port 90/tcp on ::1: the default bridge has no IPv6; publish it on an IPv4 address", fault.Unsupported},
+		{port("", 90, 90, "dccp"), "publish port 90/dccp: only tcp, udp and sctp ports can be published", fault.Invalid},
+		{port("::1", 90, 90, "tcp"), "publish port 90/tcp on ::1: the container has no address of that family; put it on a network with IPv6 (network create --ipv6), or publish it on an address of the other family", fault.Unsupported},
 		{port("", 90, 0, "tcp"), "publish port 0/tcp: a container's port is 1 to 65535", fault.Invalid},
 		{PortRequest{HostPort: 90, HostPortEnd: 89, Port: 80}, "publish port 80/tcp: host ports 90-89 are no range", fault.Invalid},
 	} {
-		_, err := b.Reserve("second", []PortRequest{port("", 8100, 80, "tcp"), c.ask})
+		_, err := b.Reserve("second", onDefault(b), []PortRequest{port("", 8100, 80, "tcp"), c.ask})
 		if err == nil || err.Error() != c.want || !errors.Is(err, c.kind) {
 			t.Errorf("%+v: %q (%s), want %q (%s)", c.ask, err, fault.Of(err), c.want, c.kind)
 		}
 	}
 	// Other ways to have the same number are no clash, and what failed above holds nothing.
 	for _, r := range []PortRequest{port("", 8080, 80, "udp"), port(uplinkHost, 8081, 80, "tcp"), port("", 8100, 80, "tcp")} {
-		must(b.Reserve("third", []PortRequest{r}))(t)
+		must(b.Reserve("third", onDefault(b), []PortRequest{r}))(t)
 	}
 	if l, err := net.Listen("tcp4", "0.0.0.0:8080"); err == nil {
 		l.Close()
@@ -87,19 +111,19 @@ func TestFreePortsAndRanges(t *testing.T) {
 	b := restored(t, Config{Pool: -1})
 	used := map[uint16]bool{}
 	for range 50 {
-		p := must(b.Reserve("c", []PortRequest{{Port: 80}}))(t).Ports[0]
+		p := must(b.Reserve("c", onDefault(b), []PortRequest{{Port: 80}}))(t).Ports[0]
 		if p.HostPort < firstFree || used[p.HostPort] || p.Proto != "tcp" || p.HostIP != netip.IPv4Unspecified() {
 			t.Fatalf("%+v", p)
 		}
 		used[p.HostPort] = true
 	}
 	// Who may have any port does not take the one that another of the same container needs.
-	last := must(b.Reserve("c", []PortRequest{{Port: 80}}))(t).Ports[0].HostPort
-	if ep, err := b.Reserve("c", []PortRequest{{Port: 80}, {Port: 81, HostPort: last + 1}}); err != nil || ep.Ports[0].HostPort != last+1 {
+	last := must(b.Reserve("c", onDefault(b), []PortRequest{{Port: 80}}))(t).Ports[0].HostPort
+	if ep, err := b.Reserve("c", onDefault(b), []PortRequest{{Port: 80}, {Port: 81, HostPort: last + 1}}); err != nil || ep.Ports[0].HostPort != last+1 {
 		t.Errorf("after %d: %+v, %v", last, ep, err)
 	}
 	for want := uint16(8000); want <= 8002; want++ {
-		p := must(b.Reserve("c", []PortRequest{{HostPort: 8000, HostPortEnd: 8002, Port: 80}}))(t).Ports[0]
+		p := must(b.Reserve("c", onDefault(b), []PortRequest{{HostPort: 8000, HostPortEnd: 8002, Port: 80}}))(t).Ports[0]
 		if p.HostPort != want {
 			t.Errorf("port %d of the range, want %d", p.HostPort, want)
 		}
@@ -119,7 +143,7 @@ func TestPortOfAnEndedServerIsFree(t *testing.T) {
 	}
 	c.Close()
 	l.Close()
-	must(b.Reserve("c", []PortRequest{port("", 8070, 80, "tcp")}))(t)
+	must(b.Reserve("c", onDefault(b), []PortRequest{port("", 8070, 80, "tcp")}))(t)
 }
 
 func TestBridgeAddressAvoidsWhatTheHostHas(t *testing.T) {
@@ -134,10 +158,10 @@ func TestBridgeAddressAvoidsWhatTheHostHas(t *testing.T) {
 	}
 	dir := t.TempDir()
 	b := restored(t, Config{Dir: dir})
-	if got := b.Subnet().String(); got != "172.19.0.1/16" {
+	if got := subnetOf(b).String(); got != "172.19.0.1/16" {
 		t.Errorf("the bridge has %s", got)
 	}
-	id := b.ID()
+	id := standard(b).ID
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -145,11 +169,11 @@ func TestBridgeAddressAvoidsWhatTheHostHas(t *testing.T) {
 		t.Fatal(err)
 	}
 	b = restored(t, Config{Dir: dir})
-	if !b.state.Made {
+	if !standard(b).made {
 		t.Error("a bridge of ours is taken for somebody else's")
 	}
-	if got := b.Subnet().String(); got != "172.19.0.1/16" || b.ID() != id {
-		t.Errorf("after a restart the bridge has %s and ID %s, had 172.19.0.1/16 and %s", got, b.ID(), id)
+	if got := subnetOf(b).String(); got != "172.19.0.1/16" || standard(b).ID != id {
+		t.Errorf("after a restart the bridge has %s and ID %s, had 172.19.0.1/16 and %s", got, standard(b).ID, id)
 	}
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
@@ -159,10 +183,10 @@ func TestBridgeAddressAvoidsWhatTheHostHas(t *testing.T) {
 		t.Errorf("an occupied --bip: %v", err)
 	}
 	b = restored(t, Config{Dir: dir, BIP: netip.MustParsePrefix("10.9.8.1/24")})
-	if got := b.Subnet().String(); got != "10.9.8.1/24" {
+	if got := subnetOf(b).String(); got != "10.9.8.1/24" {
 		t.Errorf("the bridge has %s, asked for 10.9.8.1/24", got)
 	}
-	if got := must(b.addresses())(t); len(got) != 1 {
+	if got := must(b.addresses(standard(b).index))(t); len(got) != 1 {
 		t.Errorf("addresses %v", got)
 	}
 }
@@ -172,20 +196,20 @@ func TestChooseSubnet(t *testing.T) {
 	none := netip.Prefix{}
 	for _, c := range []struct {
 		asked, had netip.Prefix
-		taken      []use
+		taken      []ipam.Use
 		want       string
 	}{
 		{none, none, nil, "172.17.0.1/16"},
 		{none, p("172.20.0.1/16"), nil, "172.20.0.1/16"},
-		{none, p("172.20.0.1/16"), []use{{p("172.20.1.0/24"), "x"}}, "172.17.0.1/16"},
-		{none, none, []use{{p("172.16.0.0/12"), "x"}}, "192.168.0.1/20"},
-		{none, none, []use{{p("172.16.0.0/12"), "x"}, {p("192.168.1.0/24"), "y"}}, "192.168.16.1/20"},
+		{none, p("172.20.0.1/16"), []ipam.Use{{Subnet: p("172.20.1.0/24"), What: "x"}}, "172.17.0.1/16"},
+		{none, none, []ipam.Use{{Subnet: p("172.16.0.0/12"), What: "x"}}, "192.168.0.1/20"},
+		{none, none, []ipam.Use{{Subnet: p("172.16.0.0/12"), What: "x"}, {Subnet: p("192.168.1.0/24"), What: "y"}}, "192.168.16.1/20"},
 		{p("10.0.0.254/24"), p("172.20.0.1/16"), nil, "10.0.0.254/24"},
 		{p("10.0.0.0/24"), none, nil, "not an address of a host"},
 		{p("10.0.0.255/24"), none, nil, "not an address of a host"},
 		{p("10.0.0.1/31"), none, nil, "8 to 29 bits"},
 		{p("fd00::1/64"), none, nil, "not an IPv4 address"},
-		{none, none, []use{{p("172.16.0.0/12"), "route x"}, {p("192.168.0.0/16"), "y"}}, "such as the route x"},
+		{none, none, []ipam.Use{{Subnet: p("172.16.0.0/12"), What: "route x"}, {Subnet: p("192.168.0.0/16"), What: "y"}}, "such as the route x"},
 	} {
 		got, err := choose(c.asked, c.had, c.taken)
 		if text := fmt.Sprint(got, err); !strings.Contains(text, c.want) {
@@ -202,16 +226,16 @@ func TestRestoreAfterAKill(t *testing.T) {
 	web, ns := attach(t, b, "web", port("", 8080, 80, "tcp"), port("127.0.0.1", 5353, 53, "udp"))
 	serve(t, ns, "udp", "0.0.0.0:53")
 	stale, staleNS := attach(t, b, "stale", port("", 9090, 80, "tcp"))
-	must(b.Reserve("reserved", []PortRequest{port("", 7070, 80, "tcp")}))(t)
+	must(b.Reserve("reserved", onDefault(b), []PortRequest{port("", 7070, 80, "tcp")}))(t)
 	echo := echoServer(t, ns, "0.0.0.0:80")
 	defer echo()
 
 	// The records as the engine has them on disk: of one container, from before its link was known.
-	var kept Endpoint
+	var kept Attachment
 	if err := json.Unmarshal(must(json.Marshal(web))(t), &kept); err != nil {
 		t.Fatal(err)
 	}
-	kept.Link = ""
+	kept.Endpoints[0].Link = ""
 
 	talk := must(net.DialTimeout("tcp4", "127.0.0.1:8080", patience))(t)
 	defer talk.Close()
@@ -231,27 +255,27 @@ func TestRestoreAfterAKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	b = bridge(t, Config{Dir: dir})
-	if _, err := b.Reserve("early", nil); !errors.Is(err, fault.Unavailable) {
+	if _, err := b.Reserve("early", onDefault(b), nil); !errors.Is(err, fault.Unavailable) {
 		t.Errorf("before Restore: %v", err)
 	}
-	if err := b.Restore([]*Endpoint{&kept}); err != nil {
+	if err := b.Restore([]*Attachment{&kept}); err != nil {
 		t.Fatal(err)
 	}
-	if kept.Link != web.Link {
-		t.Errorf("link %q, want %q", kept.Link, web.Link)
+	if kept.Endpoints[0].Link != web.Endpoints[0].Link {
+		t.Errorf("link %q, want %q", kept.Endpoints[0].Link, web.Endpoints[0].Link)
 	}
-	until(t, "the link nobody knows is removed", gone(t, stale.Link))
+	until(t, "the link nobody knows is removed", gone(t, stale.Endpoints[0].Link))
 	staleNS.Close()
 	reaches(t, "outside", h.outside, "tcp", uplinkHost+":8080", "")
 	reaches(t, "host", nil, "udp", "127.0.0.1:5353", "")
 	close(stop)
 	chat.Wait()
 
-	if _, err := b.Reserve("clash", []PortRequest{port("", 8080, 80, "tcp")}); !errors.Is(err, fault.Conflict) {
+	if _, err := b.Reserve("clash", onDefault(b), []PortRequest{port("", 8080, 80, "tcp")}); !errors.Is(err, fault.Conflict) {
 		t.Errorf("the restored port is given away: %v", err)
 	}
-	next := must(b.Reserve("next", []PortRequest{port("", 9090, 80, "tcp"), port("", 7070, 80, "tcp")}))(t)
-	if next.Address == web.Address {
+	next := must(b.Reserve("next", onDefault(b), []PortRequest{port("", 9090, 80, "tcp"), port("", 7070, 80, "tcp")}))(t)
+	if next.Endpoints[0].Address == web.Endpoints[0].Address {
 		t.Error("the restored address is given away")
 	}
 	if err := b.Release(&kept); err != nil {
@@ -260,7 +284,7 @@ func TestRestoreAfterAKill(t *testing.T) {
 	if err := b.Release(&kept); err != nil {
 		t.Errorf("released twice: %v", err)
 	}
-	must(b.Reserve("again", []PortRequest{port("", 8080, 80, "tcp")}))(t)
+	must(b.Reserve("again", onDefault(b), []PortRequest{port("", 8080, 80, "tcp")}))(t)
 }
 
 // echoServer sends back what it gets, for conversations that last.
@@ -329,12 +353,13 @@ func TestCleanupLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "links and switches are as before", func() bool { return slices.Equal(before, snapshot(t)) })
-	if left := must(os.ReadDir(dir))(t); len(left) > 0 {
+	left := slices.DeleteFunc(must(os.ReadDir(dir))(t), func(e os.DirEntry) bool { return e.Name() == "networks" })
+	if len(left) > 0 {
 		t.Errorf("left in the state directory: %v", left)
 	}
 	fw := must(nft.Open())(t)
 	defer fw.Close()
-	if there := must(fw.Exists("berth"))(t); there {
+	if there := must(fw.Exists(nft.IPv4, "berth"))(t); there {
 		t.Error("the table stands")
 	}
 }
@@ -392,7 +417,7 @@ func TestSecondEngineIsRefused(t *testing.T) {
 		t.Errorf("a second engine on the bridge: %v", err)
 	}
 	second := restored(t, Config{Bridge: "berth1", Pool: -1})
-	if got := second.Subnet().String(); got != "172.18.0.1/16" {
+	if got := subnetOf(second).String(); got != "172.18.0.1/16" {
 		t.Errorf("another bridge has %s", got)
 	}
 }
@@ -400,8 +425,8 @@ func TestSecondEngineIsRefused(t *testing.T) {
 func TestNoBridge(t *testing.T) {
 	kerneltest.Root(t)
 	b := restored(t, Config{Bridge: "none"})
-	if _, err := b.Reserve("x", nil); !errors.Is(err, fault.Invalid) {
-		t.Errorf("reserve without a bridge: %v", err)
+	if _, err := b.Reserve("x", []Join{{Network: "y"}}, nil); !errors.Is(err, fault.NotFound) {
+		t.Errorf("reserve without a network: %v", err)
 	}
 	ns := must(b.Loopback(Owner{}))(t)
 	defer ns.Close()
@@ -435,13 +460,13 @@ func TestInsideTheNamespace(t *testing.T) {
 		c := must(netlink.Open())(t)
 		defer c.Close()
 		eth := must(c.Link("eth0"))(t)
-		if !eth.Up || eth.MTU != 1500 || eth.MAC.String() != ep.MAC {
+		if !eth.Up || eth.MTU != 1500 || eth.MAC.String() != ep.Endpoints[0].MAC {
 			t.Errorf("eth0 %+v, endpoint %+v", eth, ep)
 		}
 		return nil
 	})
-	l := must(b.host.Link(ep.Link))(t)
-	if l.Alias != aliasOf(ep) || l.Master != b.index {
+	l := must(b.links.Link(ep.Endpoints[0].Link))(t)
+	if l.Alias != aliasOf(&ep.Endpoints[0]) || l.Master != standard(b).index {
 		t.Errorf("host's end %+v", l)
 	}
 }
@@ -463,7 +488,7 @@ func TestMTUFollowsTheDefaultRoute(t *testing.T) {
 		}
 		return nil
 	})
-	if l := must(c.Link(b.Name()))(t); l.MTU != 1380 || b.MTU() != 1380 {
+	if l := must(c.Link(standard(b).link))(t); l.MTU != 1380 || standard(b).mtu != 1380 {
 		t.Errorf("the bridge has MTU %d", l.MTU)
 	}
 }
@@ -477,16 +502,16 @@ func TestParallelAttachAndRelease(t *testing.T) {
 	for n := range 8 {
 		all.Go(func() {
 			for range 5 {
-				ep, err := b.Reserve(fmt.Sprint("c", n), []PortRequest{{Port: 80}, {Port: 53, Proto: "udp"}})
+				ep, err := b.Reserve(fmt.Sprint("c", n), onDefault(b), []PortRequest{{Port: 80}, {Port: 53, Proto: "udp"}})
 				if err != nil {
 					t.Error(err)
 					return
 				}
 				mu.Lock()
-				if seen[ep.Address] {
-					t.Errorf("%s is given twice", ep.Address)
+				if seen[ep.Endpoints[0].Address] {
+					t.Errorf("%s is given twice", ep.Endpoints[0].Address)
 				}
-				seen[ep.Address] = true
+				seen[ep.Endpoints[0].Address] = true
 				mu.Unlock()
 				ns, err := b.Attach(context.Background(), ep)
 				if err != nil {
@@ -495,7 +520,7 @@ func TestParallelAttachAndRelease(t *testing.T) {
 				}
 				ns.Close()
 				mu.Lock()
-				delete(seen, ep.Address)
+				delete(seen, ep.Endpoints[0].Address)
 				mu.Unlock()
 				if err := b.Release(ep); err != nil {
 					t.Error(err)
@@ -506,9 +531,9 @@ func TestParallelAttachAndRelease(t *testing.T) {
 	all.Wait()
 	until(t, "all links and addresses are free again", func() bool {
 		b.mu.Lock()
-		taken := len(b.ledger.taken)
+		taken := b.byName(DefaultName).ledgers[0].Taken()
 		b.mu.Unlock()
-		return taken == 3 && must(b.portCount())(t) == 0
+		return taken == 3 && must(portCount(standard(b).index))(t) == 0
 	})
 }
 
@@ -528,7 +553,7 @@ func TestAttachTwiceAndUnknown(t *testing.T) {
 	if err := b.Release(ep); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the link is gone", gone(t, ep.Link))
+	until(t, "the link is gone", gone(t, ep.Endpoints[0].Link))
 }
 
 func TestForeignDropPolicyIsNamed(t *testing.T) {
@@ -561,7 +586,7 @@ func TestFullBridgeSaysSo(t *testing.T) {
 	crowd := must(namespace.NewNet())(t)
 	defer func() {
 		crowd.Close()
-		until(t, "the crowd is gone", func() bool { return must(b.portCount())(t) <= 1 })
+		until(t, "the crowd is gone", func() bool { return must(portCount(standard(b).index))(t) <= 1 })
 	}()
 	first, firstNS := attach(t, b, "first")
 	for n := 1; n < netlink.BridgePorts; n++ {
@@ -569,11 +594,11 @@ func TestFullBridgeSaysSo(t *testing.T) {
 		if err := c.Apply(netlink.NewVeth(name, name, crowd, 1500)); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.Apply(netlink.SetMaster(must(c.Link(name))(t).Index, b.index)); err != nil {
+		if err := c.Apply(netlink.SetMaster(must(c.Link(name))(t).Index, standard(b).index)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	ep := must(b.Reserve("last", []PortRequest{port("", 8080, 80, "tcp")}))(t)
+	ep := must(b.Reserve("last", onDefault(b), []PortRequest{port("", 8080, 80, "tcp")}))(t)
 	_, err := b.Attach(context.Background(), ep)
 	if !errors.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "has all 1023 links") {
 		t.Fatalf("container number 1,024: %v", err)

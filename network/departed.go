@@ -12,22 +12,22 @@ import (
 	"berth/kernel/netlink"
 )
 
-// departed is an endpoint that was released: its link goes when its namespace does, which the kernel does at its leisure.
+// departed is an attachment that was released: its links go when its namespace does, which the kernel does at its leisure.
 type departed struct {
-	ns      *os.File // ours; the namespace ends when nobody else has it either. nil: after a restart
-	link    string
-	address netip.Addr // kept taken until the link is gone, so that no frame for it goes astray
-	flows   bool       // UDP conversations may still lead to the address
-	stale   bool       // found at a restart, nobody's
-	since   time.Time
-	closed  bool
+	ns        *os.File // ours; the namespace ends when nobody else has it either. nil: after a restart
+	links     []string
+	addresses []netip.Addr
+	free      func() // gives the addresses back: kept taken until the links are gone, so that no frame for them goes astray. nil: none
+	flows     bool   // UDP conversations may still lead to the addresses
+	stale     bool   // found at a restart, nobody's
+	since     time.Time
+	closed    bool
 }
 
 // departures buries endpoints: in batches, as the kernel takes links down
 // under one lock that every start of a container needs too, and as long for one namespace as for fifty.
 type departures struct {
 	host *netlink.Conn // its own: a deletion takes long
-	free func(netip.Addr)
 	warn func(string)
 
 	mu    sync.Mutex
@@ -43,12 +43,12 @@ const (
 	patient = 3 * time.Second        // for a namespace that somebody else keeps; then the link is deleted
 )
 
-func newDepartures(free func(netip.Addr), warn func(string)) (*departures, error) {
+func newDepartures(warn func(string)) (*departures, error) {
 	host, err := netlink.Open()
 	if err != nil {
 		return nil, err
 	}
-	d := &departures{host: host, free: free, warn: warn, wake: make(chan struct{}, 1), stop: make(chan struct{})}
+	d := &departures{host: host, warn: warn, wake: make(chan struct{}, 1), stop: make(chan struct{})}
 	d.done.Go(d.work)
 	return d, nil
 }
@@ -113,7 +113,9 @@ func (d *departures) bury(now time.Time) int {
 	for _, x := range queue {
 		gone[x] = d.isGone(x, now)
 		if gone[x] && x.flows {
-			forget[x.address] = true
+			for _, a := range x.addresses {
+				forget[a] = true
+			}
 		}
 	}
 	if len(forget) > 0 {
@@ -127,31 +129,33 @@ func (d *departures) bury(now time.Time) int {
 	left := len(d.queue)
 	d.mu.Unlock()
 	for x := range gone { // without the lock: add is called with the bridge's held, and free takes that
-		if gone[x] {
-			d.free(x.address)
+		if gone[x] && x.free != nil {
+			x.free()
 		}
 	}
 	return left
 }
 
 func (d *departures) isGone(x *departed, now time.Time) bool {
-	if x.link == "" {
-		return true
-	}
-	l, err := d.host.Link(x.link)
-	if errors.Is(err, netlink.ErrNoLink) {
-		return true
-	}
-	if err == nil && (x.stale || now.Sub(x.since) > patient) {
-		err = d.host.Apply(netlink.Delete(l.Index))
-		if errors.Is(err, netlink.ErrNoLink) {
-			return true
+	overdue := x.stale || now.Sub(x.since) > patient
+	gone := true
+	for _, link := range x.links {
+		l, err := d.host.Link(link)
+		if err == nil && overdue {
+			if err = d.host.Apply(netlink.Delete(l.Index)); err == nil {
+				gone = false // until the next look
+				continue
+			}
 		}
+		if errors.Is(err, netlink.ErrNoLink) {
+			continue
+		}
+		if err != nil {
+			d.warn(fmt.Sprintf("remove link %s of a container that is gone: %v", link, err))
+		}
+		gone = false
 	}
-	if err != nil {
-		d.warn(fmt.Sprintf("remove link %s of a container that is gone: %v", x.link, err))
-	}
-	return false
+	return gone
 }
 
 // flush closes the batch at once and tells whether links may go by that.

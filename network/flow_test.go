@@ -24,7 +24,7 @@ func TestUDPConversationFollowsThePort(t *testing.T) {
 	serve(t, ns, "udp", "0.0.0.0:53")
 	b.background.Wait()
 	if _, err := exchange(c, patience); err != nil {
-		t.Errorf("the socket that asked the old container does not reach the new one, %s: %v", ep.Address, err)
+		t.Errorf("the socket that asked the old container does not reach the new one, %s: %v", ep.Endpoints[0].Address, err)
 	}
 }
 
@@ -49,11 +49,16 @@ func TestUDPConversationEndsWithTheContainer(t *testing.T) {
 	until(t, "the address is free", func() bool {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		return !b.ledger.taken[first.Address.Addr()]
+		l := b.byName(DefaultName).ledgers[0]
+		if l.Take(first.Endpoints[0].Address.Addr()) != nil {
+			return false
+		}
+		l.Free(first.Endpoints[0].Address.Addr())
+		return true
 	})
 	second, ns := attach(t, b, "second")
-	if second.Address != first.Address {
-		t.Fatalf("the second container has %s, not %s", second.Address, first.Address)
+	if second.Endpoints[0].Address != first.Endpoints[0].Address {
+		t.Fatalf("the second container has %s, not %s", second.Endpoints[0].Address, first.Endpoints[0].Address)
 	}
 	serve(t, ns, "udp", "0.0.0.0:53")
 	if _, err := exchange(c, impatience); err == nil {

@@ -17,17 +17,17 @@ import (
 	"berth/kernel/nft"
 )
 
-// forwarding sees to it that packets to and from the bridge are forwarded.
-// Where the host is no router (net.ipv4.ip_forward is 0), it switches on the bridge and those links that have an address,
-// one by one, and the table lets them forward nothing but our flows. What it switched is on disk before, and put
+// forwarding sees to it that packets to and from our bridges are forwarded.
+// Where the host is no router (forwarding is 0 for all), it switches on the bridges and those links that have an address,
+// one by one, and the tables let them forward nothing but our flows. What it switched is on disk before, and put
 // back by restore. Where the host is a router, it writes nothing.
 type forwarding struct {
-	path   string // of the record
-	bridge string
-	fw     *nft.Conn
-	table  string
+	path  string // of the record
+	fw    *nft.Conn
+	table string
 
 	mu       sync.Mutex
+	bridges  map[string]bool // ours by name; true: with IPv6
 	switched switched
 	watched  map[int]bool // indexes of the links that must forward
 	watch    *netlink.Watch
@@ -37,9 +37,10 @@ type forwarding struct {
 
 // switched is the record of switches that were 0 before us. A reboot makes it void.
 type switched struct {
-	Boot  string
-	Links map[string]bool   // links that forward for our sake
-	Were  map[string]string // other switches, by name below /proc/sys, and what they were; of a bridge that is not ours
+	Boot   string
+	Links  map[string]bool   // links that forward IPv4 for our sake
+	Links6 map[string]bool   // and IPv6
+	Were   map[string]string // other switches, by name below /proc/sys, and what they were
 }
 
 func getSysctl(name string) string {
@@ -49,25 +50,55 @@ func getSysctl(name string) string {
 
 func forwardSwitch(link string) string { return "net/ipv4/conf/" + link + "/forwarding" }
 
-func openForwarding(dir, bridge, table string, fw *nft.Conn, warn func(string)) (*forwarding, error) {
-	f := &forwarding{path: filepath.Join(dir, "forwarding.json"), bridge: bridge, table: table, fw: fw, warn: warn}
+// The switches of IPv6. The one for all makes every link a router's, which then ignores what routers tell; the forced one (since
+// Linux 6.17) lets single links forward without that.
+const (
+	forward6 = "net/ipv6/conf/all/forwarding"
+	forced6  = "net/ipv6/conf/all/force_forwarding"
+)
+
+func forceSwitch(link string) string    { return "net/ipv6/conf/" + link + "/force_forwarding" }
+func acceptRASwitch(link string) string { return "net/ipv6/conf/" + link + "/accept_ra" }
+
+func openForwarding(dir, table string, fw *nft.Conn, warn func(string)) (*forwarding, error) {
+	f := &forwarding{path: filepath.Join(dir, "forwarding.json"), table: table, fw: fw, warn: warn, bridges: map[string]bool{}}
 	err := record.Load(f.path, &f.switched)
 	boot := getSysctl("kernel/random/boot_id")
 	if errors.Is(err, fault.NotFound) || (err == nil && f.switched.Boot != boot) {
 		f.switched, err = switched{Boot: boot}, nil
 	}
-	if f.switched.Links == nil {
-		f.switched.Links = map[string]bool{}
+	s := &f.switched
+	for _, m := range []*map[string]bool{&s.Links, &s.Links6} {
+		if *m == nil {
+			*m = map[string]bool{}
+		}
 	}
-	if f.switched.Were == nil {
-		f.switched.Were = map[string]string{}
+	if s.Were == nil {
+		s.Were = map[string]string{}
 	}
 	return f, err
 }
 
-// opened are the elements of the table's set. The caller holds mu.
-func (f *forwarding) opened() (all []nft.Element) {
-	for _, l := range slices.Sorted(maps.Keys(f.switched.Links)) {
+// add makes a bridge one of ours, and drop no more.
+func (f *forwarding) add(bridge string, v6 bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.bridges[bridge] = v6
+}
+
+func (f *forwarding) drop(bridge string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.bridges, bridge)
+}
+
+// opened are the elements of a family's set. The caller holds mu.
+func (f *forwarding) opened(family nft.Family) (all []nft.Element) {
+	links := f.switched.Links
+	if family == nft.IPv6 {
+		links = f.switched.Links6
+	}
+	for _, l := range slices.Sorted(maps.Keys(links)) {
 		all = append(all, nft.LinkElement(l))
 	}
 	return all
@@ -77,92 +108,152 @@ func (f *forwarding) opened() (all []nft.Element) {
 func (f *forwarding) ensure() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if getSysctl("net/ipv4/conf/all/forwarding") == "1" {
-		// The administrator or another program wants a router: then every link forwards at their wish.
-		return errors.Join(f.forget(), setSysctl(forwardSwitch(f.bridge), "1"))
-	}
 	f.watched = map[int]bool{}
-	links, err := f.needed()
+	v4, v6, err := f.needed()
 	if err != nil {
 		return err
 	}
+	return errors.Join(f.ensure4(v4), f.ensure6(v6))
+}
+
+func (f *forwarding) ensure4(links []netlink.Link) error {
+	var all error
+	if getSysctl("net/ipv4/conf/all/forwarding") == "1" {
+		// The administrator or another program wants a router: then every link forwards at their wish.
+		all = f.forget(nft.IPv4, f.switched.Links)
+	} else {
+		var open []string
+		for _, l := range links {
+			if getSysctl(forwardSwitch(l.Name)) == "0" {
+				open = append(open, l.Name)
+			}
+		}
+		if all = f.note(nft.IPv4, f.switched.Links, open); all == nil {
+			for _, l := range open {
+				all = errors.Join(all, setSysctl(forwardSwitch(l), "1"))
+			}
+		}
+	}
+	for bridge := range f.bridges {
+		all = errors.Join(all, setSysctl(forwardSwitch(bridge), "1"))
+	}
+	return all
+}
+
+func (f *forwarding) ensure6(links []netlink.Link) error {
+	wanted := slices.Collect(maps.Values(f.bridges))
+	if !slices.Contains(wanted, true) {
+		return nil
+	}
+	_, ours := f.switched.Were[forward6]
+	if getSysctl(forward6) == "1" && !ours {
+		return f.forget(nft.IPv6, f.switched.Links6)
+	}
 	var open []string
 	for _, l := range links {
-		f.watched[l.Index] = true
-		if getSysctl(forwardSwitch(l.Name)) == "0" {
+		if !f.switched.Links6[l.Name] {
 			open = append(open, l.Name)
 		}
 	}
-	if len(open) > 0 {
-		if err := f.open(open); err != nil {
-			return err
+	if err := f.note(nft.IPv6, f.switched.Links6, open); err != nil {
+		return err
+	}
+	if _, err := os.Stat("/proc/sys/" + forced6); err == nil {
+		var all error
+		for bridge, v6 := range f.bridges {
+			if v6 {
+				all = errors.Join(all, setSysctl(forceSwitch(bridge), "1"))
+			}
+		}
+		for _, l := range links {
+			all = errors.Join(all, setSysctl(forceSwitch(l.Name), "1"))
+		}
+		return all
+	}
+	// A router would not listen to other routers any more: 2 is to listen all the same (ip-sysctl.rst, accept_ra).
+	for _, l := range links {
+		if name := acceptRASwitch(l.Name); getSysctl(name) == "1" {
+			if err := f.turn(name, "2"); err != nil {
+				return err
+			}
 		}
 	}
-	return setSysctl(forwardSwitch(f.bridge), "1")
+	return f.turn(forward6, "1")
 }
 
-// needed lists the links over which clients and answers come: those with an IPv4 address, less lo and the bridge. The caller holds mu.
-func (f *forwarding) needed() (all []netlink.Link, err error) {
+// needed lists the links over which clients and answers come: those with an address, less lo and the bridges. The caller holds mu.
+func (f *forwarding) needed() (v4, v6 []netlink.Link, err error) {
 	links, err := netlink.Links()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	addresses, err := netlink.Addresses()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, l := range links {
-		if l.Name == f.bridge {
+		_, own := f.bridges[l.Name]
+		if own {
 			f.watched[l.Index] = true
 		}
 		// The bridge of another engine is that one's to switch.
-		if l.Index == loopback || l.Name == f.bridge || l.Alias == bridgeAlias || strings.HasPrefix(l.Name, linkPrefix) {
+		if l.Index == loopback || own || strings.HasPrefix(l.Alias, ourMark) || strings.HasPrefix(l.Name, linkPrefix) {
 			continue
 		}
-		if slices.ContainsFunc(addresses, func(a netlink.Address) bool { return a.Link == l.Index && a.Prefix.Addr().Is4() }) {
-			all = append(all, l)
+		for _, want := range []bool{false, true} {
+			has := slices.ContainsFunc(addresses, func(a netlink.Address) bool {
+				return a.Link == l.Index && a.Prefix.Addr().Is6() == want && !a.Prefix.Addr().IsLinkLocalUnicast()
+			})
+			switch {
+			case has && want:
+				v6 = append(v6, l)
+			case has:
+				v4 = append(v4, l)
+				f.watched[l.Index] = true
+			}
 		}
 	}
-	return all, nil
+	return v4, v6, nil
 }
 
-// open switches links on: record, then the rule that confines them, then the switch.
-func (f *forwarding) open(links []string) error {
+// note remembers links that are about to be switched on: the record first, then the rule that confines them.
+func (f *forwarding) note(family nft.Family, known map[string]bool, links []string) error {
+	if len(links) == 0 {
+		return nil
+	}
 	set := nft.Map{Name: openedLinks, Kind: nft.LinkName}
 	for _, l := range links {
-		f.switched.Links[l] = true
+		known[l] = true
 		set.Elements = append(set.Elements, nft.LinkElement(l))
 	}
 	if err := record.Put(f.path, f.switched); err != nil {
 		return err
 	}
-	if err := f.fw.Update(f.table, []nft.Map{set}, nil); err != nil {
-		return err
-	}
-	var all error
-	for _, l := range links {
-		all = errors.Join(all, setSysctl(forwardSwitch(l), "1"))
-	}
-	return all
+	return f.fw.Update(nft.Change{Family: family, Table: f.table, Add: []nft.Map{set}})
 }
 
 // forget lets go of links that forward at somebody else's wish now.
-func (f *forwarding) forget() error {
-	if len(f.switched.Links) == 0 {
+func (f *forwarding) forget(family nft.Family, known map[string]bool) error {
+	if len(known) == 0 {
 		return nil
 	}
-	set := nft.Map{Name: openedLinks, Kind: nft.LinkName, Elements: f.opened()}
-	if err := f.fw.Update(f.table, nil, []nft.Map{set}); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	set := nft.Map{Name: openedLinks, Kind: nft.LinkName, Elements: f.opened(family)}
+	if err := f.fw.Update(nft.Change{Family: family, Table: f.table, Remove: []nft.Map{set}}); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	clear(f.switched.Links)
+	clear(known)
 	return record.Put(f.path, f.switched)
 }
 
-// set changes a switch of a bridge that is not ours, and remembers what it was.
-func (f *forwarding) set(name, value string) error {
+// adopt sets the switches of a bridge that is not ours, and remembers what they were.
+func (f *forwarding) adopt(bridge string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return errors.Join(f.turn("net/ipv4/conf/"+bridge+"/route_localnet", "1"), f.turn(forwardSwitch(bridge), "1"))
+}
+
+// turn changes a switch, and remembers what it was. The caller holds mu.
+func (f *forwarding) turn(name, value string) error {
 	was := getSysctl(name)
 	if was == value {
 		return nil
@@ -178,6 +269,9 @@ func (f *forwarding) set(name, value string) error {
 
 // follow keeps up with addresses and switches that change while we run.
 func (f *forwarding) follow() error {
+	if f.watch != nil {
+		return nil
+	}
 	w, err := netlink.OpenWatch()
 	if err != nil {
 		return err
@@ -229,6 +323,9 @@ func (f *forwarding) restore() error {
 			all = errors.Join(all, setSysctl(forwardSwitch(l), "0"))
 		}
 	}
+	for l := range f.switched.Links6 {
+		all = errors.Join(all, setSysctl(forceSwitch(l), "0"))
+	}
 	for name, was := range f.switched.Were {
 		all = errors.Join(all, setSysctl(name, was))
 	}
@@ -236,6 +333,7 @@ func (f *forwarding) restore() error {
 		all = errors.Join(all, err)
 	}
 	clear(f.switched.Links)
+	clear(f.switched.Links6)
 	clear(f.switched.Were)
 	return all
 }

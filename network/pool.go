@@ -19,18 +19,26 @@ import (
 
 const (
 	linkPrefix = "berthv" // every veth of ours on the host
-	inside     = "eth0"   // its end in the container
+	inside0    = "eth0"   // its end in the container, unless it is renamed
 	loopback   = 1        // index of lo in every namespace
 )
 
-// wired is a namespace with a veth that is up at both ends but belongs to no
-// bridge yet, or (without a link) one with lo alone. It ends with its files.
+// readyName is the link's name in a namespace of the pool.
+const readyName = inside0
+
+// wire is a veth that is up at both ends but belongs to no bridge yet.
+type wire struct {
+	link string // the host's end
+	host int    // its index
+	peer int    // index of the other end, in its namespace
+	mtu  int
+}
+
+// wired is a namespace that is ready to be connected; with a wire, or (nil) with lo alone. It ends with its files.
 type wired struct {
-	ns, spare *os.File      // the same namespace twice: one is handed out
-	conn      *netlink.Conn // inside
-	link      string        // the host's end
-	host      int           // its index
-	peer      int           // index of eth0
+	inside
+	spare *os.File // the same namespace again: the other one is handed out
+	wire  *wire
 }
 
 func (w *wired) close() error { return errors.Join(w.ns.Close(), w.drop()) }
@@ -123,9 +131,12 @@ func (p *pool) fillOne() error {
 	return err
 }
 
-// takeWired gives a namespace from the pool, or makes one. The caller says more when it is done: making links
-// takes the lock that its own changes need.
-func (p *pool) takeWired(owner Owner) (*wired, error) {
+// take gives a namespace to be connected, from the pool if it has one: with a wire, or without. The caller says more when it is
+// done: making links takes the lock that its own changes need.
+func (p *pool) take(owner Owner, wired bool) (*wired, error) {
+	if !wired {
+		return p.takeBare(owner)
+	}
 	if !owner.host() {
 		return p.makeWired(owner)
 	}
@@ -135,6 +146,23 @@ func (p *pool) takeWired(owner Owner) (*wired, error) {
 	default:
 		return p.makeWired(owner)
 	}
+}
+
+// takeBare gives a namespace without a wire, with a socket in it.
+func (p *pool) takeBare(owner Owner) (*wired, error) {
+	ns, err := p.takePlain(owner)
+	if err != nil {
+		return nil, err
+	}
+	in, err := insideOf(ns)
+	if err != nil {
+		return nil, errors.Join(err, ns.Close())
+	}
+	w := &wired{inside: *in}
+	if w.spare, err = os.Open(fmt.Sprintf("/proc/self/fd/%d", kernel.FD(ns))); err != nil {
+		return nil, errors.Join(err, w.close())
+	}
+	return w, nil
 }
 
 func (p *pool) takePlain(owner Owner) (*os.File, error) {
@@ -213,12 +241,21 @@ func makePlain(owner Owner) (*os.File, error) {
 
 // makeWired makes a namespace with a veth. What a kill leaves of it dies with the process's files.
 func (p *pool) makeWired(owner Owner) (w *wired, err error) {
-	w = &wired{link: linkPrefix + randomHex(4)}
+	w = &wired{}
 	if w.ns, err = newNet(owner); err != nil {
 		return nil, fmt.Errorf("make network namespace: %w", err)
 	}
-	if err = namespace.Do(w.ns, func() error { return p.wire(w) }); err == nil {
-		err = p.bringUp(w)
+	err = namespace.Do(w.ns, func() (err error) {
+		if w.conn, err = netlink.Open(); err != nil {
+			return err
+		}
+		return errors.Join(unprivileged(), w.conn.Apply(netlink.SetUp(loopback)))
+	})
+	if err == nil {
+		w.wire, err = p.addWire(&w.inside, inside0, p.mtu)
+	}
+	if err == nil {
+		err = w.conn.Apply(netlink.SetUp(w.wire.peer))
 	}
 	if err == nil {
 		w.spare, err = os.Open(fmt.Sprintf("/proc/self/fd/%d", kernel.FD(w.ns)))
@@ -233,42 +270,37 @@ func (p *pool) makeWired(owner Owner) (w *wired, err error) {
 	return w, nil
 }
 
-// wire runs on a thread inside the namespace; the host's socket stays in the host's.
-func (p *pool) wire(w *wired) (err error) {
-	if w.conn, err = netlink.Open(); err != nil {
-		return err
+// addWire makes a veth into a namespace; the host's end is up. mtu 0 is the usual one.
+func (p *pool) addWire(in *inside, name string, mtu int) (*wire, error) {
+	if mtu == 0 {
+		mtu = p.mtu
 	}
-	// eth0 is born without IPv6, as the default bridge has none; lo keeps ::1.
+	w := &wire{link: linkPrefix + randomHex(4), mtu: mtu}
+	// The link is born without IPv6, as most networks have none; lo keeps ::1.
 	const born = "net/ipv6/conf/default/disable_ipv6"
-	if err := errors.Join(unprivileged(), setSysctl(born, "1")); err != nil {
-		return err
+	if err := namespace.Do(in.ns, func() error { return setSysctl(born, "1") }); err != nil {
+		return nil, err
 	}
-	if err := p.host.Apply(netlink.NewVeth(w.link, inside, w.ns, p.mtu)); err != nil {
-		return err
+	if err := p.host.Apply(netlink.NewVeth(w.link, name, in.ns, mtu)); err != nil {
+		return nil, err
 	}
-	if err := setSysctl(born, "0"); err != nil {
-		return err
+	if err := namespace.Do(in.ns, func() error { return setSysctl(born, "0") }); err != nil {
+		return nil, err
 	}
-	peer, err := w.conn.Link(inside)
+	peer, err := in.conn.Link(name)
 	if err != nil {
-		return err
-	}
-	w.peer = peer.Index
-	if err := w.conn.Apply(netlink.SetUp(loopback), netlink.SetUp(w.peer)); err != nil {
-		return err
+		return nil, err
 	}
 	host, err := p.host.Link(w.link)
-	w.host = host.Index
-	return err
-}
-
-// bringUp switches the host's end on: without IPv6, so that a bridge port has no address of its own. It runs
-// outside the namespace, where /proc/sys is the host's.
-func (p *pool) bringUp(w *wired) error {
-	if err := setSysctl("net/ipv6/conf/"+w.link+"/disable_ipv6", "1"); err != nil {
-		return err
+	if err != nil {
+		return nil, err
 	}
-	return p.host.Apply(netlink.SetUp(w.host))
+	w.peer, w.host = peer.Index, host.Index
+	// Without IPv6, so that a bridge port has no address of its own.
+	if err := setSysctl("net/ipv6/conf/"+w.link+"/disable_ipv6", "1"); err != nil {
+		return nil, err
+	}
+	return w, p.host.Apply(netlink.SetUp(w.host))
 }
 
 func randomHex(bytes int) string {

@@ -1,11 +1,13 @@
 package network
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"net/netip"
 	"os"
+	"slices"
 
 	"berth/fault"
 	"berth/kernel"
@@ -37,11 +39,11 @@ func newPortTable() *portTable {
 	return &portTable{held: map[hostPort]io.Closer{}, next: firstFree}
 }
 
-// taken tells whether one of ours has the port on that address or on all.
+// taken tells whether one of ours has the port on that address or on all of its family.
 func (t *portTable) taken(h hostPort) bool {
 	if h.ip.IsUnspecified() {
 		for other := range t.held {
-			if other.port == h.port && other.proto == h.proto {
+			if other.port == h.port && other.proto == h.proto && other.ip.Is6() == h.ip.Is6() {
 				return true
 			}
 		}
@@ -50,15 +52,30 @@ func (t *portTable) taken(h hostPort) bool {
 	if _, ok := t.held[h]; ok {
 		return true
 	}
-	_, ok := t.held[hostPort{netip.IPv4Unspecified(), h.port, h.proto}]
+	every := netip.IPv4Unspecified()
+	if h.ip.Is6() {
+		every = netip.IPv6Unspecified()
+	}
+	_, ok := t.held[hostPort{every, h.port, h.proto}]
 	return ok
 }
 
-// reserve decides and holds a port for r.
-func (t *portTable) reserve(r PortRequest) (Port, error) {
-	r, err := r.checked()
-	if err != nil {
-		return Port{}, err
+// portGroup is requests for one port of the host on several addresses.
+type portGroup []PortRequest
+
+// choosy orders groups: those that would take any port go last.
+func choosy(groups []portGroup) []portGroup {
+	return slices.SortedStableFunc(slices.Values(groups), func(a, b portGroup) int { return cmp.Compare(a[0].choice(), b[0].choice()) })
+}
+
+// reserve decides and holds a port for g.
+func (t *portTable) reserve(g portGroup) (ports []Port, err error) {
+	r := g[0]
+	if r.direct {
+		for _, r := range g {
+			ports = append(ports, Port{HostIP: unspecified(r.HostIP), Port: r.Port, Proto: r.Proto, Direct: true})
+		}
+		return ports, nil
 	}
 	from, to := r.HostPort, max(r.HostPort, r.HostPortEnd)
 	if r.HostPort == 0 {
@@ -71,24 +88,41 @@ func (t *portTable) reserve(r PortRequest) (Port, error) {
 	var refused error
 	for n := 0; n <= int(to-from); n++ {
 		p := from + uint16((int(start-from)+n)%(int(to-from)+1))
-		h := hostPort{r.HostIP, p, r.Proto}
-		if refused = t.hold(h); refused == nil {
+		if ports, refused = t.holdAll(g, p); refused == nil {
 			if r.HostPort == 0 {
 				t.next = p + 1
 				if p == lastFree {
 					t.next = firstFree
 				}
 			}
-			return Port{HostIP: h.ip, HostPort: p, Port: r.Port, Proto: r.Proto}, nil
+			return ports, nil
 		}
 		if !errors.Is(refused, fault.Conflict) {
-			return Port{}, refused
+			return nil, refused
 		}
 	}
 	if from == to {
-		return Port{}, refused
+		return nil, refused
 	}
-	return Port{}, fault.New(fault.Conflict, "Bind for %s:%d-%d failed: all ports are allocated", r.HostIP, from, to)
+	return nil, fault.New(fault.Conflict, "Bind for %s:%d-%d failed: all ports are allocated", r.HostIP, from, to)
+}
+
+func unspecified(a netip.Addr) netip.Addr {
+	if a.Is6() {
+		return netip.IPv6Unspecified()
+	}
+	return netip.IPv4Unspecified()
+}
+
+// holdAll takes one port on every address of g, or on none.
+func (t *portTable) holdAll(g portGroup, port uint16) (ports []Port, err error) {
+	for _, r := range g {
+		if err := t.hold(hostPort{r.HostIP, port, r.Proto}); err != nil {
+			return nil, errors.Join(err, t.release(ports))
+		}
+		ports = append(ports, Port{HostIP: r.HostIP, HostPort: port, Port: r.Port, Proto: r.Proto})
+	}
+	return ports, nil
 }
 
 // choice is how many ports would do.
@@ -99,21 +133,19 @@ func (r PortRequest) choice() int {
 	return max(0, int(r.HostPortEnd)-int(r.HostPort)) + 1
 }
 
-// checked fills in defaults.
+// checked fills in defaults. An IPv4 address that means every one is none.
 func (r PortRequest) checked() (PortRequest, error) {
-	if !r.HostIP.IsValid() {
-		r.HostIP = netip.IPv4Unspecified()
-	}
 	r.HostIP = r.HostIP.Unmap()
+	if r.HostIP.IsUnspecified() && r.HostIP.Is4() {
+		r.HostIP = netip.Addr{}
+	}
 	if r.Proto == "" {
 		r.Proto = "tcp"
 	}
 	name := fmt.Sprintf("publish port %d/%s", r.Port, r.Proto)
 	switch {
-	case r.Proto != "tcp" && r.Proto != "udp":
-		return r, fault.New(fault.Unsupported, "%s: only tcp and udp ports can be published", name)
-	case !r.HostIP.Is4():
-		return r, fault.New(fault.Unsupported, "%s on %s: the default bridge has no IPv6; publish it on an IPv4 address", name, r.HostIP)
+	case r.Proto != "tcp" && r.Proto != "udp" && r.Proto != "sctp":
+		return r, fault.New(fault.Invalid, "%s: only tcp, udp and sctp ports can be published", name)
 	case r.Port == 0:
 		return r, fault.New(fault.Invalid, "%s: a container's port is 1 to 65535", name)
 	case r.HostPortEnd != 0 && r.HostPortEnd < r.HostPort:
@@ -131,6 +163,8 @@ func (t *portTable) hold(h hostPort) error {
 	switch {
 	case errors.Is(err, kernel.ErrPortInUse):
 		return fault.New(fault.Conflict, "failed to bind host port %s/%s: address already in use", h, h.proto)
+	case errors.Is(err, kernel.ErrNoProtocol):
+		return fault.New(fault.Unsupported, "failed to bind host port %s/%s: this kernel has no %s; load its module (modprobe %s)", h, h.proto, h.proto, h.proto)
 	case errors.Is(err, kernel.ErrNotLocal):
 		return fault.New(fault.Invalid, "failed to bind host port %s/%s: cannot assign requested address: %s is not an address of this host", h, h.proto, h.ip)
 	case err != nil:
@@ -152,6 +186,9 @@ func (t *portTable) adopt(h hostPort) error {
 
 func (t *portTable) release(ports []Port) (err error) {
 	for _, p := range ports {
+		if p.Direct {
+			continue
+		}
 		h := hostPort{p.HostIP, p.HostPort, p.Proto}
 		if f, ok := t.held[h]; ok {
 			err = errors.Join(err, f.Close())

@@ -6,6 +6,7 @@ import (
 
 	"berth/fault"
 	"berth/kernel/netlink"
+	"berth/network/ipam"
 )
 
 // pools are the subnets that a bridge may take by itself, in this order: private ones (RFC 1918) that home and
@@ -21,15 +22,9 @@ func pools() []netip.Prefix {
 	return all
 }
 
-// use is a subnet that the host knows already, and how.
-type use struct {
-	subnet netip.Prefix
-	what   string
-}
-
 // uses lists the subnets that addresses and routes of links other than own occupy. Routes to
 // (nearly) everywhere are none.
-func uses(own int) ([]use, error) {
+func uses(own int) ([]ipam.Use, error) {
 	links, err := netlink.Links()
 	if err != nil {
 		return nil, err
@@ -46,52 +41,42 @@ func uses(own int) ([]use, error) {
 	if err != nil {
 		return nil, err
 	}
-	var all []use
+	var all []ipam.Use
 	for _, a := range addresses {
 		if a.Link != own {
-			all = append(all, use{a.Prefix.Masked(), fmt.Sprintf("address %s of %s", a.Prefix, names[a.Link])})
+			all = append(all, ipam.Use{Subnet: a.Prefix.Masked(), What: fmt.Sprintf("address %s of %s", a.Prefix, names[a.Link])})
 		}
 	}
 	const nearlyAll = 8 // 0.0.0.0/1 and its like are ways out, as default routes are
 	for _, r := range routes {
 		if r.Link != own && r.To.Bits() >= nearlyAll {
-			all = append(all, use{r.To.Masked(), fmt.Sprintf("route to %s over %s", r.To, names[r.Link])})
+			all = append(all, ipam.Use{Subnet: r.To.Masked(), What: fmt.Sprintf("route to %s over %s", r.To, names[r.Link])})
 		}
 	}
 	return all, nil
 }
 
-// clash tells what occupies a part of p; "" is nothing.
-func clash(p netip.Prefix, taken []use) string {
-	for _, u := range taken {
-		if u.subnet.Overlaps(p.Masked()) {
-			return u.what
-		}
-	}
-	return ""
-}
-
 // choose picks the bridge's address and subnet: the one asked for, else the one it had, else the first free pool.
-func choose(asked, had netip.Prefix, taken []use) (netip.Prefix, error) {
+func choose(asked, had netip.Prefix, taken []ipam.Use) (netip.Prefix, error) {
 	if asked.IsValid() {
 		if why := badAddress(asked); why != "" {
 			return asked, fault.New(fault.Invalid, "bridge address %s: %s", asked, why)
 		}
-		if what := clash(asked, taken); what != "" {
+		if what := ipam.Clash(asked, taken); what != "" {
 			return asked, fault.New(fault.Conflict, "bridge address %s: its subnet overlaps with the %s; choose another one (--bip)", asked, what)
 		}
 		return asked, nil
 	}
-	if had.IsValid() && clash(had, taken) == "" {
+	if had.IsValid() && ipam.Clash(had, taken) == "" {
 		return had, nil
 	}
 	for _, p := range pools() {
-		if clash(p, taken) == "" {
+		if ipam.Clash(p, taken) == "" {
 			return netip.PrefixFrom(p.Addr().Next(), p.Bits()), nil
 		}
 	}
 	return netip.Prefix{}, fault.New(fault.Unavailable, "no free subnet for the bridge: every pool overlaps with a route or an address of this host, such as the %s; name one (--bip)",
-		clash(pools()[0], taken))
+		ipam.Clash(pools()[0], taken))
 }
 
 func badAddress(p netip.Prefix) string {
@@ -100,53 +85,11 @@ func badAddress(p netip.Prefix) string {
 		return "not an IPv4 address"
 	case p.Bits() < 8 || p.Bits() > 29:
 		return "the subnet must have 8 to 29 bits"
-	case p.Addr() == p.Masked().Addr() || p.Addr() == last(p):
+	case p.Addr() == p.Masked().Addr() || p.Addr() == ipam.Last(p):
 		return "not an address of a host in its subnet"
 	}
 	return ""
 }
-
-// last is the broadcast address of an IPv4 subnet.
-func last(p netip.Prefix) netip.Addr {
-	b := p.Masked().Addr().As4()
-	for i := p.Bits(); i < 32; i++ {
-		b[i/8] |= 1 << (7 - i%8)
-	}
-	return netip.AddrFrom4(b)
-}
-
-// ledger knows which addresses of a subnet are taken. The caller locks.
-type ledger struct {
-	subnet netip.Prefix // the bridge's own address with the subnet's length
-	taken  map[netip.Addr]bool
-}
-
-func newLedger(bridge netip.Prefix) *ledger {
-	return &ledger{bridge, map[netip.Addr]bool{
-		bridge.Masked().Addr(): true, bridge.Addr(): true, last(bridge): true,
-	}}
-}
-
-// take marks an address; false when it is taken or not of this subnet.
-func (l *ledger) take(a netip.Addr) bool {
-	if !l.subnet.Masked().Contains(a) || l.taken[a] {
-		return false
-	}
-	l.taken[a] = true
-	return true
-}
-
-// next takes the lowest free address.
-func (l *ledger) next() (netip.Addr, error) {
-	for a := l.subnet.Masked().Addr(); l.subnet.Masked().Contains(a); a = a.Next() {
-		if l.take(a) {
-			return a, nil
-		}
-	}
-	return netip.Addr{}, fault.New(fault.Unavailable, "no free address in %s: remove containers that are not needed, or give the bridge a larger subnet (--bip)", l.subnet.Masked())
-}
-
-func (l *ledger) free(a netip.Addr) { delete(l.taken, a) }
 
 // defaultMTU is that of the link that leads to everywhere, in bytes; 1500 without one.
 func defaultMTU() (int, error) {

@@ -14,7 +14,7 @@ import (
 // published is a world with two containers: web publishes ports, other does not.
 type published struct {
 	*host
-	b          *Bridge
+	b          *Host
 	web, other *os.File
 	webIP      string
 	otherIP    string
@@ -27,12 +27,12 @@ func newPublished(t *testing.T) *published {
 	ep, ns := attach(t, b, "web",
 		port("", 8080, 80, "tcp"), port("127.0.0.1", 8081, 80, "tcp"), port(uplinkHost, 8082, 80, "tcp"),
 		port("", 5353, 53, "udp"), port("127.0.0.1", 5354, 53, "udp"))
-	w.web, w.webIP = ns, ep.Address.Addr().String()
+	w.web, w.webIP = ns, ep.Endpoints[0].Address.Addr().String()
 	serve(t, ns, "tcp", "0.0.0.0:80")
 	serve(t, ns, "udp", "0.0.0.0:53")
 	serve(t, ns, "tcp", "0.0.0.0:9999") // not published
 	ep, w.other = attach(t, b, "other")
-	w.otherIP = ep.Address.Addr().String()
+	w.otherIP = ep.Endpoints[0].Address.Addr().String()
 	return w
 }
 
@@ -61,7 +61,7 @@ func TestPublishedPortsAreReached(t *testing.T) {
 	kerneltest.Root(t)
 	everyHost(t, func(t *testing.T) {
 		w := newPublished(t)
-		gateway := w.b.Subnet().Addr().String()
+		gateway := subnetOf(w.b).Addr().String()
 		for _, c := range []struct {
 			who     string
 			ns      *os.File
@@ -111,7 +111,7 @@ func TestWhatForwardingWouldExposeIsClosed(t *testing.T) {
 	kerneltest.Root(t)
 	everyHost(t, func(t *testing.T) {
 		w := newPublished(t)
-		gateway := w.b.Subnet().Addr().String()
+		gateway := subnetOf(w.b).Addr().String()
 		serve(t, nil, "tcp", "127.0.0.1:631") // a service of the host for itself
 		serve(t, nil, "udp", "127.0.0.1:631")
 		reaches(t, "host", nil, "tcp", "127.0.0.1:631", "127.0.0.1")
@@ -145,7 +145,7 @@ func TestLoopbackDestinationsFromOutsideAreDropped(t *testing.T) {
 	w := newPublished(t)
 	serve(t, nil, "tcp", "127.0.0.1:631")
 	serve(t, nil, "udp", "127.0.0.1:631")
-	gateway := w.b.Subnet().Addr()
+	gateway := subnetOf(w.b).Addr()
 	for _, c := range []struct {
 		who string
 		ns  *os.File
@@ -176,7 +176,7 @@ func TestLoopbackDestinationsFromOutsideAreDropped(t *testing.T) {
 // Servers that trust whoever comes from 127.0.0.1 must not be fooled.
 func TestContainersDontSpeakAsTheHostsLoopback(t *testing.T) {
 	w := newPublished(t)
-	gateway := w.b.Subnet().Addr()
+	gateway := subnetOf(w.b).Addr()
 	routeLoopback(t, w.other, gateway)
 	haveLoopback(t, w.other)
 	// The kernel itself refuses a sender with one of its own addresses, unless told not to.
@@ -211,7 +211,7 @@ func TestHostStaysNoRouter(t *testing.T) {
 	h := newHost(t)
 	serve(t, h.outside, "tcp", "0.0.0.0:7")
 	b := restored(t, Config{})
-	for _, link := range []string{uplink, lan, b.Name()} {
+	for _, link := range []string{uplink, lan, standard(b).link} {
 		if got := getSysctl(forwardSwitch(link)); got != "1" {
 			t.Errorf("%s does not forward", link)
 		}
@@ -301,7 +301,7 @@ func TestTwoBridgesLetEachOtherBe(t *testing.T) {
 	check(a, "8080")
 	check(b, "8081")
 	reaches(t, "container of the other bridge", a, "tcp", uplinkHost+":8081", "")
-	reachesNot(t, "container of the other bridge", a, "tcp", hidden.Address.Addr().String()+":9999")
+	reachesNot(t, "container of the other bridge", a, "tcp", hidden.Endpoints[0].Address.Addr().String()+":9999")
 	reachesNot(t, "neighbour through the host", h.neighbour, "tcp", outsideIP+":7")
 	if err := first.Cleanup(); err != nil {
 		t.Fatal(err)

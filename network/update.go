@@ -7,139 +7,142 @@ import (
 
 	"berth/fault"
 	"berth/kernel/netlink"
-	"berth/kernel/nft"
 )
 
-// SetPorts makes ports the published ones of an attached endpoint, at once: those that stay are never interrupted, connections that
-// go on over one that is withdrawn end with themselves. It returns the endpoint as it is now, to be recorded; on an error, as from Reserve, nothing has changed.
-func (b *Bridge) SetPorts(ep *Endpoint, ports []PortRequest) (*Endpoint, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if err := b.usable(); err != nil {
+// SetPorts makes ports the published ones of an attachment that is wired, at once: those that stay are never interrupted, connections that
+// go on over one that is withdrawn end with themselves. It returns the attachment as it is now, to be recorded; on an error, as from Reserve, nothing has changed.
+func (h *Host) SetPorts(a *Attachment, ports []PortRequest) (*Attachment, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	held, err := h.wiredOne(a)
+	if err != nil {
 		return nil, err
 	}
-	h := b.endpoints[ep.ID]
-	if h == nil || h.endpoint.Link == "" || h.endpoint.Link == pending {
-		return nil, fault.New(fault.Conflict, "endpoint %s is not attached", short(ep.ID))
+	groups, err := h.groups(a, ports)
+	if err != nil {
+		return nil, err
 	}
-	c := &portChange{before: h.endpoint, gone: slices.Clone(h.endpoint.Ports), now: make([]Port, len(ports))}
-	if err := c.plan(b.ports, ports); err != nil {
-		return nil, errors.Join(err, b.ports.release(c.held))
+	before := held.attachment
+	c := &portChange{gone: slices.Clone(before.Ports)}
+	if err := c.plan(h.ports, groups); err != nil {
+		return nil, errors.Join(err, h.ports.release(c.held))
 	}
-	if err := b.swap(&c.before, c.added, append(c.gone, c.moved...)); err != nil {
-		return nil, errors.Join(err, b.ports.release(c.held))
+	if err := h.swap(&before, c); err != nil {
+		return nil, errors.Join(err, h.ports.release(c.held))
 	}
-	next := c.before
-	next.Ports = c.now
-	h.endpoint, h.published = next, len(next.Ports) > 0
-	if err := b.ports.release(c.gone); err != nil {
-		b.warn(fmt.Sprintf("release ports of container %s: %v", short(ep.ContainerID), err))
+	next := before.clone()
+	next.Ports = slices.Concat(c.now...)
+	held.attachment, held.published = next.clone(), len(next.Ports) > 0
+	if err := h.ports.release(c.gone); err != nil {
+		h.warn(fmt.Sprintf("release ports of container %s: %v", short(a.ContainerID), err))
 	}
-	b.forgetFlows(&Endpoint{ContainerID: ep.ContainerID, Address: next.Address, Ports: c.added})
-	b.forgetOwnFlows(&next, append(c.gone, c.moved...))
+	h.forgetFlows(&next, c.added)
+	h.forgetOwnFlows(&next, append(c.gone, c.moved...))
 	return &next, nil
 }
 
-// portChange sorts an endpoint's ports into what stays, comes and goes.
+// wiredOne finds an attachment that is wired. The caller holds mu.
+func (h *Host) wiredOne(a *Attachment) (*held, error) {
+	if err := h.usable(); err != nil {
+		return nil, err
+	}
+	held := h.attached[a.ID]
+	if held == nil || !held.wired {
+		return nil, fault.New(fault.Conflict, "attachment %s is not wired", short(a.ID))
+	}
+	return held, nil
+}
+
+// portChange sorts an attachment's ports into what stays, comes and goes.
 type portChange struct {
-	before Endpoint
-	now    []Port // in the order in which they were asked for
-	added  []Port // to be published
-	held   []Port // those of added that were not ours before
-	moved  []Port // to be withdrawn: the host's port leads to another one of the container
-	gone   []Port // to be withdrawn and released
+	now   [][]Port // in the order in which they were asked for
+	added []Port   // to be published
+	held  []Port   // those of added that were not ours before
+	moved []Port   // to be withdrawn: the host's port leads to another one of the container
+	gone  []Port   // to be withdrawn and released
 }
 
 // plan keeps what fits, moves what only leads elsewhere, and reserves the rest.
-func (c *portChange) plan(t *portTable, ports []PortRequest) error {
+func (c *portChange) plan(t *portTable, groups []portGroup) error {
+	c.now = make([][]Port, len(groups))
 	var open []int
-	for n, r := range ports {
-		if k := slices.IndexFunc(c.gone, r.fits); k >= 0 {
-			c.now[n] = c.gone[k]
-			c.gone = slices.Delete(c.gone, k, k+1)
+	for n, g := range groups {
+		if kept := c.take(g, true); kept != nil {
+			c.now[n] = kept
 		} else {
 			open = append(open, n)
 		}
 	}
 	for _, n := range open {
-		r, err := ports[n].checked()
-		if err != nil {
-			return err
-		}
-		k := slices.IndexFunc(c.gone, func(p Port) bool {
-			return r.HostPort != 0 && r.HostIP == p.HostIP && r.Proto == p.Proto && p.HostPort >= r.HostPort && p.HostPort <= max(r.HostPort, r.HostPortEnd)
-		})
-		if k >= 0 {
-			p := c.gone[k]
-			c.moved, c.gone = append(c.moved, p), slices.Delete(c.gone, k, k+1)
-			p.Port = r.Port
-			c.now[n], c.added = p, append(c.added, p)
+		g := groups[n]
+		if had := c.take(g, false); had != nil {
+			c.moved = append(c.moved, had...)
+			for k := range had {
+				had[k].Port = g[0].Port
+			}
+			c.now[n], c.added = had, append(c.added, had...)
 			continue
 		}
-		p, err := t.reserve(r)
+		got, err := t.reserve(g)
 		if err != nil {
 			return err
 		}
-		c.now[n], c.added, c.held = p, append(c.added, p), append(c.held, p)
+		c.now[n], c.added, c.held = got, append(c.added, got...), append(c.held, got...)
 	}
 	return nil
 }
 
-// fits tells whether a port that is held is what r asks for.
-func (r PortRequest) fits(p Port) bool {
-	r, err := r.checked()
-	if err != nil || r.HostIP != p.HostIP || r.Port != p.Port || r.Proto != p.Proto {
-		return false
+// take moves the ports that are what g asks for out of those that go; with same, they lead to g's port already. nil: there are none.
+func (c *portChange) take(g portGroup, same bool) []Port {
+	for _, first := range c.gone {
+		var found []Port
+		for _, r := range g {
+			k := slices.IndexFunc(c.gone, func(p Port) bool { return p.HostPort == first.HostPort && r.fits(p, same) })
+			if k >= 0 {
+				found = append(found, c.gone[k])
+			}
+		}
+		if len(found) == len(g) {
+			c.gone = slices.DeleteFunc(c.gone, func(p Port) bool { return slices.Contains(found, p) })
+			return found
+		}
 	}
-	return r.HostPort == 0 || p.HostPort >= r.HostPort && p.HostPort <= max(r.HostPort, r.HostPortEnd)
+	return nil
 }
 
-// swap publishes added and withdraws gone in one step. The caller holds mu.
-func (b *Bridge) swap(ep *Endpoint, added, gone []Port) error {
-	part := func(ports []Port) ([]nft.Map, error) {
-		e := *ep
-		e.Ports = ports
-		return e.elements()
+// fits tells whether a port that is held is on the host what r asks for; with same, in the container, too.
+func (r PortRequest) fits(p Port, same bool) bool {
+	if r.direct != p.Direct || r.Proto != p.Proto || (same || r.direct) && r.Port != p.Port {
+		return false
 	}
-	put, err := part(added)
-	if err != nil {
-		return fault.Wrap(fault.Invalid, err)
+	if r.direct {
+		return unspecified(r.HostIP) == p.HostIP
 	}
-	take, err := part(gone)
+	return r.HostIP == p.HostIP && (r.HostPort == 0 && same || r.HostPort != 0 && p.HostPort >= r.HostPort && p.HostPort <= max(r.HostPort, r.HostPortEnd))
+}
+
+// swap publishes and withdraws in one step. The caller holds mu.
+func (h *Host) swap(a *Attachment, c *portChange) error {
+	changes, err := h.changes(a, append(slices.Clone(c.gone), c.moved...), c.added)
 	if err != nil {
 		return err
 	}
-	if len(ep.Ports) == 0 && len(added) > 0 { // as connect does, for a container that asks its own published port
-		link, err := b.host.Link(ep.Link)
-		if err == nil {
-			err = b.host.Apply(netlink.SetHairpin(link.Index))
-		}
-		if err != nil {
-			return fmt.Errorf("publish ports of container %s: %w", short(ep.ContainerID), err)
+	if len(a.Ports) == 0 && len(c.added) > 0 { // as at the start, for a container that asks its own published port
+		for _, e := range a.Endpoints {
+			if e.Link == "" {
+				continue
+			}
+			link, err := h.links.Link(e.Link)
+			if err == nil {
+				err = h.links.Apply(netlink.SetHairpin(link.Index))
+			}
+			if err != nil {
+				return fmt.Errorf("publish ports of container %s: %w", short(a.ContainerID), err)
+			}
 		}
 	}
-	if len(put)+len(take) == 0 {
+	if len(changes) == 0 {
 		return nil
 	}
-	return b.fw.Update(b.Table(), put, take)
-}
-
-// forgetOwnFlows ends the tracked UDP conversations over ports that ep no longer has.
-func (b *Bridge) forgetOwnFlows(ep *Endpoint, gone []Port) {
-	ports := map[uint16]bool{}
-	for _, p := range gone {
-		if p.Proto == "udp" {
-			ports[p.HostPort] = true
-		}
-	}
-	if len(ports) == 0 {
-		return
-	}
-	own := ep.Address.Addr()
-	b.background.Go(func() {
-		err := netlink.ForgetFlows(func(f netlink.Flow) bool { return ports[f.Destination.Port()] && f.Server == own })
-		if err != nil {
-			b.warn(fmt.Sprintf("forget UDP conversations of container %s: %v", short(ep.ContainerID), err))
-		}
-	})
+	return h.fw.Update(changes...)
 }

@@ -10,25 +10,24 @@ import (
 	"berth/kernel/nft"
 )
 
-// published lists the elements that the table has for an endpoint's ports, and wants no others.
-func wantPublished(t *testing.T, b *Bridge, ep *Endpoint) {
+// wantPublished wants the tables to have all of an attachment's ports.
+func wantPublished(t *testing.T, b *Host, a *Attachment) {
 	t.Helper()
-	want, err := ep.elements()
-	if err != nil {
-		t.Fatal(err)
-	}
 	count := 0
-	for _, m := range want {
-		count += len(m.Elements)
-		// What is there can't be added again with another value; a removal of all of it works only if all of it is there.
-		if err := b.fw.Update(b.Table(), nil, []nft.Map{m}); err != nil {
-			t.Errorf("%v: not all of it is published: %v", m.Elements, err)
-		} else if err := b.fw.Update(b.Table(), []nft.Map{m}, nil); err != nil {
-			t.Fatal(err)
+	for _, f := range b.families() {
+		want := must(b.elements(a, a.Ports, f))(t)
+		for _, m := range want {
+			count += len(m.Elements)
+			// What is there can't be added again with another value; a removal of all of it works only if all of it is there.
+			if err := b.fw.Update(nft.Change{Family: f, Table: b.Table(), Remove: []nft.Map{m}}); err != nil {
+				t.Errorf("%v: not all of it is published: %v", m.Elements, err)
+			} else if err := b.fw.Update(nft.Change{Family: f, Table: b.Table(), Add: []nft.Map{m}}); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
-	if count != len(ep.Ports) {
-		t.Errorf("%d elements for %d ports", count, len(ep.Ports))
+	if count != len(a.Ports) {
+		t.Errorf("%d elements for %d ports", count, len(a.Ports))
 	}
 }
 
@@ -42,7 +41,7 @@ func TestPortsOfARunningContainerChange(t *testing.T) {
 	chosen := ep.Ports[2].HostPort
 
 	next := must(b.SetPorts(ep, []PortRequest{port("", 8090, 80, "tcp"), port("", 0, 81, "tcp"), port("", 8080, 80, "tcp"), port("", 5353, 53, "udp")}))(t)
-	if len(next.Ports) != 4 || next.Ports[0].HostPort != 8090 || next.Ports[1].HostPort != chosen || next.Address != ep.Address || next.Link != ep.Link || len(ep.Ports) != 3 {
+	if len(next.Ports) != 4 || next.Ports[0].HostPort != 8090 || next.Ports[1].HostPort != chosen || next.Endpoints[0].Address != ep.Endpoints[0].Address || next.Endpoints[0].Link != ep.Endpoints[0].Link || len(ep.Ports) != 3 {
 		t.Errorf("%+v", next)
 	}
 	wantPublished(t, b, next)
@@ -55,7 +54,7 @@ func TestPortsOfARunningContainerChange(t *testing.T) {
 
 	// The same port of the host leads elsewhere.
 	moved := must(b.SetPorts(next, []PortRequest{port("", 8080, 81, "tcp"), port("", 8090, 80, "tcp")}))(t)
-	if !slices.Equal(moved.Ports, []Port{{next.Ports[0].HostIP, 8080, 81, "tcp"}, {next.Ports[0].HostIP, 8090, 80, "tcp"}}) {
+	if !slices.Equal(moved.Ports, []Port{{next.Ports[0].HostIP, 8080, 81, "tcp", false}, {next.Ports[0].HostIP, 8090, 80, "tcp", false}}) {
 		t.Errorf("%+v", moved.Ports)
 	}
 	wantPublished(t, b, moved)
@@ -83,9 +82,9 @@ func TestPortsOfARunningContainerChange(t *testing.T) {
 	}
 	first := must(b.SetPorts(other, nil))(t)
 	again := must(b.SetPorts(none, []PortRequest{port("", 8080, 80, "tcp")}))(t)
-	reaches(t, "the container itself", ns, "tcp", b.Subnet().Addr().String()+":8080", "")
+	reaches(t, "the container itself", ns, "tcp", subnetOf(b).Addr().String()+":8080", "")
 	wantPublished(t, b, again)
-	for _, e := range []*Endpoint{again, first} {
+	for _, e := range []*Attachment{again, first} {
 		if err := b.Release(e); err != nil {
 			t.Error(err)
 		}
@@ -103,7 +102,7 @@ func TestPortsAreAddedToAContainerWithout(t *testing.T) {
 	ep, ns := attach(t, b, "web")
 	serve(t, ns, "tcp", "0.0.0.0:80")
 	ep = must(b.SetPorts(ep, []PortRequest{port("", 8080, 80, "tcp")}))(t)
-	reaches(t, "the container itself", ns, "tcp", b.Subnet().Addr().String()+":8080", "")
+	reaches(t, "the container itself", ns, "tcp", subnetOf(b).Addr().String()+":8080", "")
 	reaches(t, "host", nil, "tcp", "127.0.0.1:8080", "")
 	if err := b.Release(ep); err != nil {
 		t.Error(err)

@@ -217,7 +217,7 @@ func reachesNot(t *testing.T, who string, ns *os.File, proto, address string) {
 }
 
 // bridge opens a bridge that is cleaned up with the test.
-func bridge(t testing.TB, c Config) *Bridge {
+func bridge(t testing.TB, c Config) *Host {
 	t.Helper()
 	if c.Dir == "" {
 		c.Dir = t.TempDir()
@@ -240,7 +240,7 @@ func bridge(t testing.TB, c Config) *Bridge {
 	return b
 }
 
-func restored(t testing.TB, c Config) *Bridge {
+func restored(t testing.TB, c Config) *Host {
 	t.Helper()
 	b := bridge(t, c)
 	if err := b.Restore(nil); err != nil {
@@ -250,9 +250,9 @@ func restored(t testing.TB, c Config) *Bridge {
 }
 
 // attach reserves and attaches; the namespace ends with the test.
-func attach(t testing.TB, b *Bridge, name string, ports ...PortRequest) (*Endpoint, *os.File) {
+func attach(t testing.TB, b *Host, name string, ports ...PortRequest) (*Attachment, *os.File) {
 	t.Helper()
-	ep := must(b.Reserve(name, ports))(t)
+	ep := must(b.Reserve(name, onDefault(b), ports))(t)
 	ns := must(b.Attach(context.Background(), ep))(t)
 	t.Cleanup(func() { ns.Close() })
 	return ep, ns
@@ -288,4 +288,19 @@ func gone(t testing.TB, link string) func() bool {
 		_, err := c.Link(link)
 		return errors.Is(err, netlink.ErrNoLink)
 	}
+}
+
+// standard is the default network.
+func standard(h *Host) *network {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.byName(DefaultName)
+}
+
+func onDefault(h *Host) []Join { return []Join{{Network: standard(h).ID}} }
+
+// subnetOf is the default bridge's own address, with the subnet's length.
+func subnetOf(h *Host) netip.Prefix {
+	p := standard(h).Pools[0]
+	return netip.PrefixFrom(p.Gateway, p.Subnet.Bits())
 }

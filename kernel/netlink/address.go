@@ -57,6 +57,9 @@ func addressChange(what string, kind, flags int, index int, p netip.Prefix) Chan
 		}
 		req.AddData(nl.NewRtAttr(unix.IFA_BROADCAST, last[:]))
 	}
+	if p.Addr().Is6() { // addresses that are dealt out need no detection of duplicates, which takes a second
+		req.AddData(nl.NewRtAttr(unix.IFA_FLAGS, nl.Uint32Attr(unix.IFA_F_NODAD)))
+	}
 	return Change{fmt.Sprintf("%s address %s of link %d", what, p, index), req}
 }
 
@@ -103,20 +106,45 @@ func AddDefault(index int, gateway netip.Addr) Change {
 	return AddRoute(index, netip.PrefixFrom(gateway, 0).Masked(), gateway)
 }
 
+// RemoveDefault takes the way over gateway to everywhere back; ESRCH when it is none.
+func RemoveDefault(index int, gateway netip.Addr) Change {
+	return route("remove", unix.RTM_DELROUTE, 0, index, netip.PrefixFrom(gateway, 0).Masked(), gateway)
+}
+
+// AddLinkDefault makes the link the way to everywhere, for addresses of the family of any.
+func AddLinkDefault(index int, any netip.Addr) Change {
+	return route("add", unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, index, netip.PrefixFrom(any, 0).Masked(), netip.Addr{})
+}
+
+// RemoveLinkDefault takes that back.
+func RemoveLinkDefault(index int, any netip.Addr) Change {
+	return route("remove", unix.RTM_DELROUTE, 0, index, netip.PrefixFrom(any, 0).Masked(), netip.Addr{})
+}
+
 // AddRoute makes gateway, reached over the link, the way to the subnet.
 func AddRoute(index int, to netip.Prefix, gateway netip.Addr) Change {
+	return route("add", unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, index, to, gateway)
+}
+
+func route(what string, kind, flags, index int, to netip.Prefix, gateway netip.Addr) Change {
 	family := unix.AF_INET
-	if gateway.Is6() {
+	if to.Addr().Is6() {
 		family = unix.AF_INET6
 	}
-	req := nl.NewNetlinkRequest(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	req := nl.NewNetlinkRequest(kind, flags)
 	msg := nl.NewRtMsg()
 	msg.Family, msg.Dst_len = uint8(family), uint8(to.Bits())
 	req.AddData(msg)
 	if to.Bits() > 0 {
 		req.AddData(nl.NewRtAttr(unix.RTA_DST, to.Masked().Addr().AsSlice()))
 	}
-	req.AddData(nl.NewRtAttr(unix.RTA_GATEWAY, gateway.AsSlice()))
+	over := fmt.Sprintf("link %d", index)
+	if gateway.IsValid() {
+		over = gateway.String()
+		req.AddData(nl.NewRtAttr(unix.RTA_GATEWAY, gateway.AsSlice()))
+	} else {
+		msg.Scope = unix.RT_SCOPE_LINK
+	}
 	req.AddData(nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(index))))
-	return Change{fmt.Sprintf("add route to %s over %s", to, gateway), req}
+	return Change{fmt.Sprintf("%s route to %s over %s", what, to, over), req}
 }

@@ -118,6 +118,63 @@ func NewVeth(name, peer string, ns *os.File, mtu int) Change {
 	return c
 }
 
+// Lower is the link that a macvlan, ipvlan or VLAN link stands on: by its index, in the namespace of the Conn.
+type Lower struct {
+	Parent int
+	Inside *os.File // the namespace that the new link is born in; nil: the Conn's
+}
+
+func (l Lower) add(c *Change, mac net.HardwareAddr) {
+	c.req.AddData(nl.NewRtAttr(unix.IFLA_LINK, nl.Uint32Attr(uint32(l.Parent))))
+	if l.Inside != nil {
+		c.req.AddData(nl.NewRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(kernel.FD(l.Inside)))))
+	}
+	if mac != nil {
+		c.req.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, mac))
+	}
+}
+
+// Modes of macvlan and ipvlan links, by their names for users (ip-link(8)).
+var (
+	MacvlanModes = map[string]uint32{
+		"private": nl.MACVLAN_MODE_PRIVATE, "vepa": nl.MACVLAN_MODE_VEPA, "bridge": nl.MACVLAN_MODE_BRIDGE, "passthru": nl.MACVLAN_MODE_PASSTHRU,
+	}
+	IPvlanModes = map[string]uint16{"l2": 0, "l3": 1, "l3s": 2}
+	IPvlanFlags = map[string]uint16{"bridge": 0, "private": 1, "vepa": 2}
+)
+
+// NewMacvlan makes a link with a hardware address of its own on its parent's wire; it is down.
+func NewMacvlan(name string, on Lower, mode uint32, mac net.HardwareAddr, mtu int) Change {
+	c, info := newLink("make macvlan "+name, "macvlan", name, mtu)
+	info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.IFLA_MACVLAN_MODE, nl.Uint32Attr(mode))
+	on.add(&c, mac)
+	return c
+}
+
+// NewIPvlan makes a link that shares its parent's hardware address; it is down. EOPNOTSUPP: the kernel has none.
+func NewIPvlan(name string, on Lower, mode, flag uint16, mtu int) Change {
+	c, info := newLink("make ipvlan "+name, "ipvlan", name, mtu)
+	data := info.AddRtAttr(nl.IFLA_INFO_DATA, nil)
+	data.AddRtAttr(nl.IFLA_IPVLAN_MODE, nl.Uint16Attr(mode))
+	data.AddRtAttr(nl.IFLA_IPVLAN_FLAG, nl.Uint16Attr(flag))
+	on.add(&c, nil)
+	return c
+}
+
+// NewVLAN makes the link of a tagged network (802.1Q) on a parent.
+func NewVLAN(name string, on Lower, id uint16) Change {
+	c, info := newLink("make VLAN link "+name, "vlan", name, 0)
+	info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.IFLA_VLAN_ID, nl.Uint16Attr(id))
+	on.add(&c, nil)
+	return c
+}
+
+// NewDummy makes a link to nowhere.
+func NewDummy(name string) Change {
+	c, _ := newLink("make dummy link "+name, "dummy", name, 0)
+	return c
+}
+
 // SetUp brings the link up.
 func SetUp(index int) Change {
 	c, msg := setLink(fmt.Sprintf("bring link %d up", index), index)
@@ -163,14 +220,25 @@ func SetMaster(index, bridge int) Change {
 
 // SetHairpin lets the bridge send a frame back to the port that it came from.
 func SetHairpin(index int) Change {
+	return bridgePort(fmt.Sprintf("set hairpin mode of link %d", index), index, nl.IFLA_BRPORT_MODE)
+}
+
+// SetIsolated lets the bridge send no frame between this port and others that are isolated (since Linux 4.18).
+func SetIsolated(index int) Change {
+	const isolated = 33 // IFLA_BRPORT_ISOLATED, linux/if_link.h
+	return bridgePort(fmt.Sprintf("isolate link %d", index), index, isolated)
+}
+
+// bridgePort switches a property of a bridge's port on.
+func bridgePort(what string, index, property int) Change {
 	req := nl.NewNetlinkRequest(unix.RTM_SETLINK, 0)
 	msg := nl.NewIfInfomsg(unix.AF_BRIDGE)
 	msg.Index = int32(index)
 	req.AddData(msg)
 	port := nl.NewRtAttr(unix.IFLA_PROTINFO|unix.NLA_F_NESTED, nil)
-	port.AddRtAttr(nl.IFLA_BRPORT_MODE, []byte{1})
+	port.AddRtAttr(property, []byte{1})
 	req.AddData(port)
-	return Change{fmt.Sprintf("set hairpin mode of link %d", index), req}
+	return Change{what, req}
 }
 
 // Delete removes a link; that of a veth takes its peer along, and 16 ms or more.

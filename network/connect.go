@@ -1,0 +1,183 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+
+	"berth/fault"
+	"berth/kernel/netlink"
+)
+
+// Connect puts a container that runs on a further network. ns is its network namespace, which stays the caller's. Where the new network is the
+// better way out, default routes and published ports move there. It returns the attachment as it is now, to be recorded; on an error nothing has changed.
+// fault.Conflict: it is on that network.
+func (h *Host) Connect(ctx context.Context, a *Attachment, j Join, ns *os.File) (_ *Attachment, err error) {
+	next, n, err := h.reserveMore(a, j)
+	if err != nil {
+		return nil, fmt.Errorf("connect container %s: %w", short(a.ContainerID), err)
+	}
+	in, err := insideOf(ns)
+	if err == nil {
+		defer fault.Close(in.conn, &err)
+		err = h.join(n, in, a, next)
+	}
+	if err != nil {
+		h.mu.Lock()
+		h.freeAddresses(next.On(n.ID))
+		h.mu.Unlock()
+		return nil, fmt.Errorf("connect container %s to network %s: %w", short(a.ContainerID), n.Name, err)
+	}
+	return next, nil
+}
+
+// reserveMore is a with one endpoint more, whose addresses are taken.
+func (h *Host) reserveMore(a *Attachment, j Join) (*Attachment, *network, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	held, err := h.wiredOne(a)
+	if err != nil {
+		return nil, nil, err
+	}
+	next := held.attachment.clone()
+	if next.On(j.Network) != nil {
+		return nil, nil, fault.New(fault.Conflict, "it is on network %s already", next.On(j.Network).Network)
+	}
+	e, err := h.reserveOne(j, &next)
+	if err != nil {
+		return nil, nil, err
+	}
+	next.Endpoints = append(next.Endpoints, e)
+	next.arrange()
+	return &next, h.networks[j.Network], nil
+}
+
+// join wires the new endpoint of next, and lets routes and ports follow.
+func (h *Host) join(n *network, in *inside, a, next *Attachment) error {
+	e := next.On(n.ID)
+	mac, err := net.ParseMAC(e.MAC)
+	if err != nil {
+		return fault.Wrap(fault.Invalid, err)
+	}
+	if err := n.driver.plug(h, n, in, e, wiring{mac: mac, hairpin: len(a.Ports) > 0}); err != nil {
+		return errors.Join(err, h.unplug(in, e))
+	}
+	if err := h.reroute(in, a, next); err != nil {
+		return errors.Join(err, h.reroute(in, next, a), h.unplug(in, e))
+	}
+	if err := h.follow(a, next); err != nil {
+		return errors.Join(err, h.reroute(in, next, a), h.unplug(in, e))
+	}
+	return nil
+}
+
+// follow makes next what is held of the attachment, and its ports lead to where it is reached now.
+func (h *Host) follow(a, next *Attachment) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	held, err := h.wiredOne(a)
+	if err != nil {
+		return err
+	}
+	if held.published {
+		gone, err := h.changes(a, a.Ports, nil)
+		if err != nil {
+			return err
+		}
+		added, err := h.changes(next, nil, next.Ports)
+		if err != nil {
+			return err
+		}
+		if err := h.fw.Update(append(gone, added...)...); err != nil {
+			return err
+		}
+	}
+	held.attachment = next.clone()
+	return nil
+}
+
+// Disconnect takes a container that runs off a network. It returns the attachment as it is now, to be recorded.
+// fault.NotFound: it is not on that network.
+func (h *Host) Disconnect(ctx context.Context, a *Attachment, networkID string, ns *os.File) (_ *Attachment, err error) {
+	h.mu.Lock()
+	held, err := h.wiredOne(a)
+	var before Attachment
+	if err == nil {
+		before = held.attachment.clone()
+	}
+	h.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	e := before.On(networkID)
+	if e == nil {
+		return nil, fault.New(fault.NotFound, "container %s is not connected to network %s", short(a.ContainerID), networkID)
+	}
+	next := before.clone()
+	next.Endpoints = slices.DeleteFunc(next.Endpoints, func(x Endpoint) bool { return x.NetworkID == networkID })
+	in, err := insideOf(ns)
+	if err != nil {
+		return nil, err
+	}
+	defer fault.Close(in.conn, &err)
+	// The link goes first, and its routes with it: another may then be the way.
+	if err := h.unplug(in, e); err != nil {
+		return nil, fmt.Errorf("disconnect container %s from network %s: %w", short(a.ContainerID), e.Network, err)
+	}
+	err = errors.Join(h.rerouteFrom(in, before.Way(false), before.Way(true), &next, networkID), h.follow(&before, &next))
+	h.mu.Lock()
+	h.freeAddresses(e)
+	h.mu.Unlock()
+	return &next, err
+}
+
+// unplug removes an endpoint's link, from whichever end it can be had; none is fine.
+func (h *Host) unplug(in *inside, e *Endpoint) error {
+	link, err := in.conn.Link(e.Interface)
+	if err == nil {
+		err = in.conn.Apply(netlink.Delete(link.Index))
+	}
+	if errors.Is(err, netlink.ErrNoLink) {
+		return nil
+	}
+	return err
+}
+
+// reroute changes the default routes from those of a to those of next.
+func (h *Host) reroute(in *inside, a, next *Attachment) error {
+	return h.rerouteFrom(in, a.Way(false), a.Way(true), next, "")
+}
+
+// rerouteFrom does it; the routes over the network called gone have gone with its link.
+func (h *Host) rerouteFrom(in *inside, old4, old6 *Endpoint, next *Attachment, gone string) error {
+	var changes []netlink.Change
+	for k, old := range []*Endpoint{old4, old6} {
+		now := next.Way(k == 1)
+		if old != nil && now != nil && old.NetworkID == now.NetworkID || old == nil && now == nil {
+			continue
+		}
+		var way [2]bool
+		way[k] = true
+		if old != nil && old.NetworkID != gone {
+			link, err := in.conn.Link(old.Interface)
+			if err != nil {
+				return err
+			}
+			changes = append(changes, old.routes(link.Index, way, false)...)
+		}
+		if now != nil {
+			link, err := in.conn.Link(now.Interface)
+			if err != nil {
+				return err
+			}
+			changes = append(changes, now.routes(link.Index, way, true)...)
+		}
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	return in.conn.Apply(changes...)
+}

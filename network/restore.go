@@ -1,0 +1,161 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"berth/fault"
+	"berth/kernel/netlink"
+	"berth/kernel/nft"
+)
+
+// Restore makes exactly these attachments exist: their addresses and ports are taken, their
+// elements stand in the tables, and every other link of ours is removed in the background. Links that are found again are noted in them.
+func (h *Host) Restore(all []*Attachment) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed || h.restored {
+		return fault.New(fault.Conflict, "networks: closed or restored already")
+	}
+	links, err := netlink.Links()
+	if err != nil {
+		return fmt.Errorf("restore networks: %w", err)
+	}
+	byName, byAlias := map[string]netlink.Link{}, map[string]netlink.Link{}
+	for _, l := range links {
+		if strings.HasPrefix(l.Name, linkPrefix) && h.hasBridge(l.Master) {
+			byName[l.Name], byAlias[l.Alias] = l, l
+		}
+	}
+	for _, a := range all {
+		live := false
+		for k := range a.Endpoints {
+			e := &a.Endpoints[k]
+			l, ok := byName[e.Link]
+			if !ok {
+				l, ok = byAlias[aliasOf(e)]
+			}
+			delete(byName, l.Name)
+			if e.Link = l.Name; ok {
+				live = true
+			}
+		}
+		if err := h.readmit(a, live); err != nil {
+			h.warn(fmt.Sprintf("restore container %s on its networks: %v", short(a.ContainerID), err))
+		}
+	}
+	if err := h.writeTables(); err != nil {
+		return err
+	}
+	for name := range byName {
+		h.departed.add(&departed{links: []string{name}, stale: true})
+	}
+	h.restored = true
+	return h.startForwarding()
+}
+
+// hasBridge tells whether a link is the bridge of one of our networks. The caller holds mu.
+func (h *Host) hasBridge(index int) bool {
+	for _, n := range h.networks {
+		if index != 0 && n.index == index && n.driver.forwards {
+			return true
+		}
+	}
+	return false
+}
+
+// readmit takes what one attachment had. live: a link of it exists, so its ports are published.
+func (h *Host) readmit(a *Attachment, live bool) (err error) {
+	for _, e := range a.Endpoints {
+		n := h.networks[e.NetworkID]
+		if n == nil {
+			err = errors.Join(err, fault.New(fault.NotFound, "network %s is gone", e.Network))
+			continue
+		}
+		for _, p := range []netip.Prefix{e.Address, e.Address6} {
+			if p.IsValid() {
+				err = errors.Join(err, n.retake(p.Addr()))
+			}
+		}
+	}
+	for _, p := range a.Ports {
+		if p.Direct {
+			continue
+		}
+		if err := h.ports.adopt(hostPort{p.HostIP, p.HostPort, p.Proto}); err != nil {
+			h.warn(fmt.Sprintf("restore container %s: %v; the container keeps it", short(a.ContainerID), err))
+		}
+	}
+	h.attached[a.ID] = &held{attachment: a.clone(), wired: true, published: live && len(a.Ports) > 0}
+	return err
+}
+
+func (n *network) retake(a netip.Addr) error {
+	for _, l := range n.ledgers {
+		if l.Subnet().Contains(a) {
+			return l.Take(a)
+		}
+	}
+	return fault.New(fault.Conflict, "address %s is of no subnet of network %s", a, n.Name)
+}
+
+// advice says what to do about other software's firewall, which is not ours to change.
+func advice(x nft.Blocker, bridge string) string {
+	chain := x.Family + " " + x.Table + " " + x.Chain
+	return fmt.Sprintf("%s. To let them through: nft insert rule %s iifname %s accept; nft insert rule %s oifname %s accept",
+		blocked(chain), chain, bridge, chain, bridge)
+}
+
+func blocked(chain string) string {
+	return "the firewall of other software drops forwarded packets (policy of chain " + chain +
+		"): containers reach nothing outside, and published ports are not reachable from outside"
+}
+
+// bridges are the links of our networks. The caller holds mu, or is alone.
+func (h *Host) bridges() (names []string) {
+	for _, n := range h.networks {
+		if n.driver.forwards && n.broken == nil && n.link != "" {
+			names = append(names, n.link)
+		}
+	}
+	return names
+}
+
+// startForwarding switches forwarding on and tells who is in the way of it. The caller holds mu.
+func (h *Host) startForwarding() error {
+	names := h.bridges()
+	if len(names) == 0 {
+		return nil
+	}
+	if err := h.forward.ensure(); err != nil {
+		return fmt.Errorf("forward packets of the containers: %w", err)
+	}
+	if err := h.forward.follow(); err != nil {
+		return err
+	}
+	for _, bridge := range names {
+		h.blockers(bridge)
+	}
+	return nil
+}
+
+// blockers warns of other software that drops what a bridge's containers send or get.
+func (h *Host) blockers(bridge string) {
+	blockers, err := h.fw.Blockers(bridge)
+	if err != nil {
+		h.warn(err.Error())
+	}
+	for _, x := range blockers {
+		h.warn(advice(x, bridge))
+	}
+	legacy, err := nft.LegacyBlocker(bridge)
+	if err != nil {
+		h.warn(err.Error())
+	}
+	if legacy {
+		h.warn(fmt.Sprintf("%s. To let them through: iptables-legacy -I FORWARD -i %s -j ACCEPT; iptables-legacy -I FORWARD -o %s -j ACCEPT",
+			blocked("FORWARD of iptables-legacy"), bridge, bridge))
+	}
+}
