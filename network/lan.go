@@ -81,7 +81,7 @@ func goodParent(name string) bool { return goodLink(name) && name != "lo" }
 func (h *Host) makeParent(n *network) error {
 	mark := netlink.SetAliasOf(n.link, h.mark(n.ID))
 	if n.options.link == "" {
-		return h.links.Apply(netlink.NewDummy(n.link), mark)
+		return h.links.Apply(netlink.NewBridge(n.link, nil, 0), mark) // one without ports: more kernels have it than dummy links
 	}
 	below, tag, ok := strings.Cut(n.link, ".")
 	id, err := strconv.ParseUint(tag, 10, 16)

@@ -20,13 +20,17 @@ const (
 	userChain    = "user"          // the administrator's own rules for forwarded packets
 )
 
-var loopbacks = netip.MustParsePrefix("127.0.0.0/8")
+var (
+	loopbacks = netip.MustParsePrefix("127.0.0.0/8")
+	loopback6 = netip.MustParsePrefix("::1/128")
+)
 
 // table is all that we say to the packet filter of one family, but for what single networks add. What it opens: connections from
 // containers to outside, and to published ports from everywhere. What it keeps closed: see each rule.
 func table(f nft.Family, name string) *nft.Table {
 	guard := []nft.Rule{}
 	prerouting := []nft.Rule{{nft.ToSelf, nft.Jump("published")}}
+	output := prerouting // from this host's own programs
 	if f == nft.IPv4 {
 		// route_localnet on the bridges lets 127.0.0.1 lead to a container's port. The same switch would let containers
 		// speak to the host's loopback, or as the host's loopback.
@@ -36,6 +40,9 @@ func table(f nft.Family, name string) *nft.Table {
 		// From outside and from containers. A loopback destination never comes from there, whatever another program
 		// made of its links' route_localnet.
 		prerouting = append([]nft.Rule{{nft.Destination(loopbacks), nft.Return}}, prerouting...)
+	} else {
+		// IPv6 has no route_localnet: what is sent to ::1 stays there, and is refused, so that clients try 127.0.0.1.
+		output = append([]nft.Rule{{nft.Destination(loopback6), nft.Return}}, output...)
 	}
 	return &nft.Table{
 		Family: f,
@@ -59,10 +66,7 @@ func table(f nft.Family, name string) *nft.Table {
 			}},
 			{Name: "guard", Hook: "prerouting", Type: "filter", Priority: -300, Rules: guard},
 			{Name: "prerouting", Hook: "prerouting", Type: "nat", Priority: -100, Rules: prerouting},
-			// From this host's own programs.
-			{Name: "output", Hook: "output", Type: "nat", Priority: -100, Rules: []nft.Rule{
-				{nft.ToSelf, nft.Jump("published")},
-			}},
+			{Name: "output", Hook: "output", Type: "nat", Priority: -100, Rules: output},
 			{Name: "postrouting", Hook: "postrouting", Type: "nat", Priority: 100, Rules: []nft.Rule{
 				{nft.OverEach(overNetwork)},
 				// Networks of ours find back to each other without a translation.

@@ -169,12 +169,6 @@ func NewVLAN(name string, on Lower, id uint16) Change {
 	return c
 }
 
-// NewDummy makes a link to nowhere.
-func NewDummy(name string) Change {
-	c, _ := newLink("make dummy link "+name, "dummy", name, 0)
-	return c
-}
-
 // SetUp brings the link up.
 func SetUp(index int) Change {
 	c, msg := setLink(fmt.Sprintf("bring link %d up", index), index)
