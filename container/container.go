@@ -11,13 +11,13 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
-	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
+	"github.com/moby/moby/api/types/network"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -48,8 +48,10 @@ type Record struct {
 	Chain     digest.Digest       // the layers below the writable one
 	Driver    string              // storage driver
 	Mounts    []Mount             // volumes and binds, decided at creation
-	IDs       IDs                 `json:",omitzero"` // on the host, decided at creation
-	LogPath   string
+	// Networks are those that it is on when it runs, by name, and how. nil: the one that its mode names. It is replaced, never changed.
+	Networks map[string]*network.EndpointSettings `json:",omitzero"`
+	IDs      IDs                                  `json:",omitzero"` // on the host, decided at creation
+	LogPath  string
 
 	State State `json:"-"` // kept in a file of its own, which no user configured
 }
@@ -57,7 +59,7 @@ type Record struct {
 // Settings are ours: what the API's two configurations have no place for. They travel in the API under the key
 // "Berth", beside HostConfig; client.Settings is the same seen from the other side, and a test holds the two together.
 type Settings struct {
-	MAC string `json:",omitempty"` // hardware address that the user chose
+	MAC string `json:",omitempty"` // hardware address that the user chose on the first network
 	// DependsOn names containers that are started before this one when the engine starts: "db" or "db:started", or
 	// "db:healthy".
 	DependsOn []string `json:",omitempty"`
@@ -115,15 +117,14 @@ type State struct {
 	Committing bool              `json:",omitempty"` // frozen for a commit; should that die, the next engine lets it run on
 	// RemoveVolumes is what the removal that began was asked for.
 	RemoveVolumes bool `json:",omitempty"`
-	// Endpoints are the network's own records, by network name; they belong to package network.
-	Endpoints map[string]json.RawMessage `json:",omitempty"`
+	// Attachment is what it holds of networks; it belongs to package network.
+	Attachment json.RawMessage `json:",omitempty"`
 }
 
 // Clone returns a copy whose fields can be replaced without touching r. Config,
 // HostConfig and the slices are shared: replace them, don't write through them.
 func (r *Record) Clone() *Record {
 	c := *r
-	c.State.Endpoints = maps.Clone(r.State.Endpoints)
 	c.Mounts = slices.Clone(r.Mounts)
 	return &c
 }

@@ -161,7 +161,7 @@ func TestStore(t *testing.T) {
 		}
 	}
 	check("never started")
-	want.State = State{Status: Running, Pid: 7, StartedAt: want.Created, Endpoints: map[string]jsonRaw{"bridge": jsonRaw(`{"ID":"x"}`)}}
+	want.State = State{Status: Running, Pid: 7, StartedAt: want.Created, Attachment: jsonRaw(`{"ID":"x"}`)}
 	if err := s.SaveState(want); err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,6 @@ func diskRoutes(d *disk.Service) []route {
 		{"POST", "/system/fsck", s.check},
 		{"POST", "/images/prune", s.images},
 		{"POST", "/volumes/prune", s.volumes},
-		{"POST", "/networks/prune", s.networks},
 		{"POST", "/build/prune", s.cache},
 	}
 }
@@ -196,18 +195,6 @@ func (s accounts) volumes(w http.ResponseWriter, r *http.Request) error {
 		f["all"] = []string{"true"}
 	}
 	report, err := s.engine.PruneVolumes(r.Context(), f, dry)
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, http.StatusOK, report)
-}
-
-func (s accounts) networks(w http.ResponseWriter, r *http.Request) error {
-	f, dry, err := filtered(r)
-	if err != nil {
-		return err
-	}
-	report, err := s.engine.PruneNetworks(f, dry)
 	if err != nil {
 		return err
 	}

@@ -14,7 +14,6 @@ func missing() []route {
 	for what, patterns := range map[string][]string{
 		"checkpoints": {"GET /containers/{id}/checkpoints", "POST /containers/{id}/checkpoints"},
 		"the builder": {"POST /build", "POST /build/cancel", "POST /session", "POST /grpc"},
-		"making, changing or removing of networks": {"POST /networks/create", "DELETE /networks/{id}", "POST /networks/{id}/connect", "POST /networks/{id}/disconnect"},
 		"plugins": {"GET /plugins/{rest...}", "POST /plugins/{rest...}", "DELETE /plugins/{rest...}"},
 	} {
 		refuse := func(http.ResponseWriter, *http.Request) error {

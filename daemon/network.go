@@ -2,20 +2,78 @@ package daemon
 
 import (
 	"net/http"
+	"strings"
 
 	"berth/engine"
+	service "berth/engine/networks"
 
 	"github.com/moby/moby/api/types/network"
 )
 
 // networks serves /networks.
-type networks struct{ engine *engine.Networks }
+type networks struct {
+	engine     *service.Service
+	containers *engine.Containers
+}
 
 func (s networks) routes() []route {
 	return []route{
 		{"GET", "/networks", s.list},
 		{"GET", "/networks/{id}", s.inspect},
+		{"POST", "/networks/create", s.create},
+		{"POST", "/networks/prune", s.prune},
+		{"DELETE", "/networks/{id}", s.remove},
+		{"POST", "/networks/{id}/connect", s.connect},
+		{"POST", "/networks/{id}/disconnect", s.disconnect},
 	}
+}
+
+func (s networks) create(w http.ResponseWriter, r *http.Request) error {
+	var body network.CreateRequest
+	if err := readJSON(r, &body, false); err != nil {
+		return err
+	}
+	id, warnings, err := s.engine.Create(r.Context(), body)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusCreated, network.CreateResponse{ID: id, Warning: strings.Join(warnings, "\n")})
+}
+
+func (s networks) remove(w http.ResponseWriter, r *http.Request) error {
+	if err := s.engine.Remove(r.PathValue("id")); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (s networks) prune(w http.ResponseWriter, r *http.Request) error {
+	f, dry, err := filtered(r)
+	if err != nil {
+		return err
+	}
+	report, err := s.engine.Prune(f, dry)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, report)
+}
+
+func (s networks) connect(w http.ResponseWriter, r *http.Request) error {
+	var body network.ConnectRequest
+	if err := readJSON(r, &body, false); err != nil {
+		return err
+	}
+	return s.containers.Connect(r.Context(), body.Container, r.PathValue("id"), body.EndpointConfig)
+}
+
+func (s networks) disconnect(w http.ResponseWriter, r *http.Request) error {
+	var body network.DisconnectRequest
+	if err := readJSON(r, &body, false); err != nil {
+		return err
+	}
+	return s.containers.Disconnect(r.Context(), body.Container, r.PathValue("id"), body.Force)
 }
 
 func (s networks) list(w http.ResponseWriter, r *http.Request) error {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"berth/engine/networks"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -57,7 +58,7 @@ type shared struct {
 	index        *container.Index[*instance]
 	images       *images.Service
 	layers       union.Driver
-	bridge       *network.Bridge
+	nets         *networks.Service
 	shims        *shim.Launcher
 	volumes      *volume.Store
 	events       *journal.Journal
@@ -120,34 +121,35 @@ func (c *shared) announce(r *container.Record, action events.Action, more ...str
 	c.events.Publish(events.ContainerEventType, action, r.ID, attributes)
 }
 
-// announceNetwork tells that a container joined or left the bridge.
-func (c *shared) announceNetwork(r *container.Record, action events.Action, ep *network.Endpoint) {
-	if ep != nil {
-		c.events.Publish(events.NetworkEventType, action, ep.NetworkID, map[string]string{"container": r.ID, "name": bridgeNetwork, "type": "bridge"})
+// attachmentOf reads what a record holds of networks; nil when that is nothing.
+func attachmentOf(r *container.Record) *network.Attachment {
+	if len(r.State.Attachment) == 0 {
+		return nil
 	}
+	a := &network.Attachment{}
+	if json.Unmarshal(r.State.Attachment, a) != nil {
+		return nil
+	}
+	return a
 }
 
-// endpointOf reads the bridge's endpoint from a record; nil when there is none.
-func endpointOf(r *container.Record) *network.Endpoint {
-	raw, ok := r.State.Endpoints[bridgeNetwork]
-	if !ok {
-		return nil
+// members are all containers, as networks see them.
+func (c *shared) members() []networks.Member {
+	all := c.index.All()
+	list := make([]networks.Member, 0, len(all))
+	for _, i := range all {
+		r := i.record()
+		list = append(list, networks.Member{Record: r, Attachment: attachmentOf(r)})
 	}
-	ep := &network.Endpoint{}
-	if json.Unmarshal(raw, ep) != nil {
-		return nil
-	}
-	return ep
+	return list
 }
 
-// setEndpoint puts ep, or none, into a record that nobody else sees yet.
-func setEndpoint(r *container.Record, ep *network.Endpoint) error {
-	r.State.Endpoints = nil
-	if ep == nil {
-		return nil
+// setAttachment puts a, or none, into a record that nobody else sees yet.
+func setAttachment(r *container.Record, a *network.Attachment) (err error) {
+	r.State.Attachment = nil
+	if a != nil {
+		r.State.Attachment, err = json.Marshal(a)
 	}
-	raw, err := json.Marshal(ep)
-	r.State.Endpoints = map[string]json.RawMessage{bridgeNetwork: raw}
 	return err
 }
 

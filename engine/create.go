@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"berth/engine/networks"
 	"context"
 	"errors"
 	"os"
@@ -147,7 +148,7 @@ func (c *maker) machine() request.Machine {
 
 // defaultNetwork is what a container gets that asks for none by name.
 func (c *maker) defaultNetwork() string {
-	if c.bridge.Name() == "" {
+	if _, ok := c.nets.Host.Default(); !ok {
 		return noneNetwork
 	}
 	return bridgeNetwork
@@ -158,27 +159,12 @@ func (c *maker) defaultNetwork() string {
 func (c *maker) settleNetwork(rec *container.Record, r CreateRequest, hostname string) error {
 	config, host := rec.Config, rec.HostConfig
 	if r.Networking != nil {
-		for name, e := range r.Networking.EndpointsConfig {
-			// Clients repeat the network mode here, "container:x" included, which is judged below.
-			if name != string(host.NetworkMode) && !isOwnNetwork(name) {
-				return invalid("network %s not found", name)
-			}
-			if e == nil {
-				continue
-			}
-			if a := e.IPAMConfig; a != nil && (a.IPv4Address.IsValid() || a.IPv6Address.IsValid() || len(a.LinkLocalIPs) > 0) {
-				return invalid("user specified IP address is supported on user defined networks only")
-			}
-			if len(e.MacAddress) > 0 && (host.NetworkMode.IsHost() || host.NetworkMode.IsContainer()) {
-				return invalid("conflicting options: mac-address and the network mode")
-			}
-			if len(e.MacAddress) > 0 {
-				rec.Settings.MAC = e.MacAddress.String()
-			}
+		if err := c.nets.Settle(rec, r.Networking.EndpointsConfig); err != nil {
+			return err
 		}
 	}
 	switch mode := host.NetworkMode; {
-	case mode.IsBridge() && c.bridge.Name() == "":
+	case mode.IsBridge() && c.nets.ID(networks.Bridge) == "":
 		return invalid("network bridge not found: the engine runs without a bridge")
 	case mode.IsContainer():
 		if config.Hostname != "" {

@@ -6,6 +6,7 @@
 package engine
 
 import (
+	"berth/engine/networks"
 	"context"
 	"errors"
 	"fmt"
@@ -66,7 +67,7 @@ type Engine struct {
 	Insight    *Insight
 	Images     *images.Service
 	Layers     *layers.Explorer
-	Networks   *Networks
+	Networks   *networks.Service
 	Volumes    *Volumes
 	System     *System
 	Disk       *disk.Service
@@ -116,7 +117,7 @@ func (e *Engine) bringUp(ctx context.Context, c Config) error {
 	}
 	e.Volumes = &Volumes{e.Containers.shared}
 	e.Layers = &layers.Explorer{Images: e.Images.Store, Layers: e.Containers.layers}
-	e.Networks = &Networks{bridge: e.Containers.bridge, containers: e.Containers, created: time.Now().UTC()}
+	e.Networks = e.Containers.nets
 	e.System = &System{config: c, id: id, layers: e.Containers.layers, containers: e.Containers, images: e.Images, events: e.Events}
 	if err := e.Containers.restore(ctx); err != nil {
 		return err
@@ -219,13 +220,14 @@ func (e *Engine) openContainers(ctx context.Context, c Config) (err error) {
 	}
 	s.shims.Left = s.left
 	e.onClose(s.shims.Close)
-	s.bridge, err = network.Open(ctx, network.Config{
+	host, err := network.Open(ctx, network.Config{
 		Dir: filepath.Join(c.DataRoot, "network"), Bridge: c.Bridge, BIP: c.BIP, Pool: c.Pool, Warn: func(text string) { c.Log.Warn(text) },
 	})
 	if err != nil {
 		return err
 	}
-	e.onClose(s.bridge.Close)
+	e.onClose(host.Close)
+	s.nets = &networks.Service{Host: host, Events: s.events, Created: time.Now().UTC(), Members: s.members}
 	return nil
 }
 
@@ -245,11 +247,10 @@ func (e *Engine) Close() error {
 	return err
 }
 
-// Cleanup is Close that also takes the bridge and the firewall's table back. Containers that still run
-// lose their network.
+// Cleanup is Close that also takes the networks' links and the firewall's tables back. Containers that still run
+// lose their networks.
 func (e *Engine) Cleanup() error {
-	bridge := e.Containers.bridge
-	return errors.Join(bridge.Cleanup(), e.Close())
+	return errors.Join(e.Networks.Host.Cleanup(), e.Close())
 }
 
 // close lets go of the running containers.

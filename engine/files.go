@@ -14,8 +14,8 @@ import (
 
 // writeFiles writes the container's hosts, hostname and resolv.conf into dir. They are written in
 // place, as older runs may have them mounted.
-func (c *starter) writeFiles(dir string, r *container.Record, ep *network.Endpoint) error {
-	hosts, err := c.hostsFile(r, ep)
+func (c *starter) writeFiles(dir string, r *container.Record, held *network.Attachment) error {
+	hosts, err := c.hostsFile(r, held)
 	if err != nil {
 		return err
 	}
@@ -25,7 +25,7 @@ func (c *starter) writeFiles(dir string, r *container.Record, ep *network.Endpoi
 	}
 	if !r.HostConfig.NetworkMode.IsHost() || len(r.HostConfig.DNS) > 0 {
 		var warning string
-		conf, warning = network.Resolv(conf, from, resolvOptions(r))
+		conf, warning = network.Resolv(conf, from, resolvOptions(r, held))
 		if warning != "" && !r.HostConfig.NetworkMode.IsNone() {
 			c.log.Warn(warning, "container", r.Name)
 		}
@@ -44,8 +44,8 @@ func (c *starter) writeFiles(dir string, r *container.Record, ep *network.Endpoi
 	return nil
 }
 
-func resolvOptions(r *container.Record) network.ResolvOptions {
-	o := network.ResolvOptions{Search: r.HostConfig.DNSSearch, Options: r.HostConfig.DNSOptions}
+func resolvOptions(r *container.Record, held *network.Attachment) network.ResolvOptions {
+	o := network.ResolvOptions{IPv6: held != nil && held.Way(true) != nil, Search: r.HostConfig.DNSSearch, Options: r.HostConfig.DNSOptions}
 	for _, a := range r.HostConfig.DNS {
 		o.Servers = append(o.Servers, a.String())
 	}
@@ -53,20 +53,30 @@ func resolvOptions(r *container.Record) network.ResolvOptions {
 }
 
 // hostsFile prints /etc/hosts; with the host's network it begins as the host's own.
-func (c *starter) hostsFile(r *container.Record, ep *network.Endpoint) (string, error) {
+func (c *starter) hostsFile(r *container.Record, held *network.Attachment) (string, error) {
 	gateway := loopbackAddress()
 	var own, extra []network.HostEntry
-	if ep != nil {
-		gateway = ep.Gateway
+	if held != nil {
+		if way := held.Way(false); way != nil && !way.Gateway.IsUnspecified() {
+			gateway = way.Gateway
+		} else if c.nets.Host.Gateway().IsValid() {
+			gateway = c.nets.Host.Gateway()
+		}
 		names := []string{r.Config.Hostname}
 		if d := r.Config.Domainname; d != "" {
 			names = []string{r.Config.Hostname + "." + d, r.Config.Hostname}
 		} else if short, _, ok := strings.Cut(r.Config.Hostname, "."); ok && short != "" {
 			names = append(names, short)
 		}
-		own = append(own, network.HostEntry{Address: ep.Address.Addr(), Names: names})
-	} else if subnet := c.bridgeAddress(); subnet.IsValid() {
-		gateway = subnet
+		for _, e := range held.Endpoints {
+			for _, p := range []netip.Prefix{e.Address, e.Address6} {
+				if p.IsValid() {
+					own = append(own, network.HostEntry{Address: p.Addr(), Names: names})
+				}
+			}
+		}
+	} else if own := c.nets.Host.Gateway(); own.IsValid() {
+		gateway = own
 	}
 	for _, s := range r.HostConfig.ExtraHosts {
 		e, err := request.ExtraHost(s, gateway)
@@ -90,12 +100,4 @@ func (c *starter) hostsFile(r *container.Record, ep *network.Endpoint) (string, 
 		return string(text), nil
 	}
 	return network.Hosts(own, extra), nil
-}
-
-// bridgeAddress is the host's on the default bridge; not valid without one.
-func (c *starter) bridgeAddress() netip.Addr {
-	if c.bridge.Name() == "" {
-		return netip.Addr{}
-	}
-	return c.bridge.Subnet().Addr()
 }

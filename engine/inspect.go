@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"fmt"
-	"net"
 	"path/filepath"
 	"time"
 
@@ -11,13 +10,11 @@ import (
 	"berth/engine/link"
 	"berth/engine/stream"
 	"berth/engine/view"
-	"berth/network"
 	"berth/union"
 	"berth/volume"
 
 	api "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
-	wire "github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/storage"
 )
 
@@ -91,27 +88,12 @@ func mountPoints(volumes *volume.Store, r *container.Record) []api.MountPoint {
 
 // networkSettings describes where the container is connected, or would be.
 func (c *views) networkSettings(r *container.Record) *api.NetworkSettings {
-	ep := endpointOf(r)
-	s := &api.NetworkSettings{Ports: view.Ports(r.Config, ep), Networks: map[string]*wire.EndpointSettings{}}
-	if ep != nil && r.State.Pid != 0 {
-		s.SandboxID, s.SandboxKey = ep.ID, fmt.Sprintf("/proc/%d/ns/net", r.State.Pid)
-	}
-	if name := r.HostConfig.NetworkMode; !name.IsContainer() {
-		s.Networks[string(name)] = c.endpointSettings(string(name), ep)
+	held := attachmentOf(r)
+	s := &api.NetworkSettings{Ports: view.Ports(r.Config, held), Networks: c.nets.Shown(r, held)}
+	if held != nil && r.State.Pid != 0 {
+		s.SandboxID, s.SandboxKey = held.ID, fmt.Sprintf("/proc/%d/ns/net", r.State.Pid)
 	}
 	return s
-}
-
-func (c *views) endpointSettings(name string, ep *network.Endpoint) *wire.EndpointSettings {
-	e := &wire.EndpointSettings{NetworkID: c.networkID(name)}
-	if ep == nil {
-		return e
-	}
-	e.EndpointID, e.Gateway, e.IPAddress, e.IPPrefixLen = ep.ID, ep.Gateway, ep.Address.Addr(), ep.Address.Bits()
-	if mac, err := net.ParseMAC(ep.MAC); err == nil {
-		e.MacAddress = wire.HardwareAddr(mac)
-	}
-	return e
 }
 
 // sizes counts what the container wrote, and that with its image, in bytes.

@@ -44,11 +44,11 @@ type instance struct {
 
 // run is one life of a container, from start to exit.
 type run struct {
-	shim     *shim.Shim
-	endpoint *network.Endpoint // nil without a network of its own
-	ended    chan struct{}     // closed when the exit is recorded and the log complete
-	telling  sync.RWMutex      // read-locked from a signal to its event, which an end by that signal is told after
-	recheck  chan struct{}     // closed when the health check is another one from now on. Under op
+	shim       *shim.Shim
+	attachment *network.Attachment // nil without a network of its own
+	ended      chan struct{}       // closed when the exit is recorded and the log complete
+	telling    sync.RWMutex        // read-locked from a signal to its event, which an end by that signal is told after
+	recheck    chan struct{}       // closed when the health check is another one from now on. Under op
 }
 
 func newInstance(r *container.Record) *instance {
@@ -68,12 +68,6 @@ func (i *instance) current() (*run, error) {
 		return nil, fault.New(fault.Conflict, "container %s is not running", i.id)
 	}
 	return i.run, nil
-}
-
-// onBridge tells whether a container of this mode has a network of its own on the bridge.
-func onBridge(h *api.HostConfig, config *api.Config) bool {
-	m := h.NetworkMode
-	return !config.NetworkDisabled && (m == "" || m.IsDefault() || m.IsBridge())
 }
 
 // Waiter gets one answer, on C, which is never closed.

@@ -285,7 +285,7 @@ func TestBridgeAndPorts(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := d.NetworkSettings.Networks["bridge"]
-	if e == nil || !e.IPAddress.IsValid() || e.Gateway != w.Containers.bridge.Subnet().Addr() || len(d.NetworkSettings.Ports[port]) != 1 || d.NetworkSettings.Ports[port][0].HostPort != "8080" {
+	if e == nil || !e.IPAddress.IsValid() || e.Gateway != w.Networks.Host.Gateway() || len(d.NetworkSettings.Ports[port]) != 1 || d.NetworkSettings.Ports[port][0].HostPort != "8080" {
 		t.Fatalf("%+v", d.NetworkSettings)
 	}
 	hosts, _ := os.ReadFile(d.HostsPath)

@@ -11,12 +11,12 @@ import (
 )
 
 // find is a link.Find.
-func (c *shared) find(ref string) (*container.Record, *network.Endpoint, error) {
+func (c *shared) find(ref string) (*container.Record, *network.Attachment, error) {
 	i, err := c.index.Get(ref)
 	if err != nil {
 		return nil, nil, err
 	}
-	return i.record(), endpointOf(i.record()), nil
+	return i.record(), attachmentOf(i.record()), nil
 }
 
 // linkEnv are the variables that tell a container of those that it links to.
@@ -32,7 +32,7 @@ func (c *shared) linkEnv(r *container.Record) (env []string) {
 func (c *starter) retellLinks(id string) {
 	for _, i := range c.index.All() {
 		if r := i.record(); r.State.Status.Alive() && link.To(r.HostConfig, id) {
-			c.logged("write the hosts file of a container that links to another", c.writeFiles(c.store.Dir(r.ID), r, endpointOf(r)))
+			c.logged("write the hosts file of a container that links to another", c.writeFiles(c.store.Dir(r.ID), r, attachmentOf(r)))
 		}
 	}
 }
@@ -59,8 +59,8 @@ func (c *starter) Unlink(name string) error {
 		return err
 	}
 	i.snap.Store(next)
-	if ep := endpointOf(next); ep != nil && next.State.Status.Alive() {
-		return c.writeFiles(c.store.Dir(i.id), next, ep)
+	if held := attachmentOf(next); held != nil && next.State.Status.Alive() {
+		return c.writeFiles(c.store.Dir(i.id), next, held)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"berth/engine/networks"
 	"context"
 	"fmt"
 	"path"
@@ -71,11 +72,11 @@ func (c *views) aliases() map[string][]string {
 }
 
 func (c *views) summary(r *container.Record, now time.Time, names map[string]string) api.Summary {
-	ep := endpointOf(r)
+	held := attachmentOf(r)
 	s := api.Summary{
 		ID: r.ID, Names: []string{"/" + r.Name}, Image: r.ImageName, ImageID: r.Image.String(), Command: r.CommandLine(), Created: r.Created.Unix(),
-		Ports: view.PortList(r.Config, ep), Labels: r.Config.Labels, State: api.ContainerState(r.State.Status), Status: statusText(r.State, now),
-		NetworkSettings: &api.NetworkSettingsSummary{Networks: map[string]*wire.EndpointSettings{}}, Mounts: mountPoints(c.volumes, r),
+		Ports: view.PortList(r.Config, held), Labels: r.Config.Labels, State: api.ContainerState(r.State.Status), Status: statusText(r.State, now),
+		NetworkSettings: &api.NetworkSettingsSummary{Networks: c.nets.Shown(r, held)}, Mounts: mountPoints(c.volumes, r),
 		Health: &api.HealthSummary{Status: healthOf(r)}, ImageManifestDescriptor: r.Manifest,
 	}
 	if r.State.Health != nil {
@@ -90,9 +91,6 @@ func (c *views) summary(r *container.Record, now time.Time, names map[string]str
 	}
 	s.HostConfig.NetworkMode = string(r.HostConfig.NetworkMode)
 	s.HostConfig.Annotations = r.HostConfig.Annotations
-	if m := r.HostConfig.NetworkMode; !m.IsContainer() {
-		s.NetworkSettings.Networks[string(m)] = c.endpointSettings(string(m), ep)
-	}
 	return s
 }
 
@@ -275,8 +273,12 @@ func (c *views) selectPlace(s *selection, key string, values []string) error {
 	switch key {
 	case "network":
 		s.any(values, func(r *container.Record, v string) bool {
-			name := string(r.HostConfig.NetworkMode)
-			return name == v || v != "" && strings.HasPrefix(c.networkID(name), v)
+			for name := range networks.Wishes(r) {
+				if name == v || v != "" && strings.HasPrefix(c.nets.ID(name), v) {
+					return true
+				}
+			}
+			return string(r.HostConfig.NetworkMode) == v
 		})
 	case "volume":
 		s.any(values, func(r *container.Record, v string) bool {
@@ -293,7 +295,9 @@ func (c *views) selectPlace(s *selection, key string, values []string) error {
 			}
 			ranges[k] = p
 		}
-		s.tests = append(s.tests, func(r *container.Record) bool { return view.HasPort(r.Config, endpointOf(r), key == "publish", ranges) })
+		s.tests = append(s.tests, func(r *container.Record) bool {
+			return view.HasPort(r.Config, attachmentOf(r), key == "publish", ranges)
+		})
 	}
 	return nil
 }

@@ -20,17 +20,17 @@ func (c *Containers) restore(ctx context.Context) error {
 		return err
 	}
 	repairs := make(map[string]recovery.Repair, len(found))
-	var endpoints []*network.Endpoint
+	var attachments []*network.Attachment
 	for id, o := range found {
 		p := recovery.Plan(*o, time.Now().UTC())
 		repairs[id] = p
 		if p.Action == recovery.Adopt {
-			if ep := endpointOf(o.Record); ep != nil {
-				endpoints = append(endpoints, ep)
+			if a := attachmentOf(o.Record); a != nil {
+				attachments = append(attachments, a)
 			}
 		}
 	}
-	if err := c.bridge.Restore(endpoints); err != nil {
+	if err := c.nets.Host.Restore(attachments); err != nil {
 		return err
 	}
 	for id, p := range repairs {
@@ -161,12 +161,13 @@ func (c *Containers) adopt(i *instance, sh *shim.Shim) error {
 	if err := c.thaw(r, sh); err != nil {
 		return err
 	}
-	live := &run{shim: sh, endpoint: endpointOf(r), ended: make(chan struct{}), recheck: make(chan struct{})}
+	live := &run{shim: sh, attachment: attachmentOf(r), ended: make(chan struct{}), recheck: make(chan struct{})}
 	i.mu.Lock()
 	i.run, i.settled = live, make(chan struct{})
 	i.mu.Unlock()
 	c.watchers.Add(1)
 	go c.watch(i, live)
+	c.logged("connect a container as it was asked for", connector{c}.follow(context.Background(), i))
 	c.forwards.Begin(r, live.ended)
 	if probes, checked := container.ProbesOf(r.Config); checked && r.State.Health != nil {
 		c.watchers.Go(func() { prober{c}.monitor(i, live, probes, live.recheck) })

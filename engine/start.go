@@ -91,13 +91,13 @@ func (c *Containers) start(ctx context.Context, i *instance, by starting) error 
 		next.State.Health = container.HealthAtStart(r.State.Health)
 	}
 	var u undo
-	sh, ep, err := c.launch(ctx, i, next, &u)
+	sh, held, err := c.launch(ctx, i, next, &u)
 	if err != nil {
 		u.run()
 		return c.startFailed(i, r, err, by)
 	}
 	next.State.Pid, next.State.StartedAt = sh.Pid(), sh.StartedAt()
-	live := &run{shim: sh, endpoint: ep, ended: make(chan struct{}), recheck: make(chan struct{})}
+	live := &run{shim: sh, attachment: held, ended: make(chan struct{}), recheck: make(chan struct{})}
 	i.mu.Lock()
 	i.run, i.settled = live, make(chan struct{})
 	late := i.pending // clients that came while the supervisor was at work
@@ -110,7 +110,7 @@ func (c *Containers) start(ctx context.Context, i *instance, by starting) error 
 	for _, w := range sh.Warnings() {
 		c.log.Warn(w, "container", next.Name)
 	}
-	c.announceNetwork(next, events.ActionConnect, ep)
+	c.nets.TellMember(next.ID, events.ActionConnect, held, "")
 	c.announce(next, events.ActionStart)
 	c.retellLinks(next.ID)
 	c.watchers.Add(1)
@@ -127,12 +127,12 @@ func (c *Containers) start(ctx context.Context, i *instance, by starting) error 
 
 // launch starts the supervisor while the network is brought up and the run state is written; the program waits for
 // the network. When the engine dies between, the new one ends a container that nobody was told of.
-func (c *starter) launch(ctx context.Context, i *instance, next *container.Record, u *undo) (sh *shim.Shim, ep *network.Endpoint, err error) {
-	ep, err = c.reserve(next, u)
+func (c *starter) launch(ctx context.Context, i *instance, next *container.Record, u *undo) (sh *shim.Shim, held *network.Attachment, err error) {
+	held, err = c.reserve(next, u)
 	if err != nil {
 		return nil, nil, err
 	}
-	netns, connect, err := c.openNetwork(next, ep)
+	netns, connect, err := c.openNetwork(next, held)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -152,12 +152,12 @@ func (c *starter) launch(ctx context.Context, i *instance, next *container.Recor
 			sh, err = nil, fmt.Errorf("failed to set up container networking: %w", netErr)
 		}
 	}()
-	request, err := c.request(next, ep)
+	request, err := c.request(next, held)
 	if err != nil {
 		return nil, nil, err
 	}
 	request.NetNS, request.Ready = netns, ready
-	if err := setEndpoint(next, ep); err != nil {
+	if err := setAttachment(next, held); err != nil {
 		return nil, nil, err
 	}
 	saved := make(chan error, 1)
@@ -172,35 +172,33 @@ func (c *starter) launch(ctx context.Context, i *instance, next *container.Recor
 		}
 		return nil, nil, err
 	}
-	return sh, ep, nil
+	return sh, held, nil
 }
 
-// reserve decides the container's address and ports; nil without a network of its own.
-func (c *starter) reserve(r *container.Record, u *undo) (*network.Endpoint, error) {
-	if !onBridge(r.HostConfig, r.Config) {
-		return nil, nil
+// reserve decides the container's addresses and ports; nil without a network of its own.
+func (c *starter) reserve(r *container.Record, u *undo) (*network.Attachment, error) {
+	joins, err := c.nets.Joins(r)
+	if err != nil || len(joins) == 0 {
+		return nil, err
 	}
 	ports, err := request.Ports(r.Config, r.HostConfig)
 	if err != nil {
 		return nil, err
 	}
-	ep, err := c.bridge.Reserve(r.ID, ports)
+	held, err := c.nets.Host.Reserve(r.ID, joins, ports)
 	if err != nil {
 		return nil, fmt.Errorf("failed to set up container networking: %w", err)
 	}
-	u.push(func() { c.logged("release network", c.bridge.Release(ep)) })
-	if mac := r.Settings.MAC; mac != "" {
-		ep.MAC = mac
-	}
-	return ep, nil
+	u.push(func() { c.logged("release network", c.nets.Host.Release(held)) })
+	return held, nil
 }
 
 // openNetwork opens the network namespace to run in, nil for the host's. connect, when not nil, makes it usable.
-func (c *starter) openNetwork(r *container.Record, ep *network.Endpoint) (netns *os.File, connect func(context.Context) error, err error) {
+func (c *starter) openNetwork(r *container.Record, held *network.Attachment) (netns *os.File, connect func(context.Context) error, err error) {
 	mode := r.HostConfig.NetworkMode
 	switch {
-	case ep != nil:
-		netns, connect, err = c.bridge.Take(ep, network.Owner(r.IDs))
+	case held != nil:
+		netns, connect, err = c.nets.Host.Take(held, network.Owner(r.IDs))
 		if err != nil {
 			return nil, nil, fmt.Errorf("failed to set up container networking: %w", err)
 		}
@@ -215,7 +213,7 @@ func (c *starter) openNetwork(r *container.Record, ep *network.Endpoint) (netns 
 		netns, err = os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
 		return netns, nil, err
 	default:
-		netns, err = c.bridge.Loopback(network.Owner(r.IDs))
+		netns, err = c.nets.Host.Loopback(network.Owner(r.IDs))
 		return netns, nil, err
 	}
 }
@@ -262,8 +260,8 @@ func (c *starter) pidOf(ref, what string) (int, error) {
 }
 
 // request makes all that a supervisor needs but the network namespace and the attachments.
-func (c *starter) request(r *container.Record, ep *network.Endpoint) (shim.Request, error) {
-	b, err := c.makeBundle(r, ep)
+func (c *starter) request(r *container.Record, held *network.Attachment) (shim.Request, error) {
+	b, err := c.makeBundle(r, held)
 	if err != nil {
 		return shim.Request{}, err
 	}
@@ -279,11 +277,11 @@ func (c *starter) request(r *container.Record, ep *network.Endpoint) (shim.Reque
 }
 
 // makeBundle looks up the facts and makes the bundle.
-func (c *starter) makeBundle(r *container.Record, ep *network.Endpoint) (b *oci.Bundle, err error) {
+func (c *starter) makeBundle(r *container.Record, held *network.Attachment) (b *oci.Bundle, err error) {
 	f := &bundle.Facts{Record: r, CgroupParent: c.cgroupParent, Files: c.store.Dir(r.ID), Seccomp: c.seccomp, Defaults: c.defaults.Defaults, AppArmor: hasAppArmor(), Join: map[specs.LinuxNamespaceType]string{}}
 	if mode := r.HostConfig.NetworkMode; mode.IsContainer() {
 		f.Files = c.store.Dir(mode.ConnectedContainer())
-	} else if err := c.writeFiles(f.Files, r, ep); err != nil {
+	} else if err := c.writeFiles(f.Files, r, held); err != nil {
 		return nil, err
 	}
 	if err := c.joinNamespaces(r, f); err != nil {
@@ -355,7 +353,7 @@ func (c *Containers) startFailed(i *instance, before *container.Record, cause er
 		r.State.Status, nextErr = container.Next(before.State.Status, container.Fail)
 	}
 	i.dropPending()
-	if saveErr := errors.Join(nextErr, setEndpoint(r, nil), c.saveState(i, r)); saveErr != nil {
+	if saveErr := errors.Join(nextErr, setAttachment(r, nil), c.saveState(i, r)); saveErr != nil {
 		c.logged("record a failed start", saveErr)
 	}
 	c.logged("forget run state", c.shims.Forget(i.id))

@@ -399,7 +399,7 @@ func TestUnfinishedUpdate(t *testing.T) {
 		if got := w.says(c.id, "sh", "-c", "grep -E -o ' /(goes|comes) ' /proc/mounts"); strings.TrimSpace(got) != mounts {
 			t.Errorf("%s: mounted %q, want %s", name, got, mounts)
 		}
-		if ep := endpointOf(r); ep == nil || len(ep.Ports) != ports {
+		if ep := attachmentOf(r); ep == nil || len(ep.Ports) != ports {
 			t.Errorf("%s: %+v", name, ep)
 		}
 		if u, err := w.Containers.store.Updating(c.id); u != nil || err != nil {

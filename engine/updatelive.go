@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"path"
 	"reflect"
@@ -98,9 +99,9 @@ func (c updater) changeLimits(from, to *container.Record) (warnings []string, er
 	return oci.Update(bundle.CgroupsPath(c.cgroupParent, to), change)
 }
 
-// changePorts publishes and withdraws ports of a container on the bridge.
+// changePorts publishes and withdraws ports of a container.
 func (c updater) changePorts(i *instance, live *run, from, to *container.Record, u *undo) error {
-	before := live.endpoint
+	before := live.attachment
 	if before == nil || reflect.DeepEqual(from.HostConfig.PortBindings, to.HostConfig.PortBindings) && reflect.DeepEqual(from.Config.ExposedPorts, to.Config.ExposedPorts) {
 		return nil
 	}
@@ -108,31 +109,36 @@ func (c updater) changePorts(i *instance, live *run, from, to *container.Record,
 	if err != nil {
 		return err
 	}
-	ep, err := c.bridge.SetPorts(before, wanted)
+	held, err := c.nets.Host.SetPorts(before, wanted)
 	if err != nil {
 		return err
 	}
-	put := func(r *container.Record, ep *network.Endpoint) error {
+	put := func(r *container.Record, held *network.Attachment) error {
 		i.mu.Lock()
-		live.endpoint = ep
+		live.attachment = held
 		i.mu.Unlock()
-		return errors.Join(setEndpoint(r, ep), c.store.SaveState(r))
+		return errors.Join(setAttachment(r, held), c.store.SaveState(r))
 	}
 	u.push(func() {
-		former, err := c.bridge.SetPorts(ep, samePorts(before))
+		former, err := c.nets.Host.SetPorts(held, samePorts(before))
 		if err == nil {
 			err = put(from.Clone(), former)
 		}
 		c.logged("put ports back", err)
 	})
-	return put(to, ep)
+	return put(to, held)
 }
 
-// samePorts asks for exactly the ports that ep has.
-func samePorts(ep *network.Endpoint) []network.PortRequest {
-	all := make([]network.PortRequest, len(ep.Ports))
-	for k, p := range ep.Ports {
-		all[k] = network.PortRequest{HostIP: p.HostIP, HostPort: p.HostPort, Port: p.Port, Proto: p.Proto}
+// samePorts asks for exactly the ports that a has: one request stands for those of both families.
+func samePorts(a *network.Attachment) (all []network.PortRequest) {
+	for _, p := range a.Ports {
+		r := network.PortRequest{HostIP: p.HostIP, HostPort: p.HostPort, Port: p.Port, Proto: p.Proto}
+		if p.HostIP.IsUnspecified() {
+			r.HostIP = netip.Addr{}
+		}
+		if !slices.Contains(all, r) {
+			all = append(all, r)
+		}
 	}
 	return all
 }

@@ -94,8 +94,8 @@ func (w *world) agrees(i *instance) error {
 	case r.State.Status == container.Removing, r.State.Status == container.Dead:
 		return fmt.Errorf("%s is %s: %s", r.Name, r.State.Status, r.State.Error)
 	}
-	if wanted, err := request.Ports(r.Config, r.HostConfig); r.State.Status.Alive() && endpointOf(r) != nil && (err != nil || len(endpointOf(r).Ports) != len(wanted)) {
-		return fmt.Errorf("%s publishes %v, and is recorded to publish %v, %v", r.Name, endpointOf(r).Ports, wanted, err)
+	if wanted, err := request.Ports(r.Config, r.HostConfig); r.State.Status.Alive() && attachmentOf(r) != nil && (err != nil || len(attachmentOf(r).Ports) != len(wanted)) {
+		return fmt.Errorf("%s publishes %v, and is recorded to publish %v, %v", r.Name, attachmentOf(r).Ports, wanted, err)
 	}
 	if u, err := w.Containers.store.Updating(i.id); u != nil || err != nil {
 		return fmt.Errorf("%s: an update is noted: %v", r.Name, err)

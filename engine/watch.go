@@ -72,19 +72,19 @@ func (c *Containers) ended(i *instance, live *run, exit oci.Exit) {
 	recorded := true
 	if remove {
 		i.snap.Store(r)
-	} else if err := errors.Join(setEndpoint(r, nil), c.saveState(i, r)); err != nil {
+	} else if err := errors.Join(setAttachment(r, nil), c.saveState(i, r)); err != nil {
 		c.logged("record an exit", err)
 		i.snap.Store(r)
 		recorded = false
 	}
-	if live.endpoint != nil {
+	if live.attachment != nil {
 		// Address and ports are free for the next one when the end is announced.
-		c.logged("release network", c.bridge.Release(live.endpoint))
+		c.logged("release network", c.nets.Host.Release(live.attachment))
 	}
 	live.telling.Lock() // signals under way are told of first
 	c.announceEnd(r)
 	live.telling.Unlock()
-	c.announceNetwork(r, events.ActionDisconnect, live.endpoint)
+	c.nets.TellMember(r.ID, events.ActionDisconnect, live.attachment, "")
 	close(live.ended)
 	c.endExecs(i)
 	if remove {

@@ -75,8 +75,6 @@ type PortRequest struct {
 	HostPortEnd uint16     // > HostPort: any free one of HostPort–HostPortEnd
 	Port        uint16     // the container's port
 	Proto       string     // "tcp" ("" too), "udp" or "sctp"
-
-	direct bool // on a routed network
 }
 
 // Port is a published port.

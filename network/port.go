@@ -61,7 +61,13 @@ func (t *portTable) taken(h hostPort) bool {
 }
 
 // portGroup is requests for one port of the host on several addresses.
-type portGroup []PortRequest
+type portGroup []portWish
+
+// portWish is a request as a container's way out has it; direct on a routed network.
+type portWish struct {
+	PortRequest
+	direct bool
+}
 
 // choosy orders groups: those that would take any port go last.
 func choosy(groups []portGroup) []portGroup {

@@ -148,7 +148,7 @@ func (h *Host) groups(a *Attachment, requests []PortRequest) (all []portGroup, e
 			if way == nil || r.HostIP.IsValid() && r.HostIP.Is6() != v6 {
 				continue
 			}
-			one := r
+			one := portWish{PortRequest: r}
 			n := h.networks[way.NetworkID]
 			one.direct = n != nil && n.options.mode[family(way.address(v6).Addr())] == modeRouted
 			if !one.HostIP.IsValid() {

@@ -318,6 +318,16 @@ func (h *Host) List() []Spec {
 	return all
 }
 
+// ID is that of the network with a full name; "" when there is none.
+func (h *Host) ID(name string) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if n := h.byName(name); n != nil {
+		return n.ID
+	}
+	return ""
+}
+
 // Get returns a network by its ID; false: there is none.
 func (h *Host) Get(id string) (Spec, bool) {
 	h.mu.Lock()

@@ -111,7 +111,7 @@ func (c *portChange) take(g portGroup, same bool) []Port {
 }
 
 // fits tells whether a port that is held is on the host what r asks for; with same, in the container, too.
-func (r PortRequest) fits(p Port, same bool) bool {
+func (r portWish) fits(p Port, same bool) bool {
 	if r.direct != p.Direct || r.Proto != p.Proto || (same || r.direct) && r.Port != p.Port {
 		return false
 	}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/events"
-	"github.com/moby/moby/api/types/network"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -187,17 +186,6 @@ func (s *Service) beside() (map[digest.Digest]int64, error) {
 		}
 	}
 	return sums, nil
-}
-
-// PruneNetworks has nothing to remove: there are no networks but the built-in ones. The filters are checked.
-func (s *Service) PruneNetworks(f journal.Filters, dry bool) (network.PruneReport, error) {
-	if _, err := filter(f, time.Now(), true); err != nil {
-		return network.PruneReport{}, err
-	}
-	if !dry {
-		s.Events.Publish(events.NetworkEventType, events.ActionPrune, "", reclaimed(0))
-	}
-	return network.PruneReport{NetworksDeleted: []string{}}, nil
 }
 
 // PruneBuildCache has nothing to remove, as nothing builds yet.

@@ -12,8 +12,8 @@ import (
 	api "github.com/moby/moby/api/types/container"
 )
 
-// Find looks a container up by name or ID, with its endpoint on the bridge; nil where it has none.
-type Find func(ref string) (*container.Record, *network.Endpoint, error)
+// Find looks a container up by name or ID, with what it holds of networks; nil where that is nothing.
+type Find func(ref string) (*container.Record, *network.Attachment, error)
 
 // conflict is what a mode without a network of one's own makes of links.
 const conflict = "conflicting options: host type networking can't be used with links. This would result in undefined behavior"
@@ -56,16 +56,16 @@ func Targets(r *container.Record, find Find) (all []Target, missing error) {
 		if err != nil {
 			return nil, err
 		}
-		o, ep, err := find(l.Container)
+		o, held, err := find(l.Container)
 		if err != nil {
 			continue
 		}
-		if !o.State.Status.Alive() || ep == nil {
+		if !o.State.Status.Alive() || held == nil || held.Way(false) == nil {
 			missing = fault.New(fault.Conflict, "Cannot link to a non running container: /%s AS /%s/%s", o.Name, r.Name, l.Alias)
 			continue
 		}
 		all = append(all, Target{
-			Alias: l.Alias, Name: o.Name, Hostname: o.Config.Hostname, Parent: r.Name, Address: ep.Address.Addr(),
+			Alias: l.Alias, Name: o.Name, Hostname: o.Config.Hostname, Parent: r.Name, Address: held.Way(false).Address.Addr(),
 			Ports: slices.Collect(maps.Keys(o.Config.ExposedPorts)), Env: o.Config.Env,
 		})
 	}

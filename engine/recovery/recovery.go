@@ -97,7 +97,7 @@ func Plan(o Found, now time.Time) Repair {
 func endUnseen(o Found, now time.Time) container.State {
 	policy, s := o.Record.HostConfig.RestartPolicy, o.Record.State
 	ended := s
-	ended.Status, ended.Pid, ended.Endpoints, ended.Health = container.Exited, 0, nil, container.HealthAtEnd(s.Health)
+	ended.Status, ended.Pid, ended.Attachment, ended.Health = container.Exited, 0, nil, container.HealthAtEnd(s.Health)
 	switch {
 	case o.Exit != nil:
 		ended.ExitCode, ended.OOMKilled, ended.FinishedAt = o.Exit.Code, o.Exit.OOMKilled, o.Exit.At.UTC()

@@ -28,16 +28,20 @@ func State(s container.State) *api.State {
 }
 
 // Ports shows the exposed ports, and where they are published.
-func Ports(c *api.Config, ep *network.Endpoint) wire.PortMap {
+func Ports(c *api.Config, a *network.Attachment) wire.PortMap {
 	m := wire.PortMap{}
-	if ep == nil {
+	if a == nil {
 		return m
 	}
 	for p := range c.ExposedPorts {
 		m[p] = nil
 	}
-	for _, p := range ep.Ports {
-		if port, ok := wire.PortFrom(p.Port, wire.IPProtocol(p.Proto)); ok {
+	for _, p := range a.Ports {
+		port, ok := wire.PortFrom(p.Port, wire.IPProtocol(p.Proto))
+		switch {
+		case ok && p.Direct: // no port of the host leads to it
+			m[port] = m[port]
+		case ok:
 			m[port] = append(m[port], wire.PortBinding{HostIP: p.HostIP, HostPort: strconv.Itoa(int(p.HostPort))})
 		}
 	}
@@ -45,9 +49,9 @@ func Ports(c *api.Config, ep *network.Endpoint) wire.PortMap {
 }
 
 // PortList is Ports as a list for ps.
-func PortList(c *api.Config, ep *network.Endpoint) []api.PortSummary {
+func PortList(c *api.Config, a *network.Attachment) []api.PortSummary {
 	all := []api.PortSummary{}
-	for port, bindings := range Ports(c, ep) {
+	for port, bindings := range Ports(c, a) {
 		s := api.PortSummary{PrivatePort: port.Num(), Type: string(port.Proto())}
 		if len(bindings) == 0 {
 			all = append(all, s)
@@ -65,7 +69,7 @@ func PortList(c *api.Config, ep *network.Endpoint) []api.PortSummary {
 }
 
 // HasPort tells whether a container exposes, or publishes on a host's port, one of the ranges.
-func HasPort(c *api.Config, ep *network.Endpoint, published bool, ranges []wire.PortRange) bool {
+func HasPort(c *api.Config, a *network.Attachment, published bool, ranges []wire.PortRange) bool {
 	inRange := func(port uint16, proto wire.IPProtocol) bool {
 		return slices.ContainsFunc(ranges, func(w wire.PortRange) bool {
 			return port >= w.Start() && port <= w.End() && proto == w.Proto()
@@ -79,11 +83,11 @@ func HasPort(c *api.Config, ep *network.Endpoint, published bool, ranges []wire.
 		}
 		return false
 	}
-	if ep == nil {
+	if a == nil {
 		return false
 	}
-	for _, p := range ep.Ports {
-		if inRange(p.HostPort, wire.IPProtocol(p.Proto)) {
+	for _, p := range a.Ports {
+		if !p.Direct && inRange(p.HostPort, wire.IPProtocol(p.Proto)) {
 			return true
 		}
 	}
