@@ -14,7 +14,7 @@ func missing() []route {
 	for what, patterns := range map[string][]string{
 		"checkpoints": {"GET /containers/{id}/checkpoints", "POST /containers/{id}/checkpoints"},
 		"the builder": {"POST /build", "POST /build/cancel", "POST /session", "POST /grpc"},
-		"plugins": {"GET /plugins/{rest...}", "POST /plugins/{rest...}", "DELETE /plugins/{rest...}"},
+		"plugins":     {"GET /plugins/{rest...}", "POST /plugins/{rest...}", "DELETE /plugins/{rest...}"},
 	} {
 		refuse := func(http.ResponseWriter, *http.Request) error {
 			return fault.New(fault.Unsupported, "%s: not supported by this version of berth", what)

@@ -45,7 +45,7 @@ func (h *Host) Reserve(containerID string, joins []Join, ports []PortRequest) (_
 		if a.On(j.Network) != nil {
 			continue
 		}
-		e, err := h.reserveOne(j, &a)
+		e, err := reserveOne(h, j, &a)
 		if err != nil {
 			return nil, err
 		}
@@ -94,7 +94,7 @@ func cutStar(name string) (prefix string, open bool) {
 }
 
 // reserveOne takes the addresses of one endpoint. The caller holds mu.
-func (h *Host) reserveOne(j Join, a *Attachment) (e Endpoint, err error) {
+func reserveOne(h *Host, j Join, a *Attachment) (e Endpoint, err error) {
 	n := h.networks[j.Network]
 	switch {
 	case n == nil:
@@ -289,12 +289,12 @@ func (h *Host) abandon(a *Attachment) error {
 		return nil
 	}
 	held.published = false
-	return h.unpublish(&held.attachment, held.attachment.Ports)
+	return h.wall.unpublish(&held.attachment, held.attachment.Ports)
 }
 
 // finish wires a namespace that was handed out, and publishes the ports.
 func (h *Host) finish(ctx context.Context, w *wired, a *Attachment, p plugs) error {
-	err := h.plugAll(ctx, w, a, p)
+	err := plugAll(h, ctx, w, a, p)
 	if err == nil && len(a.Ports) > 0 {
 		err = h.publish(a, a.Ports)
 	}
@@ -307,11 +307,11 @@ func (h *Host) finish(ctx context.Context, w *wired, a *Attachment, p plugs) err
 	if err := w.conn.Close(); err != nil {
 		h.warn(fmt.Sprintf("attach container %s: %v", short(a.ContainerID), err))
 	}
-	h.forgetFlows(a, a.Ports)
+	forgetFlows(h, a, a.Ports)
 	return nil
 }
 
-func (h *Host) plugAll(ctx context.Context, w *wired, a *Attachment, p plugs) error {
+func plugAll(h *Host, ctx context.Context, w *wired, a *Attachment, p plugs) error {
 	ways := [2]*Endpoint{a.Way(false), a.Way(true)}
 	for k, n := range p.networks {
 		if err := ctx.Err(); err != nil {
@@ -339,7 +339,7 @@ func (h *Host) settle(a *Attachment, ns *os.File) bool {
 	defer h.mu.Unlock()
 	held := h.attached[a.ID]
 	if held == nil || h.closed {
-		if err := h.unpublish(a, a.Ports); err != nil {
+		if err := h.wall.unpublish(a, a.Ports); err != nil {
 			h.warn(fmt.Sprintf("release container %s: %v", short(a.ContainerID), err))
 		}
 		return false
@@ -359,7 +359,7 @@ func (h *Host) Release(a *Attachment) error {
 	}
 	own := held.attachment
 	if held.published {
-		if err := h.unpublish(&own, own.Ports); err != nil {
+		if err := h.wall.unpublish(&own, own.Ports); err != nil {
 			return fmt.Errorf("release container %s from its networks: %w", short(a.ContainerID), err)
 		}
 	}

@@ -23,7 +23,7 @@ var bridgeDriver = driver{
 		return n.options.mode[0] == modeIsolated || n.options.mode[1] == modeIsolated
 	},
 	open:  openBridge,
-	close: (*Host).deleteLink,
+	close: deleteLink,
 	plug:  plugBridge,
 }
 
@@ -60,17 +60,17 @@ func openBridge(h *Host, n *network) error {
 		return fault.New(fault.Conflict, "a link %s exists and is no bridge but a %s; name another one", n.link, link.Kind)
 	}
 	n.index = link.Index
-	n.made = !exists || link.Alias == h.mark(n.ID)
+	n.made = !exists || link.Alias == h.cfg.mark(n.ID)
 	h.forward.add(n.link, n.IPv6)
 	if !n.made {
-		return h.adoptBridge(n, link)
+		return adoptBridge(h, n, link)
 	}
-	return h.shapeBridge(n, link, exists)
+	return shapeBridge(h, n, link, exists)
 }
 
 // adoptBridge takes a bridge that the administrator made, as it is.
-func (h *Host) adoptBridge(n *network, link netlink.Link) error {
-	has, err := h.addresses(n.index)
+func adoptBridge(h *Host, n *network, link netlink.Link) error {
+	has, err := addresses(n.index)
 	if err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func (h *Host) adoptBridge(n *network, link netlink.Link) error {
 }
 
 // shapeBridge brings our bridge to what is wanted, whatever a killed start left of it.
-func (h *Host) shapeBridge(n *network, link netlink.Link, exists bool) (err error) {
+func shapeBridge(h *Host, n *network, link netlink.Link, exists bool) (err error) {
 	if n.mtu = n.options.mtu; n.mtu == 0 {
 		if n.mtu, err = defaultMTU(); err != nil {
 			return err
@@ -99,7 +99,7 @@ func (h *Host) shapeBridge(n *network, link netlink.Link, exists bool) (err erro
 		}
 		err := h.links.Apply( // one system call, so that no kill leaves a bridge that isn't marked
 			netlink.NewBridge(n.link, mac, n.mtu),
-			netlink.SetAliasOf(n.link, h.mark(n.ID)))
+			netlink.SetAliasOf(n.link, h.cfg.mark(n.ID)))
 		if err != nil {
 			return err
 		}
@@ -107,10 +107,10 @@ func (h *Host) shapeBridge(n *network, link netlink.Link, exists bool) (err erro
 			return err
 		}
 		n.index = link.Index
-	} else if has, err = h.addresses(n.index); err != nil {
+	} else if has, err = addresses(n.index); err != nil {
 		return err
 	}
-	if err := h.bridgeSwitches(n); err != nil {
+	if err := bridgeSwitches(n); err != nil {
 		return err
 	}
 	var changes []netlink.Change
@@ -124,8 +124,8 @@ func (h *Host) shapeBridge(n *network, link netlink.Link, exists bool) (err erro
 			changes = append(changes, netlink.AddAddress(n.index, a))
 		}
 	}
-	if link.Alias != h.mark(n.ID) { // NewBridge's alias is for newer kernels: 6.18 still ignores it at creation
-		changes = append(changes, netlink.SetAlias(n.index, h.mark(n.ID)))
+	if link.Alias != h.cfg.mark(n.ID) { // NewBridge's alias is for newer kernels: 6.18 still ignores it at creation
+		changes = append(changes, netlink.SetAlias(n.index, h.cfg.mark(n.ID)))
 	}
 	if link.MTU != n.mtu {
 		changes = append(changes, netlink.SetMTU(n.index, n.mtu))
@@ -145,7 +145,7 @@ func (n *network) hostAddresses() (all []netip.Prefix) {
 }
 
 // bridgeSwitches sets what the kernel must know of our bridge before it is up.
-func (h *Host) bridgeSwitches(n *network) error {
+func bridgeSwitches(n *network) error {
 	v4, v6 := "net/ipv4/conf/"+n.link+"/", "net/ipv6/conf/"+n.link+"/"
 	// 127.0.0.1 may lead to a container's port; the table's guard closes what this opens.
 	err := errors.Join(setSysctl(v4+"route_localnet", "1"), setSysctl(forwardSwitch(n.link), "1"))
@@ -156,7 +156,7 @@ func (h *Host) bridgeSwitches(n *network) error {
 }
 
 // addresses are a link's, but for those of IPv6 that it gave itself.
-func (h *Host) addresses(index int) (own []netip.Prefix, err error) {
+func addresses(index int) (own []netip.Prefix, err error) {
 	all, err := netlink.Addresses()
 	for _, a := range all {
 		if a.Link == index && !a.Prefix.Addr().IsLinkLocalUnicast() {
@@ -167,7 +167,7 @@ func (h *Host) addresses(index int) (own []netip.Prefix, err error) {
 }
 
 // deleteLink removes the link that we made for a network.
-func (h *Host) deleteLink(n *network) error {
+func deleteLink(h *Host, n *network) error {
 	if n.index == 0 {
 		return nil
 	}
@@ -179,7 +179,7 @@ func (h *Host) deleteLink(n *network) error {
 }
 
 // openDefault makes the default network, or adopts the one that was.
-func (h *Host) openDefault(had *kept) error {
+func openDefault(h *Host, had *kept) error {
 	s := h.cfg.Default
 	s.Name, s.Driver, s.IPv4 = DefaultName, "bridge", true
 	options := map[string]string{optionDefault: "true", optionICC: "true", optionMasquerade: "true", optionBinding4: "0.0.0.0", optionBridge: h.cfg.Bridge}
@@ -196,7 +196,7 @@ func (h *Host) openDefault(had *kept) error {
 			before = netip.PrefixFrom(p.Gateway, p.Subnet.Bits())
 		}
 	}
-	address, err := h.defaultAddress(s.ID, before)
+	address, err := defaultAddress(h, s.ID, before)
 	if err != nil {
 		return err
 	}
@@ -216,7 +216,7 @@ func (h *Host) openDefault(had *kept) error {
 			return err
 		}
 	}
-	n, err := h.newNetwork(s)
+	n, err := newNetwork(s)
 	if err != nil {
 		return err
 	}
@@ -225,11 +225,11 @@ func (h *Host) openDefault(had *kept) error {
 		delete(h.networks, n.ID)
 		return err
 	}
-	return record.Save(h.path(n.ID), kept{Version: keptVersion, Spec: n.Spec, Made: n.made})
+	return record.Save(h.cfg.path(n.ID), kept{Version: keptVersion, Spec: n.Spec, Made: n.made})
 }
 
 // defaultAddress decides the default bridge's address. Containers that run keep theirs.
-func (h *Host) defaultAddress(id string, had netip.Prefix) (netip.Prefix, error) {
+func defaultAddress(h *Host, id string, had netip.Prefix) (netip.Prefix, error) {
 	link, err := h.links.Link(h.cfg.Bridge)
 	if err != nil && !errors.Is(err, netlink.ErrNoLink) {
 		return had, err
@@ -238,12 +238,12 @@ func (h *Host) defaultAddress(id string, had netip.Prefix) (netip.Prefix, error)
 	var has []netip.Prefix
 	if err == nil {
 		own = link.Index
-		if has, err = h.addresses(own); err != nil {
+		if has, err = addresses(own); err != nil {
 			return had, err
 		}
 		has = slices.DeleteFunc(has, func(p netip.Prefix) bool { return !p.Addr().Is4() })
 	}
-	if own >= 0 && link.Alias != h.mark(id) {
+	if own >= 0 && link.Alias != h.cfg.mark(id) {
 		switch {
 		case len(has) == 0:
 			return had, fault.New(fault.Invalid, "this bridge was not made by us and has no IPv4 address; give it one (ip address add ADDRESS/BITS dev %s)", h.cfg.Bridge)
@@ -303,7 +303,7 @@ func plugBridge(h *Host, n *network, in *inside, e *Endpoint, w wiring) (err err
 		}
 	}
 	e.Link = wire.link
-	if err := h.configure(n, in, e, wire.peer, w); err != nil {
+	if err := configure(n, in, e, wire.peer, w); err != nil {
 		return err
 	}
 	plug := func() error {
@@ -335,7 +335,7 @@ func plugBridge(h *Host, n *network, in *inside, e *Endpoint, w wiring) (err err
 }
 
 // configure gives the container's link its addresses and, if it is the way out, the default routes.
-func (h *Host) configure(n *network, in *inside, e *Endpoint, link int, w wiring) error {
+func configure(n *network, in *inside, e *Endpoint, link int, w wiring) error {
 	if e.needs6() {
 		err := namespace.Do(in.ns, func() error {
 			name := "net/ipv6/conf/" + e.Interface + "/"

@@ -48,14 +48,13 @@ func TestRuleSetIsGolden(t *testing.T) {
 	dual := policy{bridge: "br-dual", subnets: v4("fd00:1::/64")}
 	tb := table(nft.IPv6, "berth")
 	with(tb, dual.chains(nft.IPv6), dual.elements())
-	h := &Host{cfg: Config{Bridge: defaultBridge}, ipv6: true}
 	a := &Attachment{
 		Endpoints: []Endpoint{{Address: p4("172.17.0.2/16"), Gateway: p6("172.17.0.1"), Address6: p4("fd00:1::2/64"), Gateway6: p6("fd00:1::1")}},
 		Ports: []Port{
 			{p6("0.0.0.0"), 8080, 80, "tcp", false}, {p6("::"), 8080, 80, "tcp", false}, {p6("127.0.0.1"), 5353, 53, "udp", false}, {p6("::"), 0, 443, "tcp", true},
 		},
 	}
-	with(tb, nil, must(h.elements(a, a.Ports, nft.IPv6))(t))
+	with(tb, nil, must(a.elements(a.Ports, nft.IPv6))(t))
 	with(tb, nil, []nft.Map{{Name: openedLinks, Elements: []nft.Element{nft.LinkElement("eth0")}}})
 	got += "# br-dual\n" + tb.String()
 	const golden = "testdata/table.nft"
@@ -186,7 +185,7 @@ func TestBridgeAddressAvoidsWhatTheHostHas(t *testing.T) {
 	if got := subnetOf(b).String(); got != "10.9.8.1/24" {
 		t.Errorf("the bridge has %s, asked for 10.9.8.1/24", got)
 	}
-	if got := must(b.addresses(standard(b).index))(t); len(got) != 1 {
+	if got := must(addresses(standard(b).index))(t); len(got) != 1 {
 		t.Errorf("addresses %v", got)
 	}
 }
@@ -531,7 +530,7 @@ func TestParallelAttachAndRelease(t *testing.T) {
 	all.Wait()
 	until(t, "all links and addresses are free again", func() bool {
 		b.mu.Lock()
-		taken := b.byName(DefaultName).ledgers[0].Taken()
+		taken := b.networks.byName(DefaultName).ledgers[0].Taken()
 		b.mu.Unlock()
 		return taken == 3 && must(portCount(standard(b).index))(t) == 0
 	})

@@ -23,7 +23,7 @@ func (h *Host) Connect(ctx context.Context, a *Attachment, j Join, ns *os.File) 
 	in, err := insideOf(ns)
 	if err == nil {
 		defer fault.Close(in.conn, &err)
-		err = h.join(n, in, a, next)
+		err = join(h, n, in, a, next)
 	}
 	if err != nil {
 		h.mu.Lock()
@@ -46,7 +46,7 @@ func (h *Host) reserveMore(a *Attachment, j Join) (*Attachment, *network, error)
 	if next.On(j.Network) != nil {
 		return nil, nil, fault.New(fault.Conflict, "it is on network %s already", next.On(j.Network).Network)
 	}
-	e, err := h.reserveOne(j, &next)
+	e, err := reserveOne(h, j, &next)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -56,20 +56,20 @@ func (h *Host) reserveMore(a *Attachment, j Join) (*Attachment, *network, error)
 }
 
 // join wires the new endpoint of next, and lets routes and ports follow.
-func (h *Host) join(n *network, in *inside, a, next *Attachment) error {
+func join(h *Host, n *network, in *inside, a, next *Attachment) error {
 	e := next.On(n.ID)
 	mac, err := net.ParseMAC(e.MAC)
 	if err != nil {
 		return fault.Wrap(fault.Invalid, err)
 	}
 	if err := n.driver.plug(h, n, in, e, wiring{mac: mac, hairpin: len(a.Ports) > 0}); err != nil {
-		return errors.Join(err, h.unplug(in, e))
+		return errors.Join(err, in.unplug(e))
 	}
-	if err := h.reroute(in, a, next); err != nil {
-		return errors.Join(err, h.reroute(in, next, a), h.unplug(in, e))
+	if err := in.reroute(a, next); err != nil {
+		return errors.Join(err, in.reroute(next, a), in.unplug(e))
 	}
 	if err := h.follow(a, next); err != nil {
-		return errors.Join(err, h.reroute(in, next, a), h.unplug(in, e))
+		return errors.Join(err, in.reroute(next, a), in.unplug(e))
 	}
 	return nil
 }
@@ -83,15 +83,15 @@ func (h *Host) follow(a, next *Attachment) error {
 		return err
 	}
 	if held.published {
-		gone, err := h.changes(a, a.Ports, nil)
+		gone, err := h.wall.changes(a, a.Ports, nil)
 		if err != nil {
 			return err
 		}
-		added, err := h.changes(next, nil, next.Ports)
+		added, err := h.wall.changes(next, nil, next.Ports)
 		if err != nil {
 			return err
 		}
-		if err := h.fw.Update(append(gone, added...)...); err != nil {
+		if err := h.wall.fw.Update(append(gone, added...)...); err != nil {
 			return err
 		}
 	}
@@ -124,10 +124,10 @@ func (h *Host) Disconnect(ctx context.Context, a *Attachment, networkID string, 
 	}
 	defer fault.Close(in.conn, &err)
 	// The link goes first, and its routes with it: another may then be the way.
-	if err := h.unplug(in, e); err != nil {
+	if err := in.unplug(e); err != nil {
 		return nil, fmt.Errorf("disconnect container %s from network %s: %w", short(a.ContainerID), e.Network, err)
 	}
-	err = errors.Join(h.rerouteFrom(in, before.Way(false), before.Way(true), &next, networkID), h.follow(&before, &next))
+	err = errors.Join(in.rerouteFrom(before.Way(false), before.Way(true), &next, networkID), h.follow(&before, &next))
 	h.mu.Lock()
 	h.freeAddresses(e)
 	h.mu.Unlock()
@@ -135,7 +135,7 @@ func (h *Host) Disconnect(ctx context.Context, a *Attachment, networkID string, 
 }
 
 // unplug removes an endpoint's link, from whichever end it can be had; none is fine.
-func (h *Host) unplug(in *inside, e *Endpoint) error {
+func (in *inside) unplug(e *Endpoint) error {
 	link, err := in.conn.Link(e.Interface)
 	if err == nil {
 		err = in.conn.Apply(netlink.Delete(link.Index))
@@ -147,12 +147,12 @@ func (h *Host) unplug(in *inside, e *Endpoint) error {
 }
 
 // reroute changes the default routes from those of a to those of next.
-func (h *Host) reroute(in *inside, a, next *Attachment) error {
-	return h.rerouteFrom(in, a.Way(false), a.Way(true), next, "")
+func (in *inside) reroute(a, next *Attachment) error {
+	return in.rerouteFrom(a.Way(false), a.Way(true), next, "")
 }
 
 // rerouteFrom does it; the routes over the network called gone have gone with its link.
-func (h *Host) rerouteFrom(in *inside, old4, old6 *Endpoint, next *Attachment, gone string) error {
+func (in *inside) rerouteFrom(old4, old6 *Endpoint, next *Attachment, gone string) error {
 	var changes []netlink.Change
 	for k, old := range []*Endpoint{old4, old6} {
 		now := next.Way(k == 1)

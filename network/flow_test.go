@@ -49,7 +49,7 @@ func TestUDPConversationEndsWithTheContainer(t *testing.T) {
 	until(t, "the address is free", func() bool {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		l := b.byName(DefaultName).ledgers[0]
+		l := b.networks.byName(DefaultName).ledgers[0]
 		if l.Take(first.Endpoints[0].Address.Addr()) != nil {
 			return false
 		}

@@ -31,11 +31,10 @@ type Host struct {
 
 	lock     net.Listener  // one engine per default bridge and network namespace
 	links    *netlink.Conn // for all but the pool and the departures
-	fw       *nft.Conn
+	wall     wall
 	pool     *pool
 	forward  *forwarding
 	departed *departures
-	ipv6     bool // the kernel has it
 
 	background sync.WaitGroup // what an attachment leaves for later
 
@@ -44,7 +43,7 @@ type Host struct {
 	mu       sync.Mutex // guards what follows; never held while links change
 	restored bool
 	closed   bool
-	networks map[string]*network // by ID
+	networks networkSet
 	ports    *portTable
 	attached map[string]*held // by the ID of the attachment
 }
@@ -62,7 +61,7 @@ type held struct {
 // use (or none), before Reserve. A second engine on the same default bridge is fault.Conflict. A network that can't be had, but for the default one,
 // is told of by Warn and by whoever wants to be on it.
 func Open(ctx context.Context, c Config) (h *Host, err error) {
-	h = &Host{cfg: c, warn: c.Warn, networks: map[string]*network{}, attached: map[string]*held{}, ports: newPortTable()}
+	h = &Host{cfg: c, warn: c.Warn, networks: networkSet{}, attached: map[string]*held{}, ports: newPortTable()}
 	if h.warn == nil {
 		h.warn = func(string) {}
 	}
@@ -85,7 +84,7 @@ func Open(ctx context.Context, c Config) (h *Host, err error) {
 		return h, err
 	}
 	wires, mtu := h.cfg.Pool, 0
-	if n := h.byName(DefaultName); n != nil {
+	if n := h.networks.byName(DefaultName); n != nil {
 		mtu = n.mtu
 	}
 	switch {
@@ -103,28 +102,28 @@ func (h *Host) openHost() (err error) {
 	if h.lock, err = net.Listen("unix", "@berth/network/"+h.cfg.Bridge); err != nil {
 		return fault.New(fault.Conflict, "another engine runs on bridge %s in this network namespace; stop that one or name another bridge (--bridge)", h.cfg.Bridge)
 	}
-	if err = os.MkdirAll(h.recordDir(), 0o700); err != nil {
+	if err = os.MkdirAll(h.cfg.recordDir(), 0o700); err != nil {
 		return err
 	}
-	if err = errors.Join(record.Sweep(h.cfg.Dir), record.Sweep(h.recordDir())); err != nil {
+	if err = errors.Join(record.Sweep(h.cfg.Dir), record.Sweep(h.cfg.recordDir())); err != nil {
 		return err
 	}
 	if h.links, err = netlink.Open(); err != nil {
 		return err
 	}
-	if h.fw, err = nft.Open(); err != nil {
+	if h.wall.fw, err = nft.Open(); err != nil {
 		return err
 	}
 	_, noIPv6 := os.Stat("/proc/sys/net/ipv6")
-	h.ipv6 = noIPv6 == nil
-	h.forward, err = openForwarding(h.cfg.Dir, h.Table(), h.fw, h.warn)
+	h.wall.table, h.wall.ipv6 = h.Table(), noIPv6 == nil
+	h.forward, err = openForwarding(h.cfg.Dir, h.Table(), h.wall.fw, h.warn)
 	if err != nil {
 		return err
 	}
 	if err := h.openNetworks(); err != nil {
 		return err
 	}
-	there, err := h.fw.Exists(nft.IPv4, h.Table())
+	there, err := h.wall.fw.Exists(nft.IPv4, h.Table())
 	if err != nil {
 		return err
 	}
@@ -137,20 +136,12 @@ func (h *Host) openHost() (err error) {
 	return err
 }
 
-// families are those that we write a table for.
-func (h *Host) families() []nft.Family {
-	if h.ipv6 {
-		return []nft.Family{nft.IPv4, nft.IPv6}
-	}
-	return []nft.Family{nft.IPv4}
-}
-
 // writeTables puts the whole rule sets in the place of those that stand. The caller holds mu, or is alone.
 func (h *Host) writeTables() error {
 	h.forward.mu.Lock()
 	defer h.forward.mu.Unlock()
 	var tables []*nft.Table
-	for _, f := range h.families() {
+	for _, f := range h.wall.families() {
 		t := table(f, h.Table())
 		with(t, nil, []nft.Map{{Name: openedLinks, Elements: h.forward.opened(f)}})
 		for _, n := range h.networks {
@@ -160,7 +151,7 @@ func (h *Host) writeTables() error {
 		}
 		for _, held := range h.attached {
 			if held.published {
-				maps, err := h.elements(&held.attachment, held.attachment.Ports, f)
+				maps, err := held.attachment.elements(held.attachment.Ports, f)
 				if err != nil {
 					return err
 				}
@@ -169,7 +160,7 @@ func (h *Host) writeTables() error {
 		}
 		tables = append(tables, t)
 	}
-	return h.fw.Replace(tables...)
+	return h.wall.fw.Replace(tables...)
 }
 
 // Close ends the pool and gives up the held host ports; networks, tables and the
@@ -202,8 +193,8 @@ func (h *Host) Close() (err error) {
 	if h.links != nil {
 		err = errors.Join(err, h.links.Close())
 	}
-	if h.fw != nil {
-		err = errors.Join(err, h.fw.Close())
+	if h.wall.fw != nil {
+		err = errors.Join(err, h.wall.fw.Close())
 	}
 	if h.lock != nil {
 		err = errors.Join(err, h.lock.Close())
@@ -216,7 +207,7 @@ func (h *Host) Close() (err error) {
 func (h *Host) Cleanup() error {
 	h.forward.close()
 	err := h.forward.restore() // before the rules go that confine it
-	err = errors.Join(err, h.fw.Remove(h.Table()))
+	err = errors.Join(err, h.wall.fw.Remove(h.Table()))
 	links, lerr := netlink.Links()
 	err = errors.Join(err, lerr)
 	for _, l := range links {
@@ -235,7 +226,7 @@ func (h *Host) Cleanup() error {
 // Table is the name of our nftables tables, one of each family.
 func (h *Host) Table() string { return tableName(h.cfg.Bridge) }
 
-func (h *Host) recordDir() string { return filepath.Join(h.cfg.Dir, "networks") }
+func (c Config) recordDir() string { return filepath.Join(c.Dir, "networks") }
 
 // usable tells why nobody can be attached. The caller holds mu.
 func (h *Host) usable() error {
@@ -250,7 +241,7 @@ func (h *Host) usable() error {
 
 // Gateway is the default network's bridge's own IPv4 address; zero when there is no default network.
 func (h *Host) Gateway() netip.Addr {
-	if n := h.byName(DefaultName); n != nil && len(n.Pools) > 0 {
+	if n := h.networks.byName(DefaultName); n != nil && len(n.Pools) > 0 {
 		return n.Pools[0].Gateway
 	}
 	return netip.Addr{}

@@ -15,8 +15,8 @@ import (
 // macvlanDriver and ipvlanDriver put containers on a wire of the host's: as machines of their own beside it, or with the
 // host's hardware address.
 var (
-	macvlanDriver = driver{shares: true, read: readMacvlan, bare: onlyInternal, open: openParent, close: (*Host).deleteLink, plug: plugMacvlan}
-	ipvlanDriver  = driver{shares: true, read: readIPvlan, bare: bareIPvlan, open: openParent, close: (*Host).deleteLink, plug: plugIPvlan}
+	macvlanDriver = driver{shares: true, read: readMacvlan, bare: onlyInternal, open: openParent, close: deleteLink, plug: plugMacvlan}
+	ipvlanDriver  = driver{shares: true, read: readIPvlan, bare: bareIPvlan, open: openParent, close: deleteLink, plug: plugIPvlan}
 )
 
 func onlyInternal(n *network) bool { return n.Internal }
@@ -58,14 +58,14 @@ func openParent(h *Host, n *network) error {
 	}
 	link, err := h.links.Link(n.link)
 	if errors.Is(err, netlink.ErrNoLink) {
-		if err = h.makeParent(n); err == nil {
+		if err = makeParent(h, n); err == nil {
 			link, err = h.links.Link(n.link)
 		}
 	}
 	if err != nil {
 		return err
 	}
-	n.index, n.made = link.Index, link.Alias == h.mark(n.ID)
+	n.index, n.made = link.Index, link.Alias == h.cfg.mark(n.ID)
 	if n.mtu = n.options.mtu; n.mtu == 0 {
 		n.mtu = link.MTU
 	}
@@ -78,8 +78,8 @@ func openParent(h *Host, n *network) error {
 func goodParent(name string) bool { return goodLink(name) && name != "lo" }
 
 // makeParent makes a link that is missing, with our mark.
-func (h *Host) makeParent(n *network) error {
-	mark := netlink.SetAliasOf(n.link, h.mark(n.ID))
+func makeParent(h *Host, n *network) error {
+	mark := netlink.SetAliasOf(n.link, h.cfg.mark(n.ID))
 	if n.options.link == "" {
 		return h.links.Apply(netlink.NewBridge(n.link, nil, 0), mark) // one without ports: more kernels have it than dummy links
 	}
@@ -101,7 +101,7 @@ func plugMacvlan(h *Host, n *network, in *inside, e *Endpoint, w wiring) error {
 	if err := h.links.Apply(netlink.NewMacvlan(e.Interface, on, mode, w.mac, n.mtu)); err != nil {
 		return unsupported(n.Driver, err)
 	}
-	return h.settleInside(n, in, e, w)
+	return settleInside(n, in, e, w)
 }
 
 func plugIPvlan(h *Host, n *network, in *inside, e *Endpoint, w wiring) error {
@@ -110,7 +110,7 @@ func plugIPvlan(h *Host, n *network, in *inside, e *Endpoint, w wiring) error {
 	if err := h.links.Apply(netlink.NewIPvlan(e.Interface, on, mode, flag, n.mtu)); err != nil {
 		return unsupported(n.Driver, err)
 	}
-	return h.settleInside(n, in, e, wiring{way: w.way})
+	return settleInside(n, in, e, wiring{way: w.way})
 }
 
 func unsupported(driver string, err error) error {
@@ -121,12 +121,12 @@ func unsupported(driver string, err error) error {
 }
 
 // settleInside configures a link that was born in the namespace.
-func (h *Host) settleInside(n *network, in *inside, e *Endpoint, w wiring) error {
+func settleInside(n *network, in *inside, e *Endpoint, w wiring) error {
 	link, err := in.conn.Link(e.Interface)
 	if err != nil {
 		return fmt.Errorf("find the link just made: %w", err)
 	}
 	w.mac, w.ready = nil, nil
 	e.MAC = link.MAC.String()
-	return h.configure(n, in, e, link.Index, w)
+	return configure(n, in, e, link.Index, w)
 }

@@ -115,7 +115,7 @@ func TestNetworkIsMadeAndRemoved(t *testing.T) {
 	}
 	s := create(t, h, Spec{Name: "x", Labels: map[string]string{"a": "b"}, Options: map[string]string{optionBridge: "br-x", optionMTU: "1400"}})
 	l := must(open(t).Link("br-x"))(t)
-	if !l.Up || l.MTU != 1400 || l.Alias != h.mark(s.ID) {
+	if !l.Up || l.MTU != 1400 || l.Alias != h.cfg.mark(s.ID) {
 		t.Errorf("%+v", l)
 	}
 	on := place(t, h, "c", nil, s)
@@ -138,7 +138,7 @@ func TestNetworkIsMadeAndRemoved(t *testing.T) {
 		t.Errorf("before\n%s\nafter\n%s", before, after)
 	}
 	until(t, "the bridge is gone", gone(t, "br-x"))
-	if left := must(os.ReadDir(h.recordDir()))(t); len(left) != 1 {
+	if left := must(os.ReadDir(h.cfg.recordDir()))(t); len(left) != 1 {
 		t.Errorf("records %v", left)
 	}
 }
@@ -177,7 +177,7 @@ func TestNetworksOutliveTheDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	left := must(c.Link("br-left"))(t)
-	if err := c.Apply(netlink.SetAlias(left.Index, h.mark("0123")), netlink.Delete(must(c.Link("br-"+two.ID[:12]))(t).Index)); err != nil {
+	if err := c.Apply(netlink.SetAlias(left.Index, h.cfg.mark("0123")), netlink.Delete(must(c.Link("br-"+two.ID[:12]))(t).Index)); err != nil {
 		t.Fatal(err)
 	}
 	h = bridge(t, Config{Dir: dir})

@@ -11,8 +11,23 @@ import (
 	"berth/kernel/nft"
 )
 
+// wall is our tables in the packet filter.
+type wall struct {
+	fw    *nft.Conn
+	table string // the name of both
+	ipv6  bool   // the kernel has it
+}
+
+// families are those that there is a table for.
+func (w *wall) families() []nft.Family {
+	if w.ipv6 {
+		return []nft.Family{nft.IPv4, nft.IPv6}
+	}
+	return []nft.Family{nft.IPv4}
+}
+
 // elements are what the tables of a family have for an attachment's ports, by map.
-func (h *Host) elements(a *Attachment, ports []Port, f nft.Family) (all []nft.Map, err error) {
+func (a *Attachment) elements(ports []Port, f nft.Family) (all []nft.Map, err error) {
 	way := a.Way(f == nft.IPv6)
 	if way == nil {
 		return nil, nil
@@ -53,13 +68,13 @@ func (h *Host) elements(a *Attachment, ports []Port, f nft.Family) (all []nft.Ma
 }
 
 // changes are what has to be done to the tables so that ports lead to a no more, or do.
-func (h *Host) changes(a *Attachment, gone, added []Port) (all []nft.Change, err error) {
-	for _, f := range h.families() {
-		c := nft.Change{Family: f, Table: h.Table()}
-		if c.Remove, err = h.elements(a, gone, f); err != nil {
+func (w *wall) changes(a *Attachment, gone, added []Port) (all []nft.Change, err error) {
+	for _, f := range w.families() {
+		c := nft.Change{Family: f, Table: w.table}
+		if c.Remove, err = a.elements(gone, f); err != nil {
 			return nil, err
 		}
-		if c.Add, err = h.elements(a, added, f); err != nil {
+		if c.Add, err = a.elements(added, f); err != nil {
 			return nil, err
 		}
 		if len(c.Remove)+len(c.Add) > 0 {
@@ -71,7 +86,7 @@ func (h *Host) changes(a *Attachment, gone, added []Port) (all []nft.Change, err
 
 // publish adds elements.
 func (h *Host) publish(a *Attachment, ports []Port) error {
-	changes, err := h.changes(a, nil, ports)
+	changes, err := h.wall.changes(a, nil, ports)
 	if err != nil || len(changes) == 0 {
 		return err
 	}
@@ -81,7 +96,7 @@ func (h *Host) publish(a *Attachment, ports []Port) error {
 // update changes the tables. Where another program has removed them with all others (flush ruleset), they are written anew first.
 // The caller does not hold mu.
 func (h *Host) update(changes ...nft.Change) error {
-	err := h.fw.Update(changes...)
+	err := h.wall.fw.Update(changes...)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -92,16 +107,16 @@ func (h *Host) update(changes ...nft.Change) error {
 	if err != nil {
 		return err
 	}
-	return h.fw.Update(changes...)
+	return h.wall.fw.Update(changes...)
 }
 
 // unpublish removes elements, those that are there.
-func (h *Host) unpublish(a *Attachment, ports []Port) error {
-	changes, err := h.changes(a, ports, nil)
+func (w *wall) unpublish(a *Attachment, ports []Port) error {
+	changes, err := w.changes(a, ports, nil)
 	if err != nil || len(changes) == 0 {
 		return err
 	}
-	if err := h.fw.Update(changes...); !errors.Is(err, fs.ErrNotExist) {
+	if err := w.fw.Update(changes...); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	// Somebody else took elements away. Those that are left go one by one.
@@ -109,7 +124,7 @@ func (h *Host) unpublish(a *Attachment, ports []Port) error {
 		for _, m := range c.Remove {
 			for _, e := range m.Elements {
 				one := nft.Change{Family: c.Family, Table: c.Table, Remove: []nft.Map{{Name: m.Name, Kind: m.Kind, Elements: []nft.Element{e}}}}
-				if err := h.fw.Update(one); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				if err := w.fw.Update(one); err != nil && !errors.Is(err, fs.ErrNotExist) {
 					return err
 				}
 			}
@@ -120,7 +135,7 @@ func (h *Host) unpublish(a *Attachment, ports []Port) error {
 
 // reservePorts holds the host's ports for what is asked. The caller holds mu.
 func (h *Host) reservePorts(a *Attachment, requests []PortRequest) (ports []Port, err error) {
-	groups, err := h.groups(a, requests)
+	groups, err := groups(h, a, requests)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +152,7 @@ func (h *Host) reservePorts(a *Attachment, requests []PortRequest) (ports []Port
 
 // groups are the requests as the container's ways out have them: one that names no address of the host is for each family
 // that the container has, with one port for all. Without a way out there is nothing to publish.
-func (h *Host) groups(a *Attachment, requests []PortRequest) (all []portGroup, err error) {
+func groups(h *Host, a *Attachment, requests []PortRequest) (all []portGroup, err error) {
 	for _, r := range requests {
 		var g portGroup
 		if r, err = r.checked(); err != nil {
@@ -175,15 +190,15 @@ func (h *Host) groups(a *Attachment, requests []PortRequest) (all []portGroup, e
 }
 
 // forgetFlows makes UDP clients that talked to a's ports before find it: a tracked conversation keeps its way.
-func (h *Host) forgetFlows(a *Attachment, ports []Port) {
+func forgetFlows(h *Host, a *Attachment, ports []Port) {
 	own := a.own()
-	h.forgetUDP(a, ports, func(f netlink.Flow) bool { return !own[f.Server] })
+	forgetUDP(h, a, ports, func(f netlink.Flow) bool { return !own[f.Server] })
 }
 
 // forgetOwnFlows ends the tracked UDP conversations over ports that a no longer has.
-func (h *Host) forgetOwnFlows(a *Attachment, gone []Port) {
+func forgetOwnFlows(h *Host, a *Attachment, gone []Port) {
 	own := a.own()
-	h.forgetUDP(a, gone, func(f netlink.Flow) bool { return own[f.Server] })
+	forgetUDP(h, a, gone, func(f netlink.Flow) bool { return own[f.Server] })
 }
 
 func (a *Attachment) own() map[netip.Addr]bool {
@@ -194,7 +209,7 @@ func (a *Attachment) own() map[netip.Addr]bool {
 	return own
 }
 
-func (h *Host) forgetUDP(a *Attachment, ports []Port, fits func(netlink.Flow) bool) {
+func forgetUDP(h *Host, a *Attachment, ports []Port, fits func(netlink.Flow) bool) {
 	udp := map[uint16]bool{}
 	for _, p := range ports {
 		if p.Proto == "udp" {

@@ -25,7 +25,7 @@ func (h *Host) Restore(all []*Attachment) error {
 	}
 	byName, byAlias := map[string]netlink.Link{}, map[string]netlink.Link{}
 	for _, l := range links {
-		if strings.HasPrefix(l.Name, linkPrefix) && h.hasBridge(l.Master) {
+		if strings.HasPrefix(l.Name, linkPrefix) && h.networks.hasBridge(l.Master) {
 			byName[l.Name], byAlias[l.Alias] = l, l
 		}
 	}
@@ -42,7 +42,7 @@ func (h *Host) Restore(all []*Attachment) error {
 				live = true
 			}
 		}
-		if err := h.readmit(a, live); err != nil {
+		if err := readmit(h, a, live); err != nil {
 			h.warn(fmt.Sprintf("restore container %s on its networks: %v", short(a.ContainerID), err))
 		}
 	}
@@ -53,12 +53,12 @@ func (h *Host) Restore(all []*Attachment) error {
 		h.departed.add(&departed{links: []string{name}, stale: true})
 	}
 	h.restored = true
-	return h.startForwarding()
+	return startForwarding(h)
 }
 
-// hasBridge tells whether a link is the bridge of one of our networks. The caller holds mu.
-func (h *Host) hasBridge(index int) bool {
-	for _, n := range h.networks {
+// hasBridge tells whether a link is the bridge of one of them.
+func (s networkSet) hasBridge(index int) bool {
+	for _, n := range s {
 		if index != 0 && n.index == index && n.driver.forwards {
 			return true
 		}
@@ -67,7 +67,7 @@ func (h *Host) hasBridge(index int) bool {
 }
 
 // readmit takes what one attachment had. live: a link of it exists, so its ports are published.
-func (h *Host) readmit(a *Attachment, live bool) (err error) {
+func readmit(h *Host, a *Attachment, live bool) (err error) {
 	for _, e := range a.Endpoints {
 		n := h.networks[e.NetworkID]
 		if n == nil {
@@ -113,9 +113,9 @@ func blocked(chain string) string {
 		"): containers reach nothing outside, and published ports are not reachable from outside"
 }
 
-// bridges are the links of our networks. The caller holds mu, or is alone.
-func (h *Host) bridges() (names []string) {
-	for _, n := range h.networks {
+// bridges are the links of those that have one.
+func (s networkSet) bridges() (names []string) {
+	for _, n := range s {
 		if n.driver.forwards && n.broken == nil && n.link != "" {
 			names = append(names, n.link)
 		}
@@ -124,8 +124,8 @@ func (h *Host) bridges() (names []string) {
 }
 
 // startForwarding switches forwarding on and tells who is in the way of it. The caller holds mu.
-func (h *Host) startForwarding() error {
-	names := h.bridges()
+func startForwarding(h *Host) error {
+	names := h.networks.bridges()
 	if len(names) == 0 {
 		return nil
 	}
@@ -136,14 +136,14 @@ func (h *Host) startForwarding() error {
 		return err
 	}
 	for _, bridge := range names {
-		h.blockers(bridge)
+		blockers(h, bridge)
 	}
 	return nil
 }
 
 // blockers warns of other software that drops what a bridge's containers send or get.
-func (h *Host) blockers(bridge string) {
-	blockers, err := h.fw.Blockers(bridge)
+func blockers(h *Host, bridge string) {
+	blockers, err := h.wall.fw.Blockers(bridge)
 	if err != nil {
 		h.warn(err.Error())
 	}

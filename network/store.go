@@ -43,11 +43,14 @@ type kept struct {
 
 const keptVersion = 1
 
-func (h *Host) path(id string) string { return filepath.Join(h.recordDir(), id+".json") }
+func (c Config) path(id string) string { return filepath.Join(c.recordDir(), id+".json") }
 
-// byName finds a network by its full name. The caller holds mu, or is alone.
-func (h *Host) byName(name string) *network {
-	for _, n := range h.networks {
+// networkSet is networks by their IDs.
+type networkSet map[string]*network
+
+// byName finds a network by its full name.
+func (s networkSet) byName(name string) *network {
+	for _, n := range s {
 		if n.Name == name {
 			return n
 		}
@@ -57,7 +60,7 @@ func (h *Host) byName(name string) *network {
 
 // openNetworks makes or adopts all that are recorded, and the default one.
 func (h *Host) openNetworks() error {
-	files, err := os.ReadDir(h.recordDir())
+	files, err := os.ReadDir(h.cfg.recordDir())
 	if err != nil {
 		return err
 	}
@@ -65,7 +68,7 @@ func (h *Host) openNetworks() error {
 	var others []*kept
 	for _, f := range files {
 		k := &kept{}
-		if err := record.Load(filepath.Join(h.recordDir(), f.Name()), k); err != nil {
+		if err := record.Load(filepath.Join(h.cfg.recordDir(), f.Name()), k); err != nil {
 			h.warn(fmt.Sprintf("a network is left out: %v", err))
 			continue
 		}
@@ -79,12 +82,12 @@ func (h *Host) openNetworks() error {
 		}
 	}
 	if h.cfg.Bridge != noBridge {
-		if err := h.openDefault(standard); err != nil {
+		if err := openDefault(h, standard); err != nil {
 			return fmt.Errorf("bridge %s: %w", h.cfg.Bridge, err)
 		}
 	}
 	for _, k := range others {
-		n, err := h.newNetwork(k.Spec)
+		n, err := newNetwork(k.Spec)
 		if err == nil && !n.ConfigOnly {
 			n.made = k.Made
 			err = n.driver.open(h, n)
@@ -98,17 +101,17 @@ func (h *Host) openNetworks() error {
 		}
 		h.networks[n.ID] = n
 	}
-	return h.sweepLinks()
+	return sweepLinks(h)
 }
 
 // sweepLinks removes links that a killed removal left: ours by their mark, and of no network.
-func (h *Host) sweepLinks() error {
+func sweepLinks(h *Host) error {
 	links, err := netlink.Links()
 	if err != nil {
 		return err
 	}
 	for _, l := range links {
-		id, ours := strings.CutPrefix(l.Alias, h.mark(""))
+		id, ours := strings.CutPrefix(l.Alias, h.cfg.mark(""))
 		if !ours || h.networks[id] != nil {
 			continue
 		}
@@ -123,10 +126,10 @@ func (h *Host) sweepLinks() error {
 const ourMark = "berth network "
 
 // mark tells a link that we made for a network from anybody else's, and from another engine's.
-func (h *Host) mark(id string) string { return ourMark + h.Table() + " " + id }
+func (c Config) mark(id string) string { return ourMark + tableName(c.Bridge) + " " + id }
 
 // newNetwork reads what a recorded network is; its links are the driver's business.
-func (h *Host) newNetwork(s Spec) (*network, error) {
+func newNetwork(s Spec) (*network, error) {
 	n := &network{Spec: s}
 	if s.ConfigOnly {
 		return n, nil
@@ -162,7 +165,7 @@ func (h *Host) Create(ctx context.Context, s Spec) (*Spec, error) {
 func (h *Host) create(ctx context.Context, s Spec) (*Spec, error) {
 	h.mu.Lock()
 	err := h.usable()
-	taken := h.byName(s.Name) != nil || s.Name == "host" || s.Name == "none"
+	taken := h.networks.byName(s.Name) != nil || s.Name == "host" || s.Name == "none"
 	h.mu.Unlock()
 	if err != nil {
 		return nil, err
@@ -174,19 +177,19 @@ func (h *Host) create(ctx context.Context, s Spec) (*Spec, error) {
 		s.Driver = "bridge"
 	}
 	s.ID, s.Created = randomHex(32), time.Now().UTC()
-	n, err := h.newNetwork(s)
+	n, err := newNetwork(s)
 	if err != nil {
 		return nil, err
 	}
 	if n.ConfigOnly {
 		return h.admit(n)
 	}
-	if err := h.addressed(n); err != nil {
+	if err := addressed(h, n); err != nil {
 		return nil, err
 	}
 	k := kept{Version: keptVersion, Spec: n.Spec, Made: true}
 	// From here on a kill leaves a record, and the next Open makes the rest.
-	if err := record.Save(h.path(n.ID), k); err != nil {
+	if err := record.Save(h.cfg.path(n.ID), k); err != nil {
 		return nil, err
 	}
 	n.made = true
@@ -198,7 +201,7 @@ func (h *Host) create(ctx context.Context, s Spec) (*Spec, error) {
 	}
 	if n.made != k.Made {
 		k.Made = n.made
-		if err := record.Save(h.path(n.ID), k); err != nil {
+		if err := record.Save(h.cfg.path(n.ID), k); err != nil {
 			return nil, undo(err)
 		}
 	}
@@ -208,7 +211,7 @@ func (h *Host) create(ctx context.Context, s Spec) (*Spec, error) {
 	made, err := h.admit(n)
 	if err == nil && n.driver.forwards {
 		err = errors.Join(h.forward.ensure(), h.forward.follow())
-		h.blockers(n.link)
+		blockers(h, n.link)
 	}
 	return made, err
 }
@@ -216,7 +219,7 @@ func (h *Host) create(ctx context.Context, s Spec) (*Spec, error) {
 // admit shows a network to others.
 func (h *Host) admit(n *network) (*Spec, error) {
 	if n.ConfigOnly {
-		if err := record.Save(h.path(n.ID), kept{Version: keptVersion, Spec: n.Spec}); err != nil {
+		if err := record.Save(h.cfg.path(n.ID), kept{Version: keptVersion, Spec: n.Spec}); err != nil {
 			return nil, err
 		}
 	}
@@ -230,7 +233,7 @@ func (h *Host) admit(n *network) (*Spec, error) {
 // enter writes a network's rules.
 func (h *Host) enter(n *network) error {
 	var changes []nft.Change
-	for _, f := range h.families() {
+	for _, f := range h.wall.families() {
 		if p, ok := n.policy(f); ok {
 			changes = append(changes, p.enter(f, h.Table()))
 		}
@@ -244,14 +247,14 @@ func (h *Host) enter(n *network) error {
 // forget takes everything of a network away; the record goes last.
 func (h *Host) forget(n *network) error {
 	var changes []nft.Change
-	for _, f := range h.families() {
+	for _, f := range h.wall.families() {
 		if p, ok := n.policy(f); ok {
 			changes = append(changes, p.leave(f, h.Table()))
 		}
 	}
 	var err error
 	if len(changes) > 0 {
-		if err = h.fw.Update(changes...); errors.Is(err, fs.ErrNotExist) {
+		if err = h.wall.fw.Update(changes...); errors.Is(err, fs.ErrNotExist) {
 			err = nil // another program took them, or they never came to be
 		}
 	}
@@ -262,7 +265,7 @@ func (h *Host) forget(n *network) error {
 	if err != nil {
 		return err
 	}
-	if err := os.Remove(h.path(n.ID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(h.cfg.path(n.ID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
@@ -322,7 +325,7 @@ func (h *Host) List() []Spec {
 func (h *Host) ID(name string) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if n := h.byName(name); n != nil {
+	if n := h.networks.byName(name); n != nil {
 		return n.ID
 	}
 	return ""
@@ -342,7 +345,7 @@ func (h *Host) Get(id string) (Spec, bool) {
 func (h *Host) Default() (Spec, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if n := h.byName(DefaultName); n != nil {
+	if n := h.networks.byName(DefaultName); n != nil {
 		return n.Spec, true
 	}
 	return Spec{}, false
@@ -359,7 +362,7 @@ func (h *Host) Link(id string) string {
 }
 
 // addressed gives a network the subnets that it did not ask for, and checks those that it did against everything that is known.
-func (h *Host) addressed(n *network) error {
+func addressed(h *Host, n *network) error {
 	taken, err := uses(0)
 	if err != nil {
 		return err

@@ -18,7 +18,7 @@ func (h *Host) SetPorts(a *Attachment, ports []PortRequest) (*Attachment, error)
 	if err != nil {
 		return nil, err
 	}
-	groups, err := h.groups(a, ports)
+	groups, err := groups(h, a, ports)
 	if err != nil {
 		return nil, err
 	}
@@ -27,7 +27,7 @@ func (h *Host) SetPorts(a *Attachment, ports []PortRequest) (*Attachment, error)
 	if err := c.plan(h.ports, groups); err != nil {
 		return nil, errors.Join(err, h.ports.release(c.held))
 	}
-	if err := h.swap(&before, c); err != nil {
+	if err := swap(h, &before, c); err != nil {
 		return nil, errors.Join(err, h.ports.release(c.held))
 	}
 	next := before.clone()
@@ -36,8 +36,8 @@ func (h *Host) SetPorts(a *Attachment, ports []PortRequest) (*Attachment, error)
 	if err := h.ports.release(c.gone); err != nil {
 		h.warn(fmt.Sprintf("release ports of container %s: %v", short(a.ContainerID), err))
 	}
-	h.forgetFlows(&next, c.added)
-	h.forgetOwnFlows(&next, append(c.gone, c.moved...))
+	forgetFlows(h, &next, c.added)
+	forgetOwnFlows(h, &next, append(c.gone, c.moved...))
 	return &next, nil
 }
 
@@ -122,8 +122,8 @@ func (r portWish) fits(p Port, same bool) bool {
 }
 
 // swap publishes and withdraws in one step. The caller holds mu.
-func (h *Host) swap(a *Attachment, c *portChange) error {
-	changes, err := h.changes(a, append(slices.Clone(c.gone), c.moved...), c.added)
+func swap(h *Host, a *Attachment, c *portChange) error {
+	changes, err := h.wall.changes(a, append(slices.Clone(c.gone), c.moved...), c.added)
 	if err != nil {
 		return err
 	}
@@ -144,5 +144,5 @@ func (h *Host) swap(a *Attachment, c *portChange) error {
 	if len(changes) == 0 {
 		return nil
 	}
-	return h.fw.Update(changes...)
+	return h.wall.fw.Update(changes...)
 }

@@ -14,14 +14,14 @@ import (
 func wantPublished(t *testing.T, b *Host, a *Attachment) {
 	t.Helper()
 	count := 0
-	for _, f := range b.families() {
-		want := must(b.elements(a, a.Ports, f))(t)
+	for _, f := range b.wall.families() {
+		want := must(a.elements(a.Ports, f))(t)
 		for _, m := range want {
 			count += len(m.Elements)
 			// What is there can't be added again with another value; a removal of all of it works only if all of it is there.
-			if err := b.fw.Update(nft.Change{Family: f, Table: b.Table(), Remove: []nft.Map{m}}); err != nil {
+			if err := b.wall.fw.Update(nft.Change{Family: f, Table: b.Table(), Remove: []nft.Map{m}}); err != nil {
 				t.Errorf("%v: not all of it is published: %v", m.Elements, err)
-			} else if err := b.fw.Update(nft.Change{Family: f, Table: b.Table(), Add: []nft.Map{m}}); err != nil {
+			} else if err := b.wall.fw.Update(nft.Change{Family: f, Table: b.Table(), Add: []nft.Map{m}}); err != nil {
 				t.Fatal(err)
 			}
 		}

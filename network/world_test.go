@@ -294,7 +294,7 @@ func gone(t testing.TB, link string) func() bool {
 func standard(h *Host) *network {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.byName(DefaultName)
+	return h.networks.byName(DefaultName)
 }
 
 func onDefault(h *Host) []Join { return []Join{{Network: standard(h).ID}} }
