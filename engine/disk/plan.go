@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"path/filepath"
-	"time"
 
 	"berth/engine/journal"
 	"berth/image"
