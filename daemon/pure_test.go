@@ -64,6 +64,10 @@ func TestImagePath(t *testing.T) {
 		{"DELETE", "/images/a/json", "/images/-/self/a/json"},
 		{"DELETE", "/images/json", "/images/-/self/json"},
 		{"GET", "/containers/json", "/containers/json"},
+		{"GET", "/images/a/b@sha256:0/attestations", "/images/-/attestations/a/b@sha256:0"},
+		{"GET", "/distribution/127.0.0.1:5000/a/b:c/json", "/distribution/-/json/127.0.0.1:5000/a/b:c"},
+		{"PUT", "/distribution/json/manifest", "/distribution/-/manifest/json"},
+		{"GET", "/distribution/json", "/distribution/json"},
 	} {
 		if got := imagePath(c.method, c.path); got != c.want {
 			t.Errorf("%s %s: %s, want %s", c.method, c.path, got, c.want)
