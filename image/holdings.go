@@ -62,6 +62,7 @@ func Holdings(s *Store) (all []Holding, claimed map[digest.Digest]bool) {
 type Part struct {
 	Image  digest.Digest
 	Names  []string // of the image, in full
+	From   []string // digest references of repositories that had the image, the newest last
 	Desc   ocispec.Descriptor
 	DiffID digest.Digest // of a layer
 	Chain  digest.Digest // of a layer, unpacked
@@ -74,7 +75,7 @@ type Part struct {
 func Parts(s *Store) (all []Part) {
 	st := s.now.Load()
 	for _, e := range st.record.Images {
-		p := parts{s: s, image: Part{Image: e.Target.Digest, Names: e.Names}, whole: map[digest.Digest]bool{}}
+		p := parts{s: s, image: Part{Image: e.Target.Digest, Names: e.Names, From: e.Sources}, whole: map[digest.Digest]bool{}}
 		if g := st.graphs[e.Target.Digest]; g != nil {
 			for _, v := range g.variants {
 				p.whole[v.manifest.Digest] = v.whole
@@ -196,8 +197,11 @@ func Refresh(ctx context.Context, s *Store, ids []digest.Digest) error {
 	return s.change(ids, func(*names) error { return nil })
 }
 
-// Repositories lists the names of an image's repositories, those of digest references first: content of theirs is the image's for sure.
-func Repositories(names []string) (list []reference.Named) {
+// Repositories lists those that may have content of an image: where it came from or went to, and those that it has names of.
+func Repositories(p Part) (list []reference.Named) {
+	names := slices.Clone(p.From)
+	slices.Reverse(names)
+	names = append(names, p.Names...)
 	seen := map[string]bool{}
 	for _, digested := range []bool{true, false} {
 		for _, n := range names {
@@ -229,8 +233,8 @@ type Discarded struct {
 	Names []string // familiar ones
 }
 
-// Discard takes away all images that choose picks, with their names, at once: choose sees each as it is then. Their
-// content is left for a Sweep.
+// Discard takes away all images that choose picks, with their names, at once: choose sees each as it is then. What a pull or the like
+// is just bringing stays. Their content is left for a Sweep.
 func Discard(s *Store, choose func(*Image) bool) (gone []Discarded, err error) {
 	if !slices.ContainsFunc(s.now.Load().list, choose) {
 		return nil, nil
@@ -238,7 +242,7 @@ func Discard(s *Store, choose func(*Image) bool) (gone []Discarded, err error) {
 	err = s.change(nil, func(n *names) error {
 		gone = nil
 		for _, img := range s.now.Load().list {
-			if !choose(img) {
+			if !choose(img) || s.content.claimed(img.ID) {
 				continue
 			}
 			n.drop(img.ID)
@@ -277,4 +281,11 @@ func CheckNames(s *Store) error {
 		err = fault.New(fault.Corrupt, "%s has %d images instead of %d", s.path, len(n.Images), len(s.now.Load().record.Images))
 	}
 	return err
+}
+
+// claimed tells whether an operation under way relies on content.
+func (c *content) claimed(d digest.Digest) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.users[d] > 0
 }

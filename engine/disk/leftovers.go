@@ -22,7 +22,7 @@ import (
 // refetch brings a blob again from the repositories of an image. One that did not answer once is not asked again.
 func (c *check) refetch(ctx context.Context, p image.Part) error {
 	err := error(fault.New(fault.NotFound, "the image has no repository that it could come from"))
-	for _, name := range image.Repositories(p.Names) {
+	for _, name := range image.Repositories(p) {
 		if err = c.silent[name.Name()]; err != nil {
 			continue
 		}
