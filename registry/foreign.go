@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -47,8 +48,10 @@ func getForeign(ctx context.Context, s *settings, address string, offset int64, 
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
 		return nil, fmt.Errorf("%q is no http or https address", address)
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
+		cancel(nil)
 		return nil, err
 	}
 	if offset > 0 {
@@ -60,6 +63,7 @@ func getForeign(ctx context.Context, s *settings, address string, offset int64, 
 		if proxy, err := s.proxy(req); err == nil && proxy == nil {
 			dial.Control = publicOnly // after the name was looked up, so that no name leads around it
 		} else if isPrivate(ctx, u.Hostname()) {
+			cancel(nil)
 			return nil, errPrivate(u.Host)
 		}
 	}
@@ -75,8 +79,10 @@ func getForeign(ctx context.Context, s *settings, address string, offset int64, 
 	}}
 	resp, err := client.Do(req)
 	if err != nil {
+		cancel(nil)
 		return nil, err
 	}
+	resp.Body = &answer{resp.Body, time.AfterFunc(maxStall, func() { cancel(errSlow) }), cancel}
 	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusPartialContent {
 		resp.Body.Close()
 		return nil, fmt.Errorf("%s answers %s", u.Host, resp.Status)

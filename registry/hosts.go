@@ -163,10 +163,13 @@ func newSettings(h Hosts) (*settings, error) {
 
 func (s *settings) proxy(r *http.Request) (*url.URL, error) { return s.proxyFor(r.URL) }
 
-// insecure tells whether the user lets a host, with or without port, go without proof of who it is.
-func (s *settings) insecure(host string) bool {
+// insecure tells whether a host, with or without port, goes without proof of who it is.
+func (s *settings) insecure(host string) bool { return isLoopback(host) || s.allowed(host) }
+
+// allowed tells whether the user lets it go so.
+func (s *settings) allowed(host string) bool {
 	name := strings.ToLower(hostname(host))
-	if isLoopback(host) || s.hosts[strings.ToLower(host)] || s.hosts[name] {
+	if s.hosts[strings.ToLower(host)] || s.hosts[name] {
 		return true
 	}
 	if len(s.networks) == 0 {

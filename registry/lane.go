@@ -51,7 +51,9 @@ func (c *Client) newLane(s *settings, host, scheme string, t trust) (*lane, erro
 		userAgent: c.options.UserAgent,
 	}
 	l.agent, _, _ = strings.Cut(c.options.UserAgent, "/")
-	l.plainTo = func(to string) bool { return isLoopback(to) || to == host && scheme == "http" || s.insecure(to) }
+	l.plainTo = func(to string) bool {
+		return isLoopback(to) && isLoopback(host) || to == host && scheme == "http" || s.allowed(to)
+	}
 	config.InsecureSkipVerify = l.insecure
 	l.transport = &http.Transport{
 		Proxy:               s.proxy,
@@ -89,7 +91,7 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 // RoundTrip keeps the rule on plain HTTP, also for redirects and token servers: every request passes here.
 func (l *lane) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL.Scheme != "https" && !l.plainTo(r.URL.Host) {
-		return nil, fmt.Errorf("%s asks for plain HTTP, which is spoken with loopback addresses and insecure-registries only", r.URL.Host)
+		return nil, fmt.Errorf("%s asks for plain HTTP, which is spoken with insecure-registries only, and with loopback addresses by what is on them itself", r.URL.Host)
 	}
 	return l.transport.RoundTrip(r)
 }

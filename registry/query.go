@@ -20,6 +20,7 @@ import (
 const (
 	maxList  = 16 << 20 // bytes of one page of tags or of a search's results
 	maxPages = 1000
+	maxTags  = 1 << 20
 )
 
 // Tags lists a repository's tags, in the registry's order. Errors are those of Resolve. Mirrors are not asked: they needn't have all.
@@ -53,9 +54,12 @@ func (r *Repository) tags(ctx context.Context) ([]string, error) {
 		if next == nil || len(page.Tags) == 0 {
 			return all, nil
 		}
+		if len(all) > maxTags {
+			break
+		}
 		q.at = next
 	}
-	return nil, fault.New(fault.Unsupported, "%s has more than %d pages of tags", r.name, maxPages)
+	return nil, fault.New(fault.Unsupported, "%s has too many tags: more than %d, or than %d pages of them", r.name, maxTags, maxPages)
 }
 
 func readJSON(resp *http.Response, v any) error {

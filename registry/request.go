@@ -18,6 +18,7 @@ var errSlow = errors.New("no answer in time")
 const (
 	answerTime = 60 * time.Second // within which an answer begins
 	mirrorTime = 15 * time.Second // the same for a mirror, as there is another place to ask
+	maxStall   = 90 * time.Second // within which more of it comes
 	commitTime = 5 * time.Minute  // and after a body was sent: the registry reads all of it once more
 )
 
@@ -62,22 +63,20 @@ func (e *endpoint) try(ctx context.Context, q request) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	patience := time.AfterFunc(limit, func() { cancel(errSlow) })
 	resp, err := e.send(ctx, q, patience)
-	if !patience.Stop() && context.Cause(ctx) == errSlow {
-		if err == nil {
-			resp.Body.Close()
+	if err == nil {
+		resp.Body = &answer{resp.Body, patience, cancel}
+		patience.Stop()
+		if resp.StatusCode >= 200 && resp.StatusCode < 300 && context.Cause(ctx) == nil {
+			return resp, nil
 		}
+		err = readProblem(resp)
+		discard(resp)
+	}
+	if patience.Stop(); context.Cause(ctx) == errSlow {
 		err = fmt.Errorf("%s %s: %w", q.method, e.lane.host, errSlow)
 	}
-	if err != nil {
-		cancel(nil)
-		return nil, err
-	}
-	resp.Body = &closing{resp.Body, func() { cancel(nil) }}
-	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
-		return resp, nil
-	}
-	defer discard(resp)
-	return nil, readProblem(resp)
+	cancel(nil)
+	return nil, err
 }
 
 func (e *endpoint) send(ctx context.Context, q request, patience *time.Timer) (*http.Response, error) {
@@ -155,16 +154,26 @@ func (c *Client) ask(ctx context.Context, e *endpoint, q request) (*http.Respons
 	}
 }
 
-// closing tells when a body is closed.
-type closing struct {
+// answer is a response's body, which is given up when nothing of it comes for a while.
+type answer struct {
 	io.ReadCloser
-	then func()
+	patience *time.Timer
+	cancel   context.CancelCauseFunc
 }
 
-// Close closes the body.
-func (c *closing) Close() error {
-	err := c.ReadCloser.Close()
-	c.then()
+// Read reads. A reader that is slow itself is no reason to give up.
+func (a *answer) Read(p []byte) (int, error) {
+	a.patience.Reset(maxStall)
+	n, err := a.ReadCloser.Read(p)
+	a.patience.Stop()
+	return n, err
+}
+
+// Close ends the request.
+func (a *answer) Close() error {
+	err := a.ReadCloser.Close()
+	a.patience.Stop()
+	a.cancel(nil)
 	return err
 }
 

@@ -5,17 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"berth/fault"
 )
 
-const (
-	maxStall = 90 * time.Second // without a byte, a connection counts as broken
-	minStep  = 4 << 10          // bytes that count as getting further
-)
+// minStep is how many bytes count as getting further.
+const minStep = 4 << 10
 
 // stream is a download that takes up again where its connection broke.
 type stream struct {
@@ -26,12 +23,11 @@ type stream struct {
 	body   io.ReadCloser
 	from   *endpoint          // who sends it
 	drop   context.CancelFunc // ends the present connection
-	stall  *time.Timer
-	at     int64  // of the next byte
-	skip   int64  // bytes of the present connection that are known already
-	step   int64  // where the present connection began
-	broken int    // connections in a row that got nowhere
-	slot   func() // gives back what bounds the downloads
+	at     int64              // of the next byte
+	skip   int64              // bytes of the present connection that are known already
+	step   int64              // where the present connection began
+	broken int                // connections in a row that got nowhere
+	slot   func()             // gives back what bounds the downloads
 }
 
 func newStream(ctx context.Context, r *Repository, desc ocispec.Descriptor, offset int64) *stream {
@@ -50,13 +46,11 @@ func (s *stream) connect() error {
 	}
 	s.skip = s.at - start
 	s.body, s.from, s.drop, s.step = body, from, drop, s.at
-	s.stall = time.AfterFunc(maxStall, drop)
 	return nil
 }
 
 func (s *stream) disconnect() {
 	if s.body != nil {
-		s.stall.Stop()
 		s.drop()
 		s.body.Close()
 		s.body = nil
@@ -72,9 +66,7 @@ func (s *stream) Read(p []byte) (int, error) {
 				return 0, s.r.translate(err, s.r.name)
 			}
 		}
-		s.stall.Reset(maxStall)
 		n, err := s.body.Read(p)
-		s.stall.Stop() // a slow reader is no fault of the connection
 		if known := int(min(s.skip, int64(n))); known > 0 {
 			s.skip -= int64(known)
 			n = copy(p, p[known:n])
