@@ -94,6 +94,14 @@ func (s completer) names(v *verb) cobra.CompletionFunc {
 		}
 		var found []string
 		switch kind, verb, _ := strings.Cut(v.paths[0], " "); {
+		case kind == "login" || kind == "logout":
+			found = s.Credentials().Servers()
+		case kind == "manifest" || kind == "image" && (verb == "push" || verb == "pull"):
+			if kind == "image" && len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			found = imageNames(ctx, api)
+		case kind == "search":
 		case verb == "run" || verb == "create" || kind == "image" && strings.Contains("rm save history tag inspect ls diff explore", verb):
 			if verb == "run" && len(args) > 0 {
 				return nil, cobra.ShellCompDirectiveDefault

@@ -72,10 +72,12 @@ func TestEveryCommandHasHelp(t *testing.T) {
 
 func TestCompletion(t *testing.T) {
 	f := canned(t)
+	write(t, filepath.Join(f.config, "config.json"), `{"auths": {"localhost:5000": {}}}`)
 	for line, want := range map[string]string{
 		"sto": "stop\t", "container st": "start\t", "ps --fil": "--filter\t", "stop ": "web", "image rm ": "debian:12", "run --rm --ne": "--network\t",
 		"run --restart al": "always", "run --network container:": "container:web", "run --network ho": "host", "run --cap-add SYS_PT": "SYS_PTRACE", "kill -s HU": "HUP", "ps --filter status=p": "status=paused",
 		"cp ": "web:", "logs ": "web", "container prune --filter la": "label=", "run --volumes-from ": "web", "update --restart unl": "unless-stopped", "explain ": "web",
+		"push de": "debian:12", "pull ": "example.org:5000/base:v1", "logout ": "localhost:5000", "login loc": "localhost:5000", "pull --platform linux/arm": "linux/arm64", "search -f st": "stars=", "manifest create ": "debian:12",
 	} {
 		got := f.berth(append([]string{"__complete"}, strings.Split(line, " ")...)...)
 		if got.code != 0 || !strings.Contains(got.out, want) {

@@ -23,6 +23,7 @@ var optionValues = map[string][]string{
 	"mount":             {"type=bind,src=", "type=volume,src=", "type=tmpfs,dst=", "type=image,src="},
 	"network":           {"bridge", "host", "none", "container:NAME"},
 	"pid":               {"host", "container:NAME"},
+	"platform":          {"linux/386", "linux/amd64", "linux/arm/v6", "linux/arm/v7", "linux/arm64", "linux/loong64", "linux/mips64le", "linux/ppc64le", "linux/riscv64", "linux/s390x"},
 	"pull":              {"always", "missing", "never"},
 	"restart":           {"no", "always", "on-failure", "unless-stopped"},
 	"security-opt":      {"no-new-privileges", "seccomp=", "seccomp=unconfined", "apparmor=", "label=", "systempaths=unconfined", "writable-cgroups="},
@@ -44,7 +45,8 @@ var filterKeys = map[string][]string{
 	"network prune":   {"label=", "label!=", "until="},
 	"system prune":    {"label=", "label!=", "until="},
 	"volume prune":    {"label=", "label!="},
-	"image ls":        {"before=", "dangling=false", "dangling=true", "label=", "reference=", "since=", "until="},
+	"image ls":        {"before=", "dangling=false", "dangling=true", "label!=", "label=", "reference=", "since=", "until="},
+	"search":          {"is-official=false", "is-official=true", "stars="},
 	"system events":   {"container=", "daemon=", "event=", "image=", "label=", "network=", "scope=", "type=container", "type=daemon", "type=image", "type=network", "type=volume", "volume="},
 }
 

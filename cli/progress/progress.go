@@ -13,7 +13,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unicode"
 
 	"berth/cli/format"
 	"berth/cli/terminal"
@@ -96,13 +95,13 @@ func (v *View) render(m jsonstream.Message) string {
 		return ""
 	}
 	if m.Stream != "" {
-		return v.block.end() + harmless(m.Stream)
+		return v.block.end() + format.Printable(m.Stream)
 	}
 	text := m.Status
 	if m.ID != "" {
 		text = m.ID + ": " + text
 	}
-	text = harmless(text)
+	text = strings.ReplaceAll(format.Printable(text), "\n", " ")
 	if !v.terminal {
 		return text + "\n"
 	}
@@ -134,16 +133,6 @@ func finished(m jsonstream.Message) bool {
 		return true
 	}
 	return strings.HasPrefix(m.Status, "Mounted from ")
-}
-
-// harmless is text without what would move a terminal's cursor, change its title or worse: it comes from registries.
-func harmless(text string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) && r != '\n' && r != '\t' && r != '\r' {
-			return '\uFFFD'
-		}
-		return r
-	}, text)
 }
 
 // bar draws how far a work is, with the bytes and, where there is room, how fast it goes and the time that is left.
