@@ -48,30 +48,8 @@ func export(ctx context.Context, s *session.Session, output, id string) (err err
 		_, err = io.Copy(s.Out, r)
 		return err
 	}
-	if err := toFile(output, r); err != nil {
+	if err := session.ToFile(output, r); err != nil {
 		return fmt.Errorf("failed to export container: %w", err)
 	}
 	return nil
-}
-
-// toFile writes r to a file; a broken stream does not take the place of what was there. What is no regular file, such as a pipe, is written to.
-func toFile(output string, r io.Reader) (err error) {
-	if i, err := os.Stat(output); err == nil && !i.Mode().IsRegular() {
-		f, err := os.OpenFile(output, os.O_WRONLY, 0)
-		if err != nil {
-			return err
-		}
-		_, err = io.Copy(f, r)
-		return errors.Join(err, f.Close())
-	}
-	f, err := os.CreateTemp(filepath.Dir(output), "."+filepath.Base(output)+"-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = io.Copy(f, r)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), output)
 }

@@ -4,6 +4,7 @@
 package image
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -73,8 +74,17 @@ func (o *imagesOptions) run(cmd *cobra.Command, s *session.Session, args []strin
 	for i := range all {
 		rows = append(rows, imageRows(&all[i], digests, o.format != "", !o.noTrunc, now)...)
 	}
-	return imageTable(o.digests).Print(s.Out, o.format, o.quiet, rows)
+	if err := imageTable(o.digests).Print(s.Out, o.format, o.quiet, rows); err != nil {
+		return err
+	}
+	if len(args) == 1 && len(all) == 0 && cmd.Name() == "images" && slices.Contains(mistaken, args[0]) {
+		fmt.Fprintf(s.Err, "\nNo images found matching %q: did you mean \"%s image %[1]s\"?\n", args[0], session.Name)
+	}
+	return nil
 }
+
+// mistaken are the commands about images that people write after "images".
+var mistaken = []string{"build", "diff", "explore", "history", "import", "inspect", "list", "load", "ls", "prune", "pull", "push", "rm", "save", "tag"}
 
 // imageRow is one name of an image; the fields are what templates may use.
 type imageRow struct {

@@ -5,9 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 
+	"berth/cli/progress"
 	"berth/cli/reference"
 	"berth/cli/session"
 	"berth/cli/terminal"
@@ -51,30 +50,10 @@ func save(ctx context.Context, s *session.Session, output string, refs, platform
 		_, err = io.Copy(s.Out, r)
 		return err
 	}
-	if i, err := os.Stat(output); err == nil && !i.Mode().IsRegular() {
-		return saveInto(output, r)
-	}
-	// A broken archive must not take the place of a good one.
-	f, err := os.CreateTemp(filepath.Dir(output), "."+filepath.Base(output)+"-")
-	if err != nil {
+	shown := progress.Count(s.Err, "Saving", r)
+	defer shown.Done()
+	if err := session.ToFile(output, shown); err != nil {
 		return fmt.Errorf("failed to save image: %w", err)
 	}
-	defer os.Remove(f.Name())
-	_, err = io.Copy(f, r)
-	err = errors.Join(err, f.Close())
-	if err != nil {
-		return fmt.Errorf("failed to save image: %w", err)
-	}
-	return os.Rename(f.Name(), output)
-}
-
-// saveInto writes to what is no regular file, such as a pipe.
-func saveInto(output string, r io.Reader) (err error) {
-	f, err := os.OpenFile(output, os.O_WRONLY, 0)
-	if err != nil {
-		return fmt.Errorf("failed to save image: %w", err)
-	}
-	defer fault.Close(f, &err)
-	_, err = io.Copy(f, r)
-	return err
+	return nil
 }
