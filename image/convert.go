@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
@@ -134,20 +135,24 @@ func (c *graphCopy) unknownLayers(ctx context.Context, digests []digest.Digest) 
 	return layers, diffIDs, nil
 }
 
-// converted returns the image that a manifest of schema 1 was converted to before; nil: it is not here, under any of the names.
-func (c *graphCopy) converted(names []reference.Named) *Image {
-	for _, n := range names {
-		st := c.s.now.Load()
-		img := st.byName[n.String()]
-		if _, digested := n.(reference.Digested); !digested || img == nil {
-			continue
-		}
-		for d := range st.graphs[img.ID].blobs {
-			c.lease.hold(d)
-		}
-		if again := c.s.now.Load().byName[n.String()]; again != nil && again.ID == img.ID { // what is claimed now is still here
-			return img
-		}
+// converted returns the image that a manifest of schema 1 was converted to before; nil: it is not here, from any of the sources.
+func (c *graphCopy) converted(sources []reference.Canonical) *Image {
+	from := func(img *Image) bool {
+		return slices.ContainsFunc(sources, func(s reference.Canonical) bool {
+			return slices.ContainsFunc(img.Sources, func(have reference.Canonical) bool { return have.String() == s.String() })
+		})
 	}
-	return nil
+	st := c.s.now.Load()
+	i := slices.IndexFunc(st.list, from)
+	if i < 0 {
+		return nil
+	}
+	img := st.list[i]
+	for d := range st.graphs[img.ID].blobs {
+		c.lease.hold(d)
+	}
+	if c.s.now.Load().byID[img.ID] == nil { // what is claimed only now may be gone
+		return nil
+	}
+	return img
 }

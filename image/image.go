@@ -32,7 +32,7 @@ type Image struct {
 	DiffIDs  []digest.Digest           // of the uncompressed layers, deepest first
 	Artifact string                    // the type of content that is no container image and can't be run; "": it is one
 	Chain    digest.Digest             // of all layers, the key in union.Driver; "" without layers
-	Names    []reference.Named         // sorted; tagged names and digest references
+	Names    []reference.Named         // sorted; tagged names, and digest references that it was pulled by
 	Content  int64                     // bytes of the manifests, config and layer blobs held here
 	Unpacked int64                     // bytes of the files in the unpacked layers
 	Size     int64                     // Content + Unpacked: what it takes on disk if nothing is shared
@@ -70,8 +70,8 @@ func (i *Image) Digests() []string {
 	return list
 }
 
-// Dangling tells whether the image has no tag.
-func (i *Image) Dangling() bool { return len(i.Tags()) == 0 }
+// Dangling tells whether the image has no name: no tag, and it was not pulled by its digest.
+func (i *Image) Dangling() bool { return len(i.Names) == 0 }
 
 // Platform returns the platform of the image's config.
 func (i *Image) Platform() ocispec.Platform { return i.Config.Platform }

@@ -27,24 +27,26 @@ import (
 // fault.NotFound: no content for the platform; fault.Corrupt: content that does not fit its digest.
 func (s *Store) Pull(ctx context.Context, src Source, root ocispec.Descriptor, names []reference.Named, platform *ocispec.Platform, p Progress) (*Image, error) {
 	var list []reference.Named
+	var sources []reference.Canonical
 	for _, n := range names {
 		canonical, err := withDigest(n, root.Digest)
 		if err != nil {
 			return nil, fault.Wrap(fault.Invalid, err)
 		}
-		list = append(list, canonical)
-		if _, digested := n.(reference.Digested); !digested { // a tag beside a digest says nothing
-			list = append(list, n)
+		sources = append(sources, canonical)
+		if _, digested := n.(reference.Digested); digested { // a tag beside a digest says nothing
+			n = canonical
 		}
+		list = append(list, n)
 	}
 	c := s.newCopy(src, p)
 	defer c.end()
 	if platform != nil {
 		c.want, c.exact = normalPlatform(*platform), true
 	}
-	target, found, err := c.pull(ctx, root, list)
+	target, found, err := c.pull(ctx, root, sources)
 	if err == nil {
-		err = c.keep([]named{{target: target, names: list}})
+		err = c.keep([]named{{target: target, names: list, sources: sources}})
 	}
 	if err != nil && !resumable(err) {
 		c.end()
@@ -58,11 +60,11 @@ func (s *Store) Pull(ctx context.Context, src Source, root ocispec.Descriptor, n
 }
 
 // pull is graph for what a registry has: it may be a manifest that has to be converted.
-func (c *graphCopy) pull(ctx context.Context, root ocispec.Descriptor, names []reference.Named) (target ocispec.Descriptor, manifest digest.Digest, err error) {
+func (c *graphCopy) pull(ctx context.Context, root ocispec.Descriptor, sources []reference.Canonical) (target ocispec.Descriptor, manifest digest.Digest, err error) {
 	if !isSchema1(root.MediaType) {
 		return c.graph(ctx, root)
 	}
-	if img := c.converted(names); img != nil {
+	if img := c.converted(sources); img != nil {
 		return img.Target, img.Manifest.Digest, nil
 	}
 	target, err = c.convert(ctx, root)
@@ -394,7 +396,9 @@ func (c *graphCopy) layer(ctx context.Context, j *job) error {
 type named struct {
 	target ocispec.Descriptor
 	names  []reference.Named
-	kept   bool // it keeps the names that it has, and is not made anew if it was removed meanwhile
+	// sources are where it comes from: registries' digest references.
+	sources []reference.Canonical
+	kept    bool // it keeps the names that it has, and is not made anew if it was removed meanwhile
 }
 
 // keep makes the copied images visible, all at once, after their content is safe on disk.
@@ -412,7 +416,7 @@ func (c *graphCopy) keep(list []named) error {
 	return c.s.change(touched, func(all *names) error {
 		for _, n := range list {
 			if !n.kept {
-				all.assign(n.target, n.names)
+				all.assign(n.target, n.names, n.sources)
 			}
 		}
 		return nil

@@ -163,7 +163,7 @@ func TestPullNewerLeavesTheOldDangling(t *testing.T) {
 	old := p.pull(t, s, s.image(t, host, gzipLayer(t, files{"v": "1"})), "app")
 	p.pull(t, s, s.image(t, host, gzipLayer(t, files{"v": "2"})), "app")
 	img, err := p.Get(old.ID.String())
-	if err != nil || !img.Dangling() || len(img.Digests()) != 1 {
+	if err != nil || !img.Dangling() || len(img.Digests()) != 0 || len(img.Sources) != 1 {
 		t.Errorf("the old image: %+v, %v", img, err)
 	}
 }

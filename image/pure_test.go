@@ -177,7 +177,7 @@ func TestSelect(t *testing.T) {
 		want []int
 	}{
 		{Filter{}, []int{0, 1, 2, 3}},
-		{Filter{"dangling": {"true"}}, []int{2, 3}}, {Filter{"dangling": {"0"}}, []int{0, 1}},
+		{Filter{"dangling": {"true"}}, []int{3}}, {Filter{"dangling": {"0"}}, []int{0, 1, 2}},
 		{Filter{"label": {"a"}}, []int{0, 1}}, {Filter{"label": {"a=1"}}, []int{0}}, {Filter{"label": {"a", "b=2"}}, []int{0}}, {Filter{"label!": {"a"}}, []int{2, 3}},
 		{Filter{"reference": {"app"}}, []int{0, 1, 2}}, {Filter{"reference": {"app:1"}}, []int{0}}, {Filter{"reference": {"*app*:2", "quay.io/*/*"}}, []int{1}},
 		{Filter{"before": {"app:2"}}, []int{2, 3}}, {Filter{"since": {"app:2"}}, []int{0}},

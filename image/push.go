@@ -51,7 +51,7 @@ func (st *state) tags(repo reference.Named) []reference.NamedTagged {
 // Push copies the image that has name to dst, children before parents, and gives it name's tag there, if it
 // has one. What dst has is not sent, and what another repository of its registry is known to have is mounted from there.
 // platform nil sends all of the image, byte for byte. Where not all of it is here nor there, one platform's manifest goes
-// alone. Then the image has the digest reference of name's repository here, too.
+// alone. Then name's repository is among the image's Sources.
 //
 // fault.NotFound: "tag does not exist: busybox:latest", or no content for the platform.
 func (s *Store) Push(ctx context.Context, dst Target, name reference.Named, platform *ocispec.Platform, p Progress) (Pushed, error) {
@@ -104,9 +104,6 @@ func (s *Store) sent(id digest.Digest, name reference.Named) error {
 	}
 	return s.change(nil, func(n *names) error {
 		if e := n.find(id); e != nil { // else it was removed meanwhile
-			e.Names = append(e.Names, canonical.String())
-			slices.Sort(e.Names)
-			e.Names = slices.Compact(e.Names)
 			e.know(canonical)
 		}
 		return nil

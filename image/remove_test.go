@@ -215,19 +215,36 @@ func TestDamagedRecordIsReported(t *testing.T) {
 	}
 }
 
-func TestDigestsAreOfPulledNamesOnly(t *testing.T) {
+func TestDigestReferences(t *testing.T) {
 	p := newPlace(t)
 	s := newShop()
 	root := s.image(t, host, plainLayer(t, files{"f": "1"}))
+	byDigest := "app@" + root.Digest.String()
 	for _, tag := range []string{"", ":1"} {
-		byDigest, err := reference.ParseNormalizedNamed("app" + tag + "@" + root.Digest.String())
+		ref, err := reference.ParseNormalizedNamed("app" + tag + "@" + root.Digest.String())
 		if err != nil {
 			t.Fatal(err)
 		}
-		img, err := p.Pull(t.Context(), s, root, []reference.Named{byDigest}, nil, nil)
-		if err != nil || !img.Dangling() || !slices.Equal(img.Digests(), []string{"app@" + root.Digest.String()}) {
+		img, err := p.Pull(t.Context(), s, root, []reference.Named{ref}, nil, nil)
+		if err != nil || img.Dangling() || len(img.Tags()) != 0 || !slices.Equal(img.Digests(), []string{byDigest}) {
 			t.Errorf("pulled by digest: %+v, %v", img, err)
 		}
+	}
+	// It keeps that name whatever becomes of tags.
+	newer := s.image(t, host, plainLayer(t, files{"f": "2"}))
+	p.pull(t, s, root, "app:1")
+	p.pull(t, s, newer, "app:1")
+	if img, err := p.Get(byDigest); err != nil || img.Dangling() {
+		t.Errorf("got %+v, %v", img, err)
+	}
+	if img, err := p.Get("app@" + newer.Digest.String()); err != nil || !slices.Equal(img.Digests(), []string{"app@" + newer.Digest.String()}) {
+		t.Errorf("got %+v, %v", img, err)
+	}
+	if _, err := p.Remove(byDigest, image.RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Get(byDigest); !errors.Is(err, fault.NotFound) {
+		t.Errorf("after its removal: %v", err)
 	}
 }
 

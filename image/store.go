@@ -49,7 +49,7 @@ type entry struct {
 	Target ocispec.Descriptor `json:"target"`
 	Names  []string           `json:"names,omitempty"` // in full, sorted
 	Tagged time.Time          `json:"tagged,omitzero"` // when the newest name was given
-	// Sources are digest references of the repositories that have it, the newest last: names go, these stay.
+	// Sources are digest references of the repositories that have it, the newest last. They are no names: they stay when names go.
 	Sources []string `json:"sources,omitempty"`
 }
 
@@ -225,7 +225,7 @@ func (s *Store) change(touched []digest.Digest, fn func(*names) error) error {
 }
 
 // assign gives the image of target, new or known, the names, taking them from whoever has them.
-func (n *names) assign(target ocispec.Descriptor, list []reference.Named) {
+func (n *names) assign(target ocispec.Descriptor, list []reference.Named, sources []reference.Canonical) {
 	for i := range n.Images {
 		n.Images[i].Names = slices.DeleteFunc(n.Images[i].Names, func(have string) bool {
 			return slices.ContainsFunc(list, func(w reference.Named) bool { return w.String() == have })
@@ -240,9 +240,9 @@ func (n *names) assign(target ocispec.Descriptor, list []reference.Named) {
 	e.Target = ocispec.Descriptor{MediaType: target.MediaType, Digest: target.Digest, Size: target.Size}
 	for _, w := range list {
 		e.Names = append(e.Names, w.String())
-		if source, ok := w.(reference.Canonical); ok {
-			e.know(source)
-		}
+	}
+	for _, s := range sources {
+		e.know(s)
 	}
 	slices.Sort(e.Names)
 	e.Names = slices.Compact(e.Names)
@@ -306,7 +306,7 @@ func (st *state) get(ref string) (*Image, reference.Named, error) {
 }
 
 // named looks a full name up. A digest counts more than a tag beside it, and fits every image
-// that has a name in the same repository.
+// that has a name in the same repository: its own, or that of a manifest which became the image.
 func (st *state) named(n reference.Named) *Image {
 	if img := st.byName[n.String()]; img != nil {
 		return img
@@ -315,9 +315,13 @@ func (st *state) named(n reference.Named) *Image {
 	if !ok {
 		return nil
 	}
-	img := st.byID[digested.Digest()]
-	if img != nil && slices.ContainsFunc(img.Names, func(have reference.Named) bool { return have.Name() == n.Name() }) {
-		return img
+	for _, img := range st.list {
+		if img.ID != digested.Digest() && !slices.ContainsFunc(img.Sources, func(s reference.Canonical) bool { return s.Digest() == digested.Digest() && s.Name() == n.Name() }) {
+			continue
+		}
+		if slices.ContainsFunc(img.Names, func(have reference.Named) bool { return have.Name() == n.Name() }) {
+			return img
+		}
 	}
 	return nil
 }
@@ -359,7 +363,7 @@ func (s *Store) Tag(src string, target reference.NamedTagged) error {
 		if err != nil {
 			return err
 		}
-		n.assign(img.Target, []reference.Named{target})
+		n.assign(img.Target, []reference.Named{target}, nil)
 		return nil
 	})
 }
