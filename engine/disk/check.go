@@ -207,6 +207,9 @@ func (c *check) badBlob(ctx context.Context, kind, cause string, d digest.Digest
 		c.found(f, func() (string, error) { return "removed", c.s.Blobs.Remove(d) })
 		return false
 	}
+	if !c.stillNeeded(d) {
+		return false // its images went meanwhile
+	}
 	c.bad[d] = kind
 	for _, p := range users {
 		for _, n := range familiar(p) {
@@ -234,6 +237,10 @@ func (c *check) badBlob(ctx context.Context, kind, cause string, d digest.Digest
 		return "fetched again", nil
 	})
 	return mended
+}
+
+func (c *check) stillNeeded(d digest.Digest) bool {
+	return slices.ContainsFunc(image.Parts(c.s.store()), func(p image.Part) bool { return p.Desc.Digest == d })
 }
 
 // layers looks at the unpacked layers, those below first.
@@ -274,7 +281,7 @@ func (c *check) layers(ctx context.Context) error {
 				cause = err.Error()
 			}
 		}
-		if cause == "" {
+		if cause == "" || !c.s.Layers.Has(l.Chain) { // gone meanwhile
 			continue
 		}
 		f := Finding{Kind: kind, Object: l.Chain.String(), Cause: cause, Images: users[l.Chain]}

@@ -68,6 +68,7 @@ func (c *check) records(ctx context.Context) error {
 		case errors.Is(err, fault.NotFound) && !known[id]:
 			c.sum.Containers--
 			bare = append(bare, id)
+		case errors.Is(err, fault.NotFound) && !c.s.Making(id): // removed meanwhile
 		case err != nil && known[id]:
 			c.found(Finding{Kind: DamagedRecord, Object: "container " + container.ShortID(id), Cause: err.Error()}, func() (string, error) {
 				return "written again from memory", c.s.Rewrite(id)
@@ -154,25 +155,23 @@ func (c *check) leftovers(ctx context.Context) error {
 
 // unreferenced is content that no image, container or operation under way has, such as what failed pulls left.
 func (c *check) unreferenced(ctx context.Context) error {
-	look, err := c.s.look()
+	f := Finding{Kind: Unreferenced, Object: "blobs and layers", Leftover: true}
+	first, err := c.unheld()
+	if err != nil || len(first) == 0 {
+		return err
+	}
+	second, err := c.unheld() // not what is being freed just now
 	if err != nil {
 		return err
 	}
-	held := map[digest.Digest]bool{}
-	for _, h := range look.holdings {
-		for d := range content(h) {
-			held[d] = true
+	for d, size := range second {
+		if _, both := first[d]; !both {
+			delete(second, d)
+		} else {
+			f.Size += size
 		}
 	}
-	f := Finding{Kind: Unreferenced, Object: "blobs and layers", Leftover: true}
-	n := 0
-	look.each(func(d digest.Digest) {
-		if !held[d] && !look.claimed[d] && !look.standing[d] {
-			n++
-			f.Size += look.size(d)
-		}
-	})
-	if n == 0 {
+	if len(second) == 0 {
 		return nil
 	}
 	f.Cause = "no image, container or pull under way refers to them"
@@ -181,6 +180,27 @@ func (c *check) unreferenced(ctx context.Context) error {
 		return "removed", err
 	})
 	return nil
+}
+
+// unheld is the content that nobody has, and what it takes.
+func (c *check) unheld() (map[digest.Digest]int64, error) {
+	look, err := c.s.look()
+	if err != nil {
+		return nil, err
+	}
+	held := map[digest.Digest]bool{}
+	for _, h := range look.holdings {
+		for d := range content(h) {
+			held[d] = true
+		}
+	}
+	sizes := map[digest.Digest]int64{}
+	look.each(func(d digest.Digest) {
+		if !held[d] && !look.claimed[d] && !look.standing[d] {
+			sizes[d] = look.size(d)
+		}
+	})
+	return sizes, nil
 }
 
 // slow is how long the making of a container may take at most before what it leaves counts as nobody's.

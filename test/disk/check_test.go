@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -206,5 +207,72 @@ func TestCheckSaysWhatCantBeMended(t *testing.T) {
 	w.call("POST", "/v1.55/images/prune", filters("dangling=false"), &r)
 	if all, sum := w.check(); !sum.Clean {
 		t.Errorf("after the images went: %v", fmt.Sprint(all, sum))
+	}
+}
+
+// TestCheckBesideWork: what is under way is no finding, and a check that mends harms nothing.
+func TestCheckBesideWork(t *testing.T) {
+	w := newWorld(t)
+	base := w.busybox()
+	kept, _ := w.pull("kept", base)
+	for n := range 3 {
+		w.publish(fmt.Sprintf("p%d", n), "1", nil, base, w.layer(1, map[string]int{"shared": 1 << 20}), w.layer(uint64(n+2), map[string]int{"own": 2 << 20}))
+	}
+	done := make(chan struct{})
+	var work, checks sync.WaitGroup
+	checks.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			for _, options := range [][]string{{"deep"}, {"repair"}} {
+				all, sum := w.check(options...)
+				if !sum.Clean {
+					t.Errorf("%v: %+v %+v", options, all, sum)
+				}
+			}
+		}
+	})
+	for n := range 3 {
+		work.Go(func() {
+			name := fmt.Sprintf("%s/p%d:1", w.address, n)
+			for range 5 {
+				for _, args := range [][]string{{"pull", "-q", name}, {"run", "--rm", "-v", "/x", name, "true"}, {"run", "--rm", kept, "true"}, {"rmi", name}} {
+					if out, err := w.e.Try(args...); err != nil {
+						t.Errorf("%v: %v %s", args, err, out)
+					}
+				}
+			}
+		})
+	}
+	work.Wait()
+	close(done)
+	checks.Wait()
+	if all, sum := w.check("deep"); len(all) != 0 || !sum.Clean {
+		t.Errorf("afterwards: %+v %+v", all, sum)
+	}
+}
+
+// TestCheckFetchesWithCredentials: the client sends what the user has, and only it opens a private repository.
+func TestCheckFetchesWithCredentials(t *testing.T) {
+	w := newWorld(t)
+	_, m := w.pull("private", w.busybox())
+	w.registry.SetAccess(registrytest.Access{Scheme: "basic", Users: map[string]string{"me": "secret"}, Private: []string{"private"}})
+	w.must(flip(w.blob(m.Layers[0].Digest)))
+	if out, err := w.e.Try("system", "fsck", "--repair"); err == nil || !strings.Contains(out, "next: ") || strings.Contains(out, "secret") {
+		t.Errorf("without credentials: %v\n%s", err, out)
+	}
+	login := w.e.Command("berth", "login", "-u", "me", "--password-stdin", w.address)
+	login.Stdin = strings.NewReader("secret")
+	if out, err := login.CombinedOutput(); err != nil {
+		t.Fatalf("login: %v\n%s", err, out)
+	}
+	if out, err := w.e.Try("system", "fsck", "--repair"); err != nil || !strings.Contains(out, "-> fetched again") {
+		t.Errorf("with credentials: %v\n%s", err, out)
+	}
+	if strings.Contains(w.e.Log(), "secret") {
+		t.Error("the password is in the log")
 	}
 }
