@@ -35,7 +35,7 @@ type Image struct {
 	Names    []reference.Named         // sorted; tagged names, and digest references that it was pulled by
 	Content  int64                     // bytes of the manifests, config and layer blobs held here
 	Unpacked int64                     // bytes of the files in the unpacked layers
-	Size     int64                     // Content + Unpacked: what it takes on disk if nothing is shared
+	Size     int64                     // Content and the unpacked layers of all its platforms: what it takes on disk if nothing is shared
 	Sources  []reference.Canonical     // digest references of the repositories that it was pulled from or pushed to, the newest last
 	Tagged   time.Time                 // when its newest name was given; zero when it never had one
 }

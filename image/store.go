@@ -193,7 +193,16 @@ func newImage(target ocispec.Descriptor, g *graph, v *variant, sizes map[digest.
 	for _, c := range v.chains {
 		img.Unpacked += sizes[c]
 	}
-	img.Size = img.Content + img.Unpacked
+	img.Size = img.Content
+	counted := map[digest.Digest]bool{}
+	for _, each := range g.variants {
+		for _, c := range each.chains {
+			if !counted[c] {
+				counted[c] = true
+				img.Size += sizes[c]
+			}
+		}
+	}
 	return img
 }
 

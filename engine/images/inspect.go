@@ -19,14 +19,16 @@ func (i *Service) Inspect(ref string, platform *ocispec.Platform, manifests bool
 	if err != nil {
 		return wire.InspectResponse{}, err
 	}
-	target := img.Target
+	target, size := img.Target, img.Size
 	if platform != nil {
-		target = img.Manifest
+		if target, size, err = i.part(img); err != nil {
+			return wire.InspectResponse{}, err
+		}
 	}
 	p := img.Platform()
 	d := wire.InspectResponse{
 		ID: target.Digest.String(), RepoTags: nonNil(img.Tags()), RepoDigests: digests(img), Author: img.Config.Author, Config: &img.Config.Config,
-		Architecture: p.Architecture, Variant: p.Variant, Os: p.OS, OsVersion: p.OSVersion, Size: img.Size,
+		Architecture: p.Architecture, Variant: p.Variant, Os: p.OS, OsVersion: p.OSVersion, Size: size,
 		GraphDriver: &storage.DriverData{Name: i.Driver, Data: i.directories(img.Chain)}, RootFS: wire.RootFS{Type: "layers"},
 		Metadata: wire.Metadata{LastTagTime: img.Tagged}, Descriptor: &target,
 	}
@@ -43,6 +45,17 @@ func (i *Service) Inspect(ref string, platform *ocispec.Platform, manifests bool
 		d.Manifests, err = i.manifests(img)
 	}
 	return d, err
+}
+
+// part is the manifest of an image's platform, and how many bytes that platform takes by itself.
+func (i *Service) part(img *image.Image) (ocispec.Descriptor, int64, error) {
+	list, err := image.Manifests(i.Store, img)
+	for _, m := range list {
+		if m.Descriptor.Digest == img.Manifest.Digest {
+			return m.Descriptor, m.Content + m.Unpacked, err
+		}
+	}
+	return img.Manifest, img.Size, err
 }
 
 // directories are the places of an image's layers, in the words that tools look for.
