@@ -85,8 +85,13 @@ func (c *views) summary(r *container.Record, now time.Time, names map[string]str
 	if s.Labels == nil {
 		s.Labels = map[string]string{}
 	}
-	// A name that means another image by now would mislead.
-	if id, known := names[r.ImageName]; known && id != r.Image.String() {
+	// A name that means another image by now, or none, would mislead.
+	id, known := names[r.ImageName]
+	if !known {
+		id, _ = c.images.ID(r.ImageName)
+		names[r.ImageName] = id
+	}
+	if id != r.Image.String() {
 		s.Image = r.Image.String()
 	}
 	s.HostConfig.NetworkMode = string(r.HostConfig.NetworkMode)

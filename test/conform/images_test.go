@@ -161,8 +161,12 @@ func (d docker) names() {
 		d.Errorf("ps shows image %q after its name moved to another one", out)
 	}
 	d.failing([]string{"conflict: unable to delete " + short + " (must be forced)"}, "rmi", id)
-	d.run("rm", "ca", "cb", "cc", "cd", "ce")
+	d.run("rm", "cb", "cc", "cd", "ce")
 	d.want([]string{"Untagged: box:2", "Untagged: example.org/box:1", "Deleted: " + id}, "rmi", "-f", id)
+	if out := d.run("ps", "-a", "--format", "{{.Image}}"); out != short+"\n" {
+		d.Errorf("ps shows image %q after it was removed", out)
+	}
+	d.run("rm", "ca")
 	d.run("rmi", "box:1")
 }
 
