@@ -34,6 +34,8 @@ type Store struct {
 
 	mu    sync.Mutex
 	dirty bool // DIR/unsynced exists
+
+	flush flush
 }
 
 // keepPartial is how long a broken download can be resumed.
@@ -196,18 +198,13 @@ func (s *Store) Verify(d digest.Digest) (err error) {
 
 // Sync makes everything committed so far survive a power cut (one syncfs for
 // all of it). Call it before something durable refers to new content.
-func (s *Store) Sync() (err error) {
+func (s *Store) Sync() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.dirty {
 		return nil
 	}
-	f, err := os.Open(s.dir)
-	if err != nil {
-		return fmt.Errorf("sync blobs: %w", err)
-	}
-	defer fault.Close(f, &err)
-	if err := kernel.SyncFS(f); err != nil {
+	if err := errors.Join(s.flush.failure(), s.syncFS()); err != nil {
 		return fmt.Errorf("sync blobs: %w", err)
 	}
 	if err := os.Remove(s.unsynced()); err != nil && !errors.Is(err, fs.ErrNotExist) {

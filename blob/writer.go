@@ -105,6 +105,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	n, err := w.f.Write(p)
 	w.hash.Write(p[:n])
 	w.size += int64(n)
+	w.s.wrote(n)
 	if err != nil {
 		return n, fmt.Errorf("write blob: %w", err)
 	}

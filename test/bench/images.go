@@ -177,7 +177,7 @@ func cleared(e engine) error {
 }
 
 func pulling(name string) measurement {
-	return measurement{unit: "ms", slow: true, observe: true, prepare: cleared, run: func(e engine) (float64, error) {
+	return measurement{unit: "ms", slow: true, observe: true, floor: name, prepare: cleared, run: func(e engine) (float64, error) {
 		return timed(e.client("pull", sourceAddress+"/"+name))
 	}}
 }

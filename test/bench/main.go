@@ -99,6 +99,11 @@ func compare(rounds int, only string, engines []string) error {
 			row(peers, m.name+"processor time", "  processor time", "ms")
 			row(peers, m.name+"daemon's peak memory", "  daemon's peak memory", "MB")
 		}
+		if m.floor != "" {
+			if err := showFloor(m.floor, peers[0].got[m.name]); err != nil {
+				return err
+			}
+		}
 	}
 	fmt.Println("\nmedian (lowest tenth); ratio: how many times ours")
 	for _, p := range peers {

@@ -24,6 +24,7 @@ type measurement struct {
 
 	prepare func(e engine) error // before run; nil: nothing
 	observe bool                 // processor time and memory as well
+	floor   string               // the image whose pull it is, to be set beside what the machine allows
 }
 
 // engine is one container engine inside this worker's world.
