@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -315,6 +316,58 @@ func TestABrokenMirrorIsLeft(t *testing.T) {
 	w.Host("https://registry-1.docker.io", home)
 	w.mirror(t, "https://m.example")
 	w.mustPull(t, "app:v1", blob, content)
+}
+
+// TestDistrust: once a mirror has lied, the registry alone is asked.
+func TestDistrust(t *testing.T) {
+	w := newElsewhere(t)
+	w.trust(t, "m.example", "registry-1.docker.io")
+	home, blob, content := stocked("library/app")
+	liar, _, _ := stocked("library/app")
+	liar.SetFaults(registrytest.Faults{Corrupt: []digest.Digest{blob.Digest}})
+	w.Host("https://m.example", liar)
+	w.Host("https://registry-1.docker.io", home)
+	w.mirror(t, "https://m.example")
+	r := w.client.Repository(named(t, "app"), registry.Auth{})
+	for _, right := range []bool{false, true} {
+		body, err := r.Fetch(t.Context(), blob, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(body)
+		if body.Close(); err != nil || bytes.Equal(got, content) != right {
+			t.Errorf("%d bytes, %v; right: %v", len(got), err, !right)
+		}
+		if r.Distrust() == right {
+			t.Errorf("distrusted again: %v", right)
+		}
+	}
+}
+
+// TestNobodyElsewhereLeadsHere: a registry's redirect to a plain service of this machine is not followed.
+func TestNobodyElsewhereLeadsHere(t *testing.T) {
+	w := newElsewhere(t)
+	w.trust(t, "registry.example")
+	s, blob, _ := stocked("team/app")
+	reached := false
+	here := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached = true }))
+	defer here.Close()
+	s.SetFaults(registrytest.Faults{BlobHost: here.URL, UploadHost: here.URL})
+	w.Host("https://registry.example", s)
+	if _, err := w.pull(t, "registry.example/team/app:v1", registry.Auth{}, blob); err == nil || !strings.Contains(err.Error(), "plain HTTP") {
+		t.Errorf("pull: %v", err)
+	}
+	desc, _, open := goods(100)
+	if err := w.client.Repository(named(t, "registry.example/team/app"), registry.Auth{}).Put(t.Context(), desc, open); err == nil || !strings.Contains(err.Error(), "plain HTTP") {
+		t.Errorf("push: %v", err)
+	}
+	s.SetAccess(registrytest.Access{Scheme: "bearer", Users: map[string]string{"ann": "right"}, Realm: here.URL + "/token"})
+	if _, _, err := w.client.Login(t.Context(), "registry.example", registry.Auth{Username: "ann", Password: "right"}); err == nil || !strings.Contains(err.Error(), "plain HTTP") {
+		t.Errorf("login: %v", err)
+	}
+	if reached {
+		t.Error("the service was asked")
+	}
 }
 
 func TestHostsFile(t *testing.T) {

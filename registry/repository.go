@@ -87,6 +87,19 @@ func (r *Repository) passes(e *endpoint) bool {
 	return r.missed[e] || e.lane.resting()
 }
 
+// Distrust makes everything come from the registry itself from now on, as what came before was wrong. False: nothing can have come from elsewhere.
+func (r *Repository) Distrust() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	changed := false
+	for _, e := range r.endpoints {
+		if e.mirror && !r.missed[e] {
+			r.missed[e], changed = true, true
+		}
+	}
+	return changed
+}
+
 // miss remembers that a mirror is of no use here.
 func (r *Repository) miss(e *endpoint) {
 	r.mu.Lock()

@@ -2,6 +2,7 @@ package images
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -58,8 +59,8 @@ func (i *Service) Pull(ctx context.Context, r PullRequest, out func(jsonstream.M
 
 // pull fetches what one name means.
 func (i *Service) pull(ctx context.Context, named reference.Named, r PullRequest, out func(jsonstream.Message)) error {
-	auth, client := credentials(r.Auth), i.telling(out)
-	root, err := client.Resolve(ctx, named, auth)
+	repository := i.telling(out).Repository(named, credentials(r.Auth))
+	root, err := repository.Resolve(ctx, named)
 	if err != nil {
 		return err
 	}
@@ -72,7 +73,10 @@ func (i *Service) pull(ctx context.Context, named reference.Named, r PullRequest
 			show(e)
 		}
 	}
-	img, err := i.Store.Pull(ctx, client.Repository(named, auth), root, []reference.Named{named}, r.Platform, progress)
+	img, err := i.Store.Pull(ctx, repository, root, []reference.Named{named}, r.Platform, progress)
+	if errors.Is(err, fault.Corrupt) && repository.Distrust() { // what a mirror has wrong, the registry may have right
+		img, err = i.Store.Pull(ctx, repository, root, []reference.Named{named}, r.Platform, progress)
+	}
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ func (s *Server) blob(w http.ResponseWriter, r *http.Request, name, ref string) 
 		refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED", r.Method)
 		return
 	}
-	data = s.spoiled(d, data)
+	data = s.spoiled(d, data, s.faults.Lying)
 	if s.faults.BlobHost != "" && !strings.HasSuffix(s.faults.BlobHost, "//"+r.Host) {
 		http.Redirect(w, r, s.faults.BlobHost+r.URL.Path+"?signature=secret", http.StatusTemporaryRedirect)
 		return
@@ -50,8 +50,8 @@ func (s *Server) blob(w http.ResponseWriter, r *http.Request, name, ref string) 
 }
 
 // spoiled returns data as it is sent: damaged if it shall be.
-func (s *Server) spoiled(d digest.Digest, data []byte) []byte {
-	if slices.Contains(s.faults.Corrupt, d) && len(data) > 0 {
+func (s *Server) spoiled(d digest.Digest, data []byte, lying bool) []byte {
+	if (lying || slices.Contains(s.faults.Corrupt, d)) && len(data) > 0 {
 		data = slices.Clone(data)
 		data[len(data)/2] ^= 1
 	}
@@ -125,7 +125,7 @@ func (s *Server) manifest(w http.ResponseWriter, r *http.Request, name, ref stri
 	w.Header().Set("Content-Type", m.mediaType)
 	w.Header().Set("Content-Length", strconv.Itoa(len(m.data)))
 	if r.Method == http.MethodGet {
-		w.Write(s.spoiled(d, m.data))
+		w.Write(s.spoiled(d, m.data, false))
 	}
 }
 

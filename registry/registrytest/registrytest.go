@@ -62,6 +62,7 @@ type Faults struct {
 	CutAfter   int64           // bytes of a blob after which the connection is cut; 0 = never
 	Cuts       int             // how often; 0 = always
 	Corrupt    []digest.Digest // blobs and manifests that are sent with one bit turned
+	Lying      bool            // so are all blobs
 	Missing    []digest.Digest // blobs that were lost
 	TooMany    int             // so many next requests are answered with 429
 	RetryAfter string          // the header beside them

@@ -16,7 +16,7 @@ import (
 type registries map[string]*registrytest.Server
 
 // internet NAME=ORIGIN... lets registries answer at origins such as https://quay.example, behind the proxy that PROXY is set to.
-// A name that comes again is the same registry at another origin. What a registry is like, its name says: broken, busy, cutting, basic or
+// A name that comes again is the same registry at another origin. What a registry is like, its name says: broken, busy, cutting, lying, basic or
 // token (their user is me, with the password secret). CA is set to the file with
 // the certificate of the authority that all of them have theirs from.
 func internet(ts *testscript.TestScript, neg bool, args []string) {
@@ -54,6 +54,8 @@ func like(s *registrytest.Server, name string) {
 		s.SetFaults(registrytest.Faults{TooMany: 3, RetryAfter: "1", Quota: "100;w=21600 0;w=21600"})
 	case "cutting": // each connection
 		s.SetFaults(registrytest.Faults{CutAfter: 300_000, CutUpload: 300_000})
+	case "lying":
+		s.SetFaults(registrytest.Faults{Lying: true})
 	case "basic":
 		access.Scheme = "basic"
 		s.SetAccess(access)
