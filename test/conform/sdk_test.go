@@ -81,6 +81,7 @@ func TestOldVersions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e := testengine.Start(t)
 			e.Busybox(t)
+			address := registry(t)
 			for _, v := range []string{"1.24", "1.25", "1.30", "1.35", "1.40", "1.41", "1.43", "1.44", "1.47", "1.49"} {
 				t.Setenv("DOCKER_API_VERSION", v)
 				d := docker{t, path, e}
@@ -98,8 +99,22 @@ func TestOldVersions(t *testing.T) {
 				d.want([]string{"old"}, "rm", "old")
 				d.want([]string{"[sh] map[]"}, "inspect", "-f", "{{.Config.Cmd}} {{.Config.Labels}}", "busybox")
 				d.want([]string{"busybox"}, "images")
+				d.images(address+"/old/box:"+v, filepath.Join(t.TempDir(), "box.tar"))
 				d.run("events", "--since", "1m", "--until", "0s") // the client cuts to whole seconds
 			}
 		})
 	}
+}
+
+// images sends an image round: to a registry and to an archive.
+func (d docker) images(name, archive string) {
+	d.Helper()
+	d.run("tag", "busybox", name)
+	d.want([]string{"digest: sha256:"}, "push", name)
+	d.run("save", "-o", archive, name)
+	d.want([]string{"Untagged: " + name}, "rmi", name)
+	d.want([]string{"Loaded image: " + name}, "load", "-i", archive)
+	d.want([]string{"Image is up to date for " + name}, "pull", name)
+	d.want([]string{"Imported from"}, "history", name)
+	d.run("rmi", name)
 }
