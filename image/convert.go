@@ -49,7 +49,9 @@ func (c *graphCopy) convert(ctx context.Context, root ocispec.Descriptor) (targe
 	if err != nil {
 		return target, err
 	}
-	_, _, err = c.graph(ctx, target) // as any other, which finds all in place
+	again := *c
+	again.loading = true
+	_, _, err = again.graph(ctx, target) // as any other, which finds all in place and has nothing to tell
 	return target, err
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -63,6 +64,9 @@ func TestPullSchema1(t *testing.T) {
 		}
 		if list := img.Sources; len(list) != 1 || list[0].Digest() != root.Digest {
 			t.Errorf("sources %v", list)
+		}
+		if want := []string{"reg.test/old@" + root.Digest.String()}; !slices.Equal(img.Digests(), want) {
+			t.Errorf("digests %v, want %v", img.Digests(), want)
 		}
 		before := len(s.fetched)
 		if again := p.pull(t, s, root, "reg.test/old:2"); again.ID != img.ID || len(s.fetched) != before {

@@ -52,7 +52,8 @@ func (i *Image) Tags() []string {
 }
 
 // Digests returns the digest references as Docker shows them, such as
-// "busybox@sha256:…": one for each repository that it has a name in, whether a registry knows of it or not.
+// "busybox@sha256:…": one for each repository that it has a name in, whether a registry knows of it or not. It has
+// the digest that the registry knows, where the image was converted.
 func (i *Image) Digests() []string {
 	var list []string
 	for _, n := range i.Names {
@@ -60,6 +61,10 @@ func (i *Image) Digests() []string {
 			canonical, err := withDigest(n, i.ID)
 			if err != nil {
 				continue
+			}
+			of := func(r reference.Canonical) bool { return r.Name() == n.Name() }
+			if at := slices.IndexFunc(i.Sources, of); at >= 0 && !slices.ContainsFunc(i.Sources, func(s reference.Canonical) bool { return s.String() == canonical.String() }) {
+				canonical = i.Sources[at]
 			}
 			n = canonical
 		}
