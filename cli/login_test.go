@@ -2,12 +2,18 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
+
+	"berth/cli/session"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -123,5 +129,42 @@ func TestPasswordIsAskedFor(t *testing.T) {
 	}
 	if after := mode(); after != before {
 		t.Errorf("the terminal was\n%s and is\n%s", before, after)
+	}
+}
+
+// TestLoginsSideBySide lets many write the same file: none is lost.
+func TestLoginsSideBySide(t *testing.T) {
+	f := imageAnswers(t)
+	lock := func(dir string) (func() error, error) {
+		d, err := os.Open(dir)
+		if err == nil {
+			err = syscall.Flock(int(d.Fd()), syscall.LOCK_EX)
+		}
+		return d.Close, err
+	}
+	var all sync.WaitGroup
+	const logins = 20
+	for i := range logins {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			env := map[string]string{"DOCKER_HOST": f.host, "DOCKER_CONFIG": f.config}
+			code := Main(&session.Program{
+				Args: []string{"login", "-u", "me", "-p", "x", fmt.Sprintf("r%d.example.org", i)}, In: strings.NewReader(""), Out: io.Discard, Err: io.Discard, Lock: lock,
+				Getenv: func(k string) (string, bool) { v, ok := env[k]; return v, ok },
+			})
+			if code != 0 {
+				t.Errorf("login %d: exit code %d", i, code)
+			}
+		}()
+	}
+	all.Wait()
+	var file struct{ Auths map[string]any }
+	text, err := os.ReadFile(filepath.Join(f.config, "config.json"))
+	if err != nil || json.Unmarshal(text, &file) != nil || len(file.Auths) != logins {
+		t.Errorf("got %d of %d: %s, %v", len(file.Auths), logins, text, err)
+	}
+	if left, err := os.ReadDir(f.config); err != nil || len(left) != 1 {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 }

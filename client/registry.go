@@ -56,16 +56,34 @@ func (s System) Login(ctx context.Context, a registry.AuthConfig) (registry.Auth
 	return out, err
 }
 
+// Registries asks registries for what is not here, each with the user's credentials for it.
+type Registries struct {
+	c        *Client
+	Auth     string // X-Registry-Auth; "" is none
+	Insecure bool   // plain HTTP and any certificate will do; only our own daemon knows this
+}
+
+// Registries asks with auth, which is X-Registry-Auth or "".
+func (s Images) Registries(auth string, insecure bool) Registries {
+	return Registries{s.c, auth, insecure}
+}
+
+func (s Registries) query() url.Values {
+	q := url.Values{}
+	setBool(q, "insecure", s.Insecure)
+	return q
+}
+
 // Distribution is what a registry says a name means: a descriptor, and the platforms there are.
-func (s Images) Distribution(ctx context.Context, ref, auth string) (registry.DistributionInspect, error) {
+func (s Registries) Distribution(ctx context.Context, ref string) (registry.DistributionInspect, error) {
 	var out registry.DistributionInspect
-	err := s.c.Call(ctx, Request{Method: "GET", Path: path("distribution", ref, "json"), Header: authorized(auth)}, &out)
+	err := s.c.Call(ctx, Request{Method: "GET", Path: path("distribution", ref, "json"), Query: s.query(), Header: authorized(s.Auth)}, &out)
 	return out, err
 }
 
 // Manifest fetches a manifest or an index, as it is, from its registry. Only our own daemon answers it.
-func (s Images) Manifest(ctx context.Context, ref, auth string) (desc ocispec.Descriptor, data []byte, err error) {
-	r, err := s.c.Do(ctx, Request{Method: "GET", Path: path("distribution", ref, "manifest"), Header: authorized(auth)})
+func (s Registries) Manifest(ctx context.Context, ref string) (desc ocispec.Descriptor, data []byte, err error) {
+	r, err := s.c.Do(ctx, Request{Method: "GET", Path: path("distribution", ref, "manifest"), Query: s.query(), Header: authorized(s.Auth)})
 	if err != nil {
 		return desc, nil, err
 	}
@@ -79,13 +97,13 @@ func (s Images) Manifest(ctx context.Context, ref, auth string) (desc ocispec.De
 
 // PutManifest puts a manifest or an index into its registry under ref's name and gives its descriptor. from are manifests it
 // names, as REPOSITORY@DIGEST, that are in other repositories: they come along. Only our own daemon answers it.
-func (s Images) PutManifest(ctx context.Context, ref, mediaType string, data []byte, from []string, auth string) (ocispec.Descriptor, error) {
-	q := url.Values{}
+func (s Registries) PutManifest(ctx context.Context, ref, mediaType string, data []byte, from []string) (ocispec.Descriptor, error) {
+	q := s.query()
 	if len(from) > 0 {
 		q["from"] = from
 	}
 	header := map[string]string{"Content-Type": mediaType}
-	maps.Copy(header, authorized(auth))
+	maps.Copy(header, authorized(s.Auth))
 	var out ocispec.Descriptor
 	err := s.c.Call(ctx, Request{Method: "PUT", Path: path("distribution", ref, "manifest"), Query: q, Header: header, Body: bytes.NewReader(data)}, &out)
 	return out, err

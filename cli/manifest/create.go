@@ -7,6 +7,7 @@ import (
 
 	"berth/cli/reference"
 	"berth/cli/session"
+	"berth/client"
 	"berth/fault"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -61,14 +62,23 @@ func create(ctx context.Context, s *session.Session, amend, insecure bool, args 
 	return nil
 }
 
-// fetch asks the engine for what a registry has under a name.
-func fetch(ctx context.Context, s *session.Session, r reference.Name, insecure bool) (ocispec.Descriptor, []byte, error) {
+// registries is the way to r's registry, which leads through the engine.
+func registries(ctx context.Context, s *session.Session, r reference.Name, insecure bool) (client.Registries, error) {
 	api, err := s.API()
+	if err != nil {
+		return client.Registries{}, err
+	}
+	return api.Images.Registries(s.Auth(ctx, r.Domain), insecure), nil
+}
+
+// fetch asks for what a registry has under a name.
+func fetch(ctx context.Context, s *session.Session, r reference.Name, insecure bool) (ocispec.Descriptor, []byte, error) {
+	there, err := registries(ctx, s, r, insecure)
 	if err != nil {
 		return ocispec.Descriptor{}, nil, err
 	}
-	desc, text, err := api.Images.Manifest(ctx, r.String(), s.Auth(ctx, r.Domain))
-	return desc, text, explained(s, err, insecure)
+	desc, text, err := there.Manifest(ctx, r.String())
+	return desc, text, s.OnlyOurs(err, "manifest")
 }
 
 // fetchImage makes an entry of what a registry has under a name, with the platform that the image's config says.
@@ -77,20 +87,20 @@ func fetchImage(ctx context.Context, s *session.Session, r reference.Name, insec
 	if err != nil {
 		return entry{}, err
 	}
-	return describe(ctx, s, r, desc, text)
+	return describe(ctx, s, r, desc, text, insecure)
 }
 
 // describe makes an entry of a registry's answer and asks for the platform.
-func describe(ctx context.Context, s *session.Session, r reference.Name, desc ocispec.Descriptor, text []byte) (entry, error) {
+func describe(ctx context.Context, s *session.Session, r reference.Name, desc ocispec.Descriptor, text []byte, insecure bool) (entry, error) {
 	e, err := newEntry(r.String(), desc, text)
 	if err != nil {
 		return entry{}, err
 	}
-	api, err := s.API()
+	there, err := registries(ctx, s, r, insecure)
 	if err != nil {
 		return entry{}, err
 	}
-	said, err := api.Images.Distribution(ctx, r.Repository()+"@"+desc.Digest.String(), s.Auth(ctx, r.Domain))
+	said, err := there.Distribution(ctx, r.Repository()+"@"+desc.Digest.String())
 	if err != nil {
 		return entry{}, err
 	}
@@ -99,13 +109,4 @@ func describe(ctx context.Context, s *session.Session, r reference.Name, desc oc
 		e.Descriptor.Platform = &said.Platforms[0]
 	}
 	return e, nil
-}
-
-// explained adds to an error what becomes of --insecure: it is the engine that talks to registries, and its settings that count.
-func explained(s *session.Session, err error, insecure bool) error {
-	err = s.OnlyOurs(err, "manifest")
-	if err == nil || !insecure || fault.Of(err) != "" {
-		return err
-	}
-	return fmt.Errorf("%w; --insecure alone doesn't help: the daemon talks to the registry, which has to be among its insecure-registries unless its address is a loopback one", err)
 }

@@ -65,7 +65,7 @@ func inspect(ctx context.Context, s *session.Session, verbose, insecure bool, ar
 	}
 	e, err := newEntry(r.String(), desc, text)
 	if err == nil && verbose {
-		e, err = describe(ctx, s, r, desc, text)
+		e, err = describe(ctx, s, r, desc, text, insecure)
 	}
 	if err != nil {
 		return err

@@ -43,13 +43,13 @@ func push(ctx context.Context, s *session.Session, purge, insecure bool, listNam
 	if err != nil {
 		return err
 	}
-	api, err := s.API()
+	there, err := registries(ctx, s, list, insecure)
 	if err != nil {
 		return err
 	}
-	desc, err := api.Images.PutManifest(ctx, list.String(), mediaType, text, moved, s.Auth(ctx, list.Domain))
+	desc, err := there.PutManifest(ctx, list.String(), mediaType, text, moved)
 	if err != nil {
-		return explained(s, err, insecure)
+		return s.OnlyOurs(err, "manifest")
 	}
 	for _, from := range moved {
 		_, digest, _ := strings.Cut(from, "@")

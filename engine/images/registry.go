@@ -156,6 +156,22 @@ func remoteName(ref string) (reference.Named, error) {
 	return image.ParseName(ref)
 }
 
+// Insecurely returns a service that speaks with the registry of ref even where that can't prove who it is, as the user
+// wants it for one request. done ends its connections.
+func (i *Service) Insecurely(ref string) (s *Service, done func(), err error) {
+	named, err := remoteName(ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	client, err := i.Registry.Insecurely(reference.Domain(named))
+	if err != nil {
+		return nil, nil, err
+	}
+	other := *i
+	other.Registry = client
+	return &other, client.Close, nil
+}
+
 // Manifest fetches the document that a name means in its registry, as it is.
 func (i *Service) Manifest(ctx context.Context, ref string, auth wire.AuthConfig) (ocispec.Descriptor, []byte, error) {
 	named, err := remoteName(ref)
