@@ -281,7 +281,7 @@ func (c *check) layers(ctx context.Context) error {
 				cause = err.Error()
 			}
 		}
-		if cause == "" || !c.s.Layers.Has(l.Chain) { // gone meanwhile
+		if cause == "" || !c.s.Layers.Has(l.Chain) || p.Chain != "" && !c.stillNeeded(p.Desc.Digest) { // gone meanwhile
 			continue
 		}
 		f := Finding{Kind: kind, Object: l.Chain.String(), Cause: cause, Images: users[l.Chain]}
