@@ -30,7 +30,7 @@ func (c *shared) accounted() (all []disk.Container) {
 	for _, i := range c.index.All() {
 		r := i.record()
 		s := r.State.Status
-		one := disk.Container{ID: r.ID, Name: r.Name, Image: r.Image, Chain: r.Chain, Alive: s.Alive() || s == container.Restarting}
+		one := disk.Container{ID: r.ID, Name: r.Name, Image: r.Image, ImageName: r.ImageName, Alive: s.Alive() || s == container.Restarting}
 		for _, m := range r.Mounts {
 			if m.Name != "" {
 				one.Volumes = append(one.Volumes, m.Name)

@@ -227,26 +227,45 @@ func (i *Image) Familiar() []string {
 	return list
 }
 
-// Discarded is an image that Discard took away.
+// Choice is what Discard takes of an image: all of it, or only some of its names.
+type Choice struct {
+	Whole bool
+	Names []reference.Named
+}
+
+func (c Choice) none() bool { return !c.Whole && len(c.Names) == 0 }
+
+// Discarded is what Discard took away of an image.
 type Discarded struct {
 	ID    digest.Digest
 	Names []string // familiar ones
+	Whole bool     // the image itself
 }
 
-// Discard takes away all images that choose picks, with their names, at once: choose sees each as it is then. What a pull or the like
-// is just bringing stays. Their content is left for a Sweep.
-func Discard(s *Store, choose func(*Image) bool) (gone []Discarded, err error) {
-	if !slices.ContainsFunc(s.now.Load().list, choose) {
+// Discard takes away what choose picks of all images at once: choose sees each as it is then. What a pull or the like
+// is just bringing stays. The content is left for a Sweep.
+func Discard(s *Store, choose func(*Image) Choice) (gone []Discarded, err error) {
+	if !slices.ContainsFunc(s.now.Load().list, func(i *Image) bool { return !choose(i).none() }) {
 		return nil, nil
 	}
 	err = s.change(nil, func(n *names) error {
 		gone = nil
 		for _, img := range s.now.Load().list {
-			if !choose(img) || s.content.claimed(img.ID) {
+			c := choose(img)
+			if c.none() || s.content.claimed(img.ID) {
 				continue
 			}
-			n.drop(img.ID)
-			gone = append(gone, Discarded{img.ID, img.Familiar()})
+			if c.Whole {
+				n.drop(img.ID)
+				gone = append(gone, Discarded{img.ID, img.Familiar(), true})
+				continue
+			}
+			e, d := n.find(img.ID), Discarded{ID: img.ID}
+			for _, name := range c.Names {
+				e.Names = slices.DeleteFunc(e.Names, func(have string) bool { return have == name.String() })
+				d.Names = append(d.Names, reference.FamiliarString(name))
+			}
+			gone = append(gone, d)
 		}
 		return nil
 	})

@@ -169,7 +169,7 @@ func show(w io.Writer, p client.Plan) error {
 	for _, one := range p.Items {
 		id, name := one.ID, strings.Join(one.Names, ", ")
 		switch one.Kind {
-		case "container", "image":
+		case "container", "image", "tag":
 			id = format.ShortID(id)
 		}
 		if name == "" {

@@ -60,11 +60,11 @@ type Service struct {
 
 // Container is what accounts need to know of one.
 type Container struct {
-	ID, Name string
-	Image    digest.Digest // its ID
-	Chain    digest.Digest // of the image's layers
-	Alive    bool          // it runs, is paused or restarts
-	Volumes  []string
+	ID, Name  string
+	Image     digest.Digest // its ID
+	ImageName string        // as whoever made the container named it
+	Alive     bool          // it runs, is paused or restarts
+	Volumes   []string
 }
 
 // inventory is the layers' other side.

@@ -9,6 +9,7 @@ import (
 	"berth/image"
 	"berth/union"
 
+	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/events"
 	"github.com/opencontainers/go-digest"
@@ -40,6 +41,7 @@ const (
 	ContainerItem = "container"
 	VolumeItem    = "volume"
 	ImageItem     = "image"
+	TagItem       = "tag"      // names of an image that stays
 	LeftoverItem  = "leftover" // content that nobody refers to
 )
 
@@ -104,7 +106,7 @@ func (s *Service) ContainerSize(id string) (sum int64) {
 }
 
 // planImages tells what the removal of the images chosen would free, gone being containers that count as removed.
-func (s *Service) planImages(choose func(*image.Image) bool, gone map[string]bool) ([]Item, error) {
+func (s *Service) planImages(choose func(*image.Image) image.Choice, gone map[string]bool) ([]Item, error) {
 	c, err := s.look()
 	if err != nil {
 		return nil, err
@@ -144,7 +146,15 @@ func (s *Service) planImages(choose func(*image.Image) bool, gone map[string]boo
 	})
 	items := []Item{}
 	for _, img := range list {
-		if !choose(img) {
+		choice := choose(img)
+		if !choice.Whole {
+			if len(choice.Names) > 0 {
+				one := Item{Kind: TagItem, ID: img.ID.String()}
+				for _, n := range choice.Names {
+					one.Names = append(one.Names, reference.FamiliarString(n))
+				}
+				items = append(items, one)
+			}
 			continue
 		}
 		one := Item{Kind: ImageItem, ID: img.ID.String(), Names: img.Tags()}

@@ -17,6 +17,7 @@ import (
 	"berth/union"
 	"berth/volume"
 
+	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/events"
 	wire "github.com/moby/moby/api/types/image"
 	volumes "github.com/moby/moby/api/types/volume"
@@ -74,8 +75,8 @@ func truth(f journal.Filters, key string, missing bool) (bool, error) {
 	return is, nil
 }
 
-// imageChoice is the test for the images that a prune takes. gone are containers that count as removed.
-func (s *Service) imageChoice(f journal.Filters, gone map[string]bool) (func(*image.Image) bool, error) {
+// imageChoice tells what a prune takes of an image. gone are containers that count as removed.
+func (s *Service) imageChoice(f journal.Filters, gone map[string]bool) (func(*image.Image) image.Choice, error) {
 	fits, err := filter(f, time.Now(), true, "dangling")
 	if err != nil {
 		return nil, err
@@ -84,17 +85,42 @@ func (s *Service) imageChoice(f journal.Filters, gone map[string]bool) (func(*im
 	if err != nil {
 		return nil, err
 	}
-	return func(img *image.Image) bool {
+	return func(img *image.Image) image.Choice {
 		if dangling && !img.Dangling() || !fits(img.Config.Config.Labels, img.Created()) {
-			return false
+			return image.Choice{}
 		}
-		running, stopped := s.Images.UsedBy(img.ID.String())
-		return !slices.ContainsFunc(slices.Concat(running, stopped), func(id string) bool { return !gone[id] })
+		var users []string
+		for _, c := range s.Containers() {
+			if c.Image == img.ID && !gone[c.ID] {
+				users = append(users, c.ImageName)
+			}
+		}
+		if len(users) == 0 {
+			return image.Choice{Whole: true}
+		}
+		return image.Choice{Names: spare(img.Names, users)}
 	}, nil
 }
 
-// PruneImages removes the images that no container has and that the filters leave (dangling, until, label, label!), of those without a name
-// unless dangling=false, and all content that nobody refers to. dry only tells. fault.Conflict: another prune is at work.
+// spare are the names of an image in use that no container was made by; one stays in any case, the last in their order.
+func spare(names []reference.Named, users []string) []reference.Named {
+	used := map[string]bool{}
+	for _, u := range users {
+		if named, err := image.ParseName(u); err == nil {
+			used[named.String()] = true
+		}
+	}
+	left := slices.DeleteFunc(slices.Clone(names), func(n reference.Named) bool { return used[n.String()] })
+	if len(left) == len(names) && len(left) > 0 {
+		slices.SortFunc(left, func(a, b reference.Named) int { return strings.Compare(a.String(), b.String()) })
+		left = left[:len(left)-1]
+	}
+	return left
+}
+
+// PruneImages removes the images that no container has and that the filters leave (dangling, until, label, label!), those without a name
+// alone unless dangling=false says otherwise, and all content that nobody refers to. Of an image that containers have, names that none of them was made by
+// go with dangling=false. dry only tells. fault.Conflict: another prune is at work.
 func (s *Service) PruneImages(ctx context.Context, f journal.Filters, dry bool) (r wire.PruneReport, err error) {
 	choose, err := s.imageChoice(f, nil)
 	if err != nil {
@@ -111,6 +137,8 @@ func (s *Service) PruneImages(ctx context.Context, f journal.Filters, dry bool) 
 			r.SpaceReclaimed += uint64(one.Size)
 			if img, getErr := s.store().Get(one.ID); one.Kind == ImageItem && getErr == nil {
 				r.ImagesDeleted = append(r.ImagesDeleted, deletions(one.ID, img.Familiar())...)
+			} else if one.Kind == TagItem {
+				r.ImagesDeleted = append(r.ImagesDeleted, deletions("", one.Names)...)
 			}
 		}
 		return r, err
@@ -124,10 +152,14 @@ func (s *Service) PruneImages(ctx context.Context, f journal.Filters, dry bool) 
 		return r, err
 	}
 	for _, one := range gone {
-		r.ImagesDeleted = append(r.ImagesDeleted, deletions(one.ID.String(), one.Names)...)
 		for _, name := range one.Names {
 			s.Events.Publish(events.ImageEventType, events.ActionUnTag, one.ID.String(), map[string]string{"name": name})
 		}
+		if !one.Whole {
+			r.ImagesDeleted = append(r.ImagesDeleted, deletions("", one.Names)...)
+			continue
+		}
+		r.ImagesDeleted = append(r.ImagesDeleted, deletions(one.ID.String(), one.Names)...)
 		s.Events.Publish(events.ImageEventType, events.ActionDelete, one.ID.String(), map[string]string{"name": one.ID.String()})
 	}
 	_, err = s.store().Sweep(ctx)
@@ -140,6 +172,9 @@ func (s *Service) PruneImages(ctx context.Context, f journal.Filters, dry bool) 
 func deletions(id string, names []string) (list []wire.DeleteResponse) {
 	for _, n := range names {
 		list = append(list, wire.DeleteResponse{Untagged: n})
+	}
+	if id == "" {
+		return list
 	}
 	return append(list, wire.DeleteResponse{Deleted: id})
 }

@@ -173,6 +173,37 @@ func TestPruneFilters(t *testing.T) {
 	}
 }
 
+// TestPruneOfSpareNames: an image in use keeps the names that its containers were made by, or its last one.
+func TestPruneOfSpareNames(t *testing.T) {
+	w := newWorld(t)
+	for container, want := range map[string]string{"img:a": "img:a", "img": "img:latest", "": "img:z", "name and digest": "img:z"} {
+		w.e.Busybox(t)
+		for _, tag := range []string{"img:a", "img:b", "img:latest", "img:z"} {
+			w.e.Run(t, "tag", "busybox", tag)
+		}
+		w.e.Run(t, "rmi", "busybox")
+		id := strings.TrimSpace(w.e.Run(t, "images", "-q", "--no-trunc", "img:a"))
+		of := container
+		switch container {
+		case "":
+			of = id
+		case "name and digest":
+			of = "img@" + id
+		}
+		w.e.Run(t, "create", "--name", "user", of)
+		planned := w.e.Run(t, "image", "prune", "-a", "--dry-run")
+		done := w.e.Run(t, "image", "prune", "-a", "-f")
+		if strings.Contains(done, "deleted: ") || strings.Count(done, "untagged: ") != 3 || strings.Count(planned, "untagged: ") != 3 {
+			t.Errorf("%q: %s\nplanned: %s", of, done, planned)
+		}
+		if left := strings.TrimSpace(w.e.Run(t, "images", "--format", "{{.Repository}}:{{.Tag}}")); left != want {
+			t.Errorf("%q: left %q, want %q", of, left, want)
+		}
+		w.e.Run(t, "rm", "user")
+		w.e.Run(t, "image", "prune", "-a", "-f")
+	}
+}
+
 // TestPruneBesidePulls: what is pulled, and what containers are made of, is not taken away under their hands.
 func TestPruneBesidePulls(t *testing.T) {
 	w := newWorld(t)
