@@ -278,6 +278,9 @@ func (c *graphCopy) config(ctx context.Context, doc *document) (config dockerspe
 func (c *graphCopy) small(ctx context.Context, desc ocispec.Descriptor, limit int64) (data []byte, err error) {
 	c.lease.hold(desc.Digest)
 	if data, err = c.s.readBlob(desc.Digest, limit); !errors.Is(err, fault.NotFound) {
+		if err == nil && desc.Size > 0 {
+			err = sameSize(desc, len(data))
+		}
 		return data, err
 	}
 	if desc.Size > limit {
@@ -297,6 +300,14 @@ func (c *graphCopy) small(ctx context.Context, desc ocispec.Descriptor, limit in
 	}
 	_, err = c.s.putBlob(data, desc.Digest, size)
 	return data, err
+}
+
+// sameSize compares a document that is here with what is said of it.
+func sameSize(desc ocispec.Descriptor, size int) error {
+	if int64(size) != desc.Size {
+		return fault.New(fault.Corrupt, "%s is announced with %d bytes and has %d", desc.Digest, desc.Size, size)
+	}
+	return nil
 }
 
 // putBlob stores data; want "" and size -1 accept any.
