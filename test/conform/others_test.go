@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -115,7 +116,7 @@ func (o *others) background(name string, cmd *exec.Cmd, ready func() error) {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	o.Cleanup(func() {
-		cmd.Process.Signal(os.Interrupt)
+		cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-ended:
 		case <-time.After(20 * time.Second):
