@@ -369,3 +369,56 @@ func BenchmarkWrite(b *testing.B) {
 		}
 	}
 }
+
+func TestFilesAreListedByWhatTheyAre(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	d := put(t, s, strings.Repeat("x", 10_000))
+	part := digest.FromString("part")
+	w, _, err := s.Resume(part)
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(w, "some")
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	alive, err := s.Create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer alive.Close()
+	io.WriteString(alive, "x")
+	old := time.Now().Add(-time.Minute)
+	for _, name := range []string{"ingest/new-dead", "sha256/odd"} {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.WriteFile(path, []byte("x"), 0o600), os.Chtimes(path, old, old)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	content, err := s.Files()
+	if err != nil || len(content) != 1 || content[0].Digest != d || content[0].Disk < 10_000 {
+		t.Errorf("content: %+v, %v", content, err)
+	}
+	if partials, err := s.Partials(); err != nil || len(partials) != 3 {
+		t.Errorf("partials: %+v, %v", partials, err)
+	}
+	strays, err := s.Strays()
+	if err != nil || len(strays) != 2 {
+		t.Fatalf("strays: %+v, %v", strays, err)
+	}
+	for _, one := range strays {
+		if err := s.Drop(one); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := s.Drop(content[0]); !errors.Is(err, fault.Conflict) {
+		t.Errorf("content was dropped: %v", err)
+	}
+	if left, err := s.Strays(); err != nil || len(left) != 0 {
+		t.Errorf("left: %+v, %v", left, err)
+	}
+	if _, at, err := s.Resume(part); err != nil || at != 4 {
+		t.Errorf("the download goes on at %d, %v", at, err)
+	}
+}
