@@ -102,6 +102,16 @@ func (s completer) names(v *verb) cobra.CompletionFunc {
 			}
 			found = imageNames(ctx, api)
 		case kind == "search":
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		case kind == "network":
+			switch {
+			case verb == "create" || verb == "ls" || verb == "prune" || (verb == "connect" || verb == "disconnect") && len(args) > 1:
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			case (verb == "connect" || verb == "disconnect") && len(args) == 1:
+				found = containerNames(ctx, api, verb)
+			default:
+				found = slices.DeleteFunc(networkNames(ctx, api), func(n string) bool { return slices.Contains(args, n) })
+			}
 		case verb == "run" || verb == "create" || kind == "image" && strings.Contains("rm save history tag inspect ls diff explore", verb):
 			if verb == "run" && len(args) > 0 {
 				return nil, cobra.ShellCompDirectiveDefault
@@ -120,12 +130,24 @@ func (s completer) names(v *verb) cobra.CompletionFunc {
 			}
 			found = slices.DeleteFunc(found, func(n string) bool { return slices.Contains(args, n) })
 		case kind == "inspect":
-			found = append(containerNames(ctx, api, verb), imageNames(ctx, api)...)
+			found = slices.Concat(containerNames(ctx, api, verb), imageNames(ctx, api), networkNames(ctx, api))
 		default:
 			return nil, cobra.ShellCompDirectiveDefault
 		}
 		return found, cobra.ShellCompDirectiveNoFileComp
 	}
+}
+
+// networkNames are those that can be asked for.
+func networkNames(ctx context.Context, api *client.Client) (names []string) {
+	all, err := api.Networks.List(ctx, nil)
+	if err != nil {
+		return nil
+	}
+	for _, n := range all {
+		names = append(names, n.Name)
+	}
+	return names
 }
 
 // quiet is the client, which starts no daemon for a shell's question.

@@ -5,6 +5,7 @@ import (
 	"berth/cli/image"
 	"berth/cli/inspect"
 	"berth/cli/manifest"
+	"berth/cli/network"
 	"berth/cli/prune"
 	"berth/cli/registry"
 	"berth/cli/session"
@@ -94,6 +95,12 @@ var verbs = []verb{
 	{paths: []string{"manifest inspect"}, short: "Display an image manifest, or manifest list", command: manifest.Inspect},
 	{paths: []string{"manifest push"}, short: "Push a manifest list to a repository", command: manifest.Push},
 	{paths: []string{"manifest rm"}, short: "Delete one or more manifest lists from local storage", command: manifest.Remove},
+	{paths: []string{"network connect"}, short: "Connect a container to a network", command: network.Connect},
+	{paths: []string{"network create"}, short: "Create a network", command: network.Create},
+	{paths: []string{"network disconnect"}, short: "Disconnect a container from a network", command: network.Disconnect},
+	{paths: []string{"network inspect"}, short: "Display detailed information on one or more networks", command: inspect.Network},
+	{paths: []string{"network ls", "network list"}, short: "List networks", command: network.List},
+	{paths: []string{"network rm", "network remove"}, short: "Remove one or more networks", command: network.Remove},
 	{paths: []string{"container pause", "pause"}, short: "Pause all processes within one or more containers", command: container.Pause},
 	{paths: []string{"container port", "port"}, short: "List port mappings or a specific mapping for the container", command: container.Port},
 	{paths: []string{"container rename", "rename"}, short: "Rename a container", command: container.Rename},

@@ -44,6 +44,7 @@ type Options struct {
 type Client struct {
 	Containers Containers
 	Images     Images
+	Networks   Networks
 	System     System
 
 	host, network, address string
@@ -75,7 +76,7 @@ func New(o Options) (*Client, error) {
 		}
 		c.version, c.settled = "1."+strconv.Itoa(minor), true
 	}
-	c.Containers, c.Images, c.System = Containers{c}, Images{c}, System{c}
+	c.Containers, c.Images, c.Networks, c.System = Containers{c}, Images{c}, Networks{c}, System{c}
 	return c, nil
 }
 

@@ -23,6 +23,7 @@ import (
 	api "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
+	wire "github.com/moby/moby/api/types/network"
 )
 
 // Create makes a container; name "" draws a random one. fault.NotFound: no such image ("No such image: x:latest").
@@ -158,10 +159,12 @@ func (c *maker) defaultNetwork() string {
 // no fault.NotFound: clients take that answer for a missing image, and pull.
 func (c *maker) settleNetwork(rec *container.Record, r CreateRequest, hostname string) error {
 	config, host := rec.Config, rec.HostConfig
+	var wishes map[string]*wire.EndpointSettings
 	if r.Networking != nil {
-		if err := c.nets.Settle(rec, r.Networking.EndpointsConfig); err != nil {
-			return err
-		}
+		wishes = r.Networking.EndpointsConfig
+	}
+	if err := c.nets.Settle(rec, wishes); err != nil {
+		return err
 	}
 	switch mode := host.NetworkMode; {
 	case mode.IsBridge() && c.nets.ID(networks.Bridge) == "":

@@ -369,6 +369,9 @@ func addressed(h *Host, n *network) error {
 	}
 	h.mu.Lock()
 	for _, other := range h.networks {
+		if other.ConfigOnly {
+			continue
+		}
 		for _, p := range other.Pools {
 			taken = append(taken, ipam.Use{Subnet: p.Subnet, What: "network " + other.Name})
 		}

@@ -27,13 +27,14 @@ type File struct {
 	CredentialsStore  string                         `json:"credsStore"`
 	CredentialHelpers map[string]string              `json:"credHelpers"`
 
-	HTTPHeaders  map[string]string `json:"HttpHeaders"`
-	PsFormat     string            `json:"psFormat"`
-	ImagesFormat string            `json:"imagesFormat"`
-	StatsFormat  string            `json:"statsFormat"`
-	DetachKeys   string            `json:"detachKeys"`
-	PruneFilters []string          `json:"pruneFilters"`
-	Proxies      map[string]proxy  `json:"proxies"` // by the daemon's address, or "default"
+	HTTPHeaders    map[string]string `json:"HttpHeaders"`
+	PsFormat       string            `json:"psFormat"`
+	ImagesFormat   string            `json:"imagesFormat"`
+	NetworksFormat string            `json:"networksFormat"`
+	StatsFormat    string            `json:"statsFormat"`
+	DetachKeys     string            `json:"detachKeys"`
+	PruneFilters   []string          `json:"pruneFilters"`
+	Proxies        map[string]proxy  `json:"proxies"` // by the daemon's address, or "default"
 }
 
 // proxy is what containers are told of the way out, by environment variables.

@@ -17,12 +17,13 @@ import (
 	"berth/fault"
 
 	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/network"
 	"github.com/spf13/cobra"
 )
 
 type inspectOptions struct {
 	format, kind, platform, as string
-	size                       bool
+	size, verbose              bool
 }
 
 // Any is the command "inspect".
@@ -35,9 +36,9 @@ inspect --as run web
 inspect --format '{{.State.Running}}' web`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch o.kind {
-			case "", "container", "image":
-			case "network", "volume", "node", "service", "task", "plugin", "secret", "config":
-				return fault.New(fault.Unsupported, "inspect --type %s: this engine has containers and images; objects of that type are not supported", o.kind)
+			case "", "container", "image", "network":
+			case "volume", "node", "service", "task", "plugin", "secret", "config":
+				return fault.New(fault.Unsupported, "inspect --type %s: this engine has containers, images and networks; objects of that type are not supported", o.kind)
 			default:
 				return fmt.Errorf("%q is not a valid value for --type", o.kind)
 			}
@@ -74,6 +75,18 @@ func Image(s *session.Session) *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&o.format, "format", "f", "", format.ObjectUsage)
 	cmd.Flags().StringVar(&o.platform, "platform", "", "Inspect a specific platform of the multi-platform image. Formatted as os[/arch[/variant]] (e.g., linux/amd64)")
+	return cmd
+}
+
+// Network is the command "network inspect".
+func Network(s *session.Session) *cobra.Command {
+	o := inspectOptions{kind: "network"}
+	cmd := &cobra.Command{
+		Use: "inspect [OPTIONS] NETWORK [NETWORK...]", Args: session.AtLeast(1), Example: "network inspect front",
+		RunE: func(cmd *cobra.Command, args []string) error { return inspect(cmd.Context(), s, &o, args) },
+	}
+	cmd.Flags().StringVarP(&o.format, "format", "f", "", format.ObjectUsage)
+	cmd.Flags().BoolVarP(&o.verbose, "verbose", "v", false, "Verbose output for diagnostics")
 	return cmd
 }
 
@@ -121,9 +134,9 @@ func inspect(ctx context.Context, s *session.Session, o *inspectOptions, args []
 	return failure
 }
 
-// find asks for a container, then for an image of that name. typed is the answer in the API's own types.
+// find asks for a container, then for an image of that name, then for a network. typed is the answer in the API's own types.
 func find(ctx context.Context, api *client.Client, o *inspectOptions, platform, ref string) (raw json.RawMessage, typed any, err error) {
-	if o.kind != "image" {
+	if o.kind == "" || o.kind == "container" {
 		if raw, err = api.Containers.Inspect(ctx, ref, o.size); err == nil {
 			typed = new(client.Inspection)
 		}
@@ -131,6 +144,11 @@ func find(ctx context.Context, api *client.Client, o *inspectOptions, platform, 
 	if raw == nil && (o.kind == "image" || o.kind == "" && errors.Is(err, fault.NotFound)) {
 		if raw, err = api.Images.Inspect(ctx, ref, platform); err == nil {
 			typed = new(image.InspectResponse)
+		}
+	}
+	if raw == nil && (o.kind == "network" || o.kind == "" && errors.Is(err, fault.NotFound)) {
+		if raw, err = api.Networks.Inspect(ctx, ref, "", o.verbose); err == nil {
+			typed = new(network.Inspect)
 		}
 	}
 	if err != nil {

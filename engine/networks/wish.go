@@ -1,7 +1,6 @@
 package networks
 
 import (
-	"maps"
 	"net"
 	"reflect"
 	"slices"
@@ -97,7 +96,7 @@ func (s *Service) Settle(r *container.Record, wishes map[string]*wire.EndpointSe
 	plain := true // nothing but what the mode says
 	main := Main(mode)
 	if _, named := wishes[main]; !named && !mode.IsNone() {
-		own[main], wishes = &wire.EndpointSettings{}, maps.Clone(wishes)
+		own[main] = &wire.EndpointSettings{}
 	}
 	for ref, e := range wishes {
 		if ref == "default" {

@@ -140,9 +140,6 @@ func checkNetwork(h *api.HostConfig, c *api.Config, _ Machine) error {
 			return invalid("conflicting options: custom host-to-IP mapping and the network mode")
 		}
 	}
-	if h.NetworkMode.IsUserDefined() {
-		return invalid("network %s not found", h.NetworkMode) // NotFound would make clients pull the image
-	}
 	_, err := Ports(c, h)
 	return err
 }

@@ -225,7 +225,7 @@ func TestRefusedChanges(t *testing.T) {
 		`invalid published port "x:80"`:               {PublishRemove: []string{"x:80"}},
 		`invalid published port "http"`:               {PublishRemove: []string{"http"}},
 		"port 80/tcp is published on 8080 already":    {PublishAdd: wire.PortMap{wire.MustParsePort("80"): {{HostPort: "8080"}}}},
-		`protocol "sctp" can't be published`:          {PublishAdd: wire.PortMap{wire.MustParsePort("80/sctp"): nil}},
+		`protocol "dccp" can't be published`:          {PublishAdd: wire.PortMap{wire.MustParsePort("80/dccp"): nil}},
 		"Duplicate mount point: /bind":                {MountAdd: []mount.Mount{{Type: mount.TypeTmpfs, Target: "/bind"}}},
 		"Duplicate mount point: /tmpfs":               {MountAdd: []mount.Mount{{Type: mount.TypeTmpfs, Target: "/tmpfs"}}},
 		"invalid mount config for type \"bind\"":      {MountAdd: []mount.Mount{{Type: mount.TypeBind, Target: "/x"}}},

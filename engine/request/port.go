@@ -17,8 +17,8 @@ import (
 func Ports(c *api.Config, h *api.HostConfig) ([]network.PortRequest, error) {
 	var all []network.PortRequest
 	add := func(p wire.Port, b wire.PortBinding) error {
-		if proto := p.Proto(); proto != wire.TCP && proto != wire.UDP {
-			return invalid("port %s: protocol %q can't be published; use tcp or udp", p, proto)
+		if proto := p.Proto(); proto != wire.TCP && proto != wire.UDP && proto != wire.SCTP {
+			return invalid("port %s: protocol %q can't be published; use tcp, udp or sctp", p, proto)
 		}
 		r := network.PortRequest{HostIP: b.HostIP, Port: p.Num(), Proto: string(p.Proto())}
 		from, to, isRange := strings.Cut(b.HostPort, "-")

@@ -97,7 +97,6 @@ func TestRefusedHostConfigs(t *testing.T) {
 		"no log driver named 'x' is registered":                                  {LogConfig: api.LogConfig{Type: "x"}},
 		"unknown log opt 'x' for json-file log driver":                           {LogConfig: api.LogConfig{Config: map[string]string{"x": "y"}}},
 		"invalid value for max-size":                                             {LogConfig: api.LogConfig{Config: map[string]string{"max-size": "big"}}},
-		"network x not found":                                                    {NetworkMode: "x"},
 		"plugin \"x\" not found":                                                 {VolumeDriver: "x"},
 		"--storage-opt size is not supported":                                    {StorageOpt: map[string]string{"size": "1g"}},
 		"container type network can't be used with links":                        {NetworkMode: "container:x", Links: []string{"a"}},
@@ -106,7 +105,7 @@ func TestRefusedHostConfigs(t *testing.T) {
 		"invalid IPC mode":                                                       {IpcMode: "x"},
 		"bad format for add-host":                                                {ExtraHosts: []string{"x"}},
 		"invalid IP address in add-host":                                         {ExtraHosts: []string{"x:y"}},
-		"can't be published":                                                     {PortBindings: wire.PortMap{wire.MustParsePort("1/sctp"): nil}},
+		"can't be published":                                                     {PortBindings: wire.PortMap{wire.MustParsePort("1/dccp"): nil}},
 		"invalid port specification":                                             {PortBindings: wire.PortMap{wire.MustParsePort("1/tcp"): {{HostPort: "9-8"}}}},
 	} {
 		if _, _, err := Complete(&h, &api.Config{}, Machine{CPUs: 2, Network: "bridge"}); err == nil || !strings.Contains(err.Error(), want) || fault.Of(err) == "" {
