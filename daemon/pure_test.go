@@ -35,6 +35,8 @@ func TestSplitVersion(t *testing.T) {
 		{"/v1.56/containers/json", 56, "/containers/json", ""},
 		{"/version", 0, "", ""},
 		{"/v1.23/info", 0, "", "client version 1.23 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer version"},
+		{"/v1.22/images/get", 22, "/images/get", ""},
+		{"/v1.21/images/get", 0, "", "client version 1.21 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer version"},
 		{"/v1.57/info", 0, "", "client version 1.57 is too new. Maximum supported API version is 1.56"},
 		{"/v2.0/info", 0, "", "client version 2.0 is too new. Maximum supported API version is 1.56"},
 		{"/v1.99999999999999999999/info", 0, "", "client version 1.99999999999999999999 is too new. Maximum supported API version is 1.56"},

@@ -15,6 +15,8 @@ import (
 const (
 	newestMinor = 56
 	oldestMinor = 24
+	// archivesMinor is what the skopeo and podman of years ask for images in, whatever the engine says that it serves.
+	archivesMinor = 22
 )
 
 // apiVersion is a version of the API, which has always been 1.x: the minor number.
@@ -75,7 +77,7 @@ func splitVersion(path string) (apiVersion, string, error) {
 	if m[1] != "1" || err != nil || minor > newestMinor {
 		return 0, "", fmt.Errorf("client version %s.%s is too new. Maximum supported API version is %s", m[1], m[2], apiVersion(newestMinor))
 	}
-	if minor < oldestMinor {
+	if minor < oldestMinor && (minor < archivesMinor || !strings.HasPrefix(m[3], "/images/")) {
 		return 0, "", fmt.Errorf("client version %s.%s is too old. Minimum supported API version is %s, please upgrade your client to a newer version", m[1], m[2], apiVersion(oldestMinor))
 	}
 	return apiVersion(minor), m[3], nil

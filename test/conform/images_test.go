@@ -228,3 +228,36 @@ func TestDockerodeImages(t *testing.T) {
 	cmd.Env = append(cmd.Env, "NODE_PATH="+modules)
 	judge(t, cmd)
 }
+
+// TestDaemonTransport: skopeo and podman take images from an engine and give it some, in a version of the API that is old enough for any.
+func TestDaemonTransport(t *testing.T) {
+	skopeo, err := exec.LookPath("skopeo")
+	if err != nil {
+		t.Skip("no skopeo: it comes with the package skopeo")
+	}
+	e := testengine.Start(t)
+	e.Busybox(t)
+	layout := "oci:" + t.TempDir() + ":box"
+	for _, args := range [][]string{
+		{"inspect", "--daemon-host", e.Host, "docker-daemon:busybox:latest"},
+		{"copy", "--insecure-policy", "--src-daemon-host", e.Host, "docker-daemon:busybox:latest", layout},
+		{"copy", "--insecure-policy", "--dest-daemon-host", e.Host, layout, "docker-daemon:again:1"},
+	} {
+		if out, err := e.Command(skopeo, args...).CombinedOutput(); err != nil {
+			t.Fatalf("skopeo %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+	if out := e.Run(t, "run", "--rm", "again:1", "echo", "again"); out != "again\n" {
+		t.Errorf("%q", out)
+	}
+	podman, err := exec.LookPath("podman")
+	if err != nil {
+		t.Skip("no podman: it comes with the package podman")
+	}
+	dir := t.TempDir()
+	// A configuration without a file, which docker takes for empty, is an error for it.
+	pull := e.Command("/usr/bin/env", "-u", "DOCKER_CONFIG", podman, "--root", dir+"/root", "--runroot", dir+"/run", "--storage-driver", "vfs", "pull", "docker-daemon:again:1")
+	if out, err := pull.CombinedOutput(); err != nil {
+		t.Errorf("podman pull: %v\n%s", err, out)
+	}
+}
