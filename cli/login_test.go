@@ -35,6 +35,7 @@ func TestLoginsAreDockers(t *testing.T) {
 		{`{"auths": {"https://r.example.org": {"auth": "b2xkOm9sZA=="}}}`, `{"Status": "Login Succeeded"}`, "logout r.example.org"},
 		{`{"auths": {"r.example.org": {"auth": "b2xkOm9sZA=="}}}`, `{"Status": "Login Succeeded"}`, "login r.example.org;logout https://r.example.org/v2/"},
 		{`{"credHelpers": {"r.example.org": "test"}}`, `{"Status": "Login Succeeded"}`, "login -u me -p secret r.example.org;pull r.example.org/x:v1;login r.example.org;logout r.example.org"},
+		{`usual`, `{"Status": "Login Succeeded"}`, "login -u me -p secret localhost:5000;pull localhost:5000/x:v1;logout localhost:5000"},
 		{`{"credsStore": "test"}`, `{"Status": "Login Succeeded", "IdentityToken": "tok"}`, "login -u me -p secret localhost:5000;pull localhost:5000/x:v1;logout localhost:5000"},
 	} {
 		type state struct {
@@ -49,7 +50,13 @@ func TestLoginsAreDockers(t *testing.T) {
 			f := imageAnswers(t)
 			f.on("POST /auth", json.RawMessage(c.answer))
 			path := filepath.Join(f.config, "config.json")
-			if c.config != "" {
+			usual := filepath.Join(dir, "docker-credential-secretservice")
+			os.Remove(usual)
+			if c.config == "usual" {
+				if err := os.Symlink("docker-credential-test", usual); err != nil {
+					t.Fatal(err)
+				}
+			} else if c.config != "" {
 				write(t, path, c.config)
 			}
 			var s state

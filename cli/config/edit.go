@@ -25,7 +25,7 @@ func (c *File) SetAuth(server string, a registry.AuthConfig) (changed bool, err 
 	if a.Username != "" || a.Password != "" {
 		entry.Auth = base64.StdEncoding.EncodeToString([]byte(a.Username + ":" + a.Password))
 	}
-	return c.edit(func(auths *object) (bool, error) {
+	return c.edit(func(_, auths *object) (bool, error) {
 		var o object
 		before, known := auths.get(server)
 		if known && json.Unmarshal(before, &o) != nil {
@@ -55,12 +55,25 @@ func (c *File) SetAuth(server string, a registry.AuthConfig) (changed bool, err 
 
 // DeleteAuth forgets the credentials of a server; it is no error that there are none.
 func (c *File) DeleteAuth(server string) error {
-	_, err := c.edit(func(auths *object) (bool, error) { return auths.delete(server), nil })
+	_, err := c.edit(func(_, auths *object) (bool, error) { return auths.delete(server), nil })
+	return err
+}
+
+// SetCredentialsStore records which helper program keeps credentials from now on.
+func (c *File) SetCredentialsStore(helper string) error {
+	_, err := c.edit(func(all, _ *object) (bool, error) {
+		text, err := json.Marshal(helper)
+		all.set("credsStore", text)
+		return true, err
+	})
+	if err == nil {
+		c.CredentialsStore = helper
+	}
 	return err
 }
 
 // edit changes the file's credentials and leaves all else as it is: others keep their settings there too. change tells whether it changed any.
-func (c *File) edit(change func(auths *object) (bool, error)) (changed bool, err error) {
+func (c *File) edit(change func(all, auths *object) (bool, error)) (changed bool, err error) {
 	target, err := follow(c.Path)
 	if err != nil {
 		return false, err
@@ -91,7 +104,7 @@ func (c *File) edit(change func(auths *object) (bool, error)) (changed bool, err
 			return false, fault.New(fault.Invalid, "%s is not changed, as its auths can't be read: %s; mend it, or move it away", target, err)
 		}
 	}
-	if changed, err = change(&auths); err != nil || !changed {
+	if changed, err = change(&all, &auths); err != nil || !changed {
 		return false, err
 	}
 	inner, err := json.Marshal(auths)

@@ -61,6 +61,9 @@ func (s Store) Helper(server string) string {
 	if h, ok := s.File.CredentialHelpers[server]; ok {
 		return h
 	}
+	if s.File.CredentialsStore == "" && len(s.File.CredentialHelpers) == 0 && len(s.File.Auths) == 0 {
+		return usualHelper() // nothing has been decided yet
+	}
 	return s.File.CredentialsStore
 }
 
@@ -101,6 +104,9 @@ func (s Store) Put(ctx context.Context, a registry.AuthConfig) (plain bool, err 
 			return false, err
 		}
 		_, err := s.File.SetAuth(a.ServerAddress, registry.AuthConfig{}) // that there are some
+		if err == nil && s.File.CredentialsStore == "" && s.File.CredentialHelpers[a.ServerAddress] == "" {
+			err = s.File.SetCredentialsStore(helper)
+		}
 		return false, err
 	}
 	changed, err := s.File.SetAuth(a.ServerAddress, a)

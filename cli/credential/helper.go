@@ -59,6 +59,18 @@ func call(ctx context.Context, helper, action string, input []byte) ([]byte, err
 	return nil, fmt.Errorf("credential helper %s %s: %w: %s", program, action, err, said)
 }
 
+// usualHelper is the helper of those who named none: pass's if there is pass, else the desktop's, if it is installed; "" is none.
+func usualHelper() string {
+	helper := "secretservice"
+	if _, err := exec.LookPath("pass"); err == nil {
+		helper = "pass"
+	}
+	if _, err := exec.LookPath("docker-credential-" + helper); err != nil {
+		return ""
+	}
+	return helper
+}
+
 func helperGet(ctx context.Context, helper, server string) (registry.AuthConfig, error) {
 	out, err := call(ctx, helper, "get", []byte(server))
 	if err != nil && err.Error() == notFound {
