@@ -255,6 +255,10 @@ func TestDaemonTransport(t *testing.T) {
 		t.Skip("no podman: it comes with the package podman")
 	}
 	dir := t.TempDir()
+	if err := os.Symlink(e.Socket, "/run/docker.sock"); err != nil { // it can't be told of another
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove("/run/docker.sock") })
 	// A configuration without a file, which docker takes for empty, is an error for it.
 	pull := e.Command("/usr/bin/env", "-u", "DOCKER_CONFIG", podman, "--root", dir+"/root", "--runroot", dir+"/run", "--storage-driver", "vfs", "pull", "docker-daemon:again:1")
 	if out, err := pull.CombinedOutput(); err != nil {
