@@ -71,10 +71,16 @@ func (c *Client) newLane(s *settings, host, scheme string, t trust) (*lane, erro
 	return l, nil
 }
 
+// ruled is a request that our own rules forbid: another try would meet them again.
+type ruled string
+
+// Error says which.
+func (r ruled) Error() string { return string(r) }
+
 // checkRedirect keeps what was shown to one origin from all others: the library minds the host's name only.
 func checkRedirect(req *http.Request, via []*http.Request) error {
 	if len(via) >= maxRedirects {
-		return fmt.Errorf("stopped after %d redirects", maxRedirects)
+		return ruled(fmt.Sprintf("stopped after %d redirects", maxRedirects))
 	}
 	for _, r := range append(via[1:len(via):len(via)], req) {
 		if sameOrigin(via[0].URL, r.URL) {
@@ -82,7 +88,7 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 		}
 		req.Header.Del("Authorization")
 		if req.Method == http.MethodPost && req.Body != nil && req.Body != http.NoBody {
-			return errors.New("sent on to another host with what is secret")
+			return ruled("sent on to another host with what is secret")
 		}
 	}
 	return nil
@@ -91,7 +97,7 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 // RoundTrip keeps the rule on plain HTTP, also for redirects and token servers: every request passes here.
 func (l *lane) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL.Scheme != "https" && !l.plainTo(r.URL.Host) {
-		return nil, fmt.Errorf("%s asks for plain HTTP, which is spoken with insecure-registries only, and with loopback addresses by what is on them itself", r.URL.Host)
+		return nil, ruled(r.URL.Host + " asks for plain HTTP, which is spoken with insecure-registries only, and with loopback addresses by what is on them itself")
 	}
 	return l.transport.RoundTrip(r)
 }

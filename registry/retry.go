@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"berth/fault"
 )
 
 const (
@@ -29,17 +31,24 @@ func retryable(err error, reached bool) bool {
 	var p *problem
 	var op *net.OpError
 	var untrusted *tls.CertificateVerificationError
+	var rule ruled
+	var local *localError
+	var sent *url.Error
 	switch {
 	case errors.As(err, &p):
 		return p.passing()
-	case errors.As(err, &untrusted), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.As(err, &untrusted), errors.As(err, &rule), errors.As(err, &local), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), fault.Of(err) != "":
 		return false
+	case reached && errors.As(err, &sent):
+		return true // whatever the connection died of
 	case errors.As(err, &op) && op.Op == "dial":
-		return reached
+		return false
 	}
-	// The library keeps the errors of HTTP/2 to itself, but for their words.
-	if text := err.Error(); strings.Contains(text, "stream error:") || strings.Contains(text, "http2: ") {
-		return true
+	// The library keeps some errors to itself, but for their words.
+	for _, words := range []string{"stream error:", "http2: ", "use of closed network connection"} {
+		if strings.Contains(err.Error(), words) {
+			return true
+		}
 	}
 	return errors.As(err, &op) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errSlow)
 }
