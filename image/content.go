@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -37,6 +38,27 @@ func (l *lease) hold(list ...digest.Digest) {
 		if !l.held[d] {
 			l.held[d] = true
 			l.c.users[d]++
+		}
+	}
+}
+
+// images claims all content of the images that find picks from a snapshot, and returns the snapshot in which they are all whole: who removes
+// one meanwhile is asked again.
+func (l *lease) images(s *Store, find func(*state) ([]*Image, error)) (*state, error) {
+	for {
+		st := s.now.Load()
+		list, err := find(st)
+		if err != nil {
+			return nil, err
+		}
+		for _, img := range list {
+			for d := range st.graphs[img.ID].blobs {
+				l.hold(d)
+			}
+		}
+		now := s.now.Load()
+		if !slices.ContainsFunc(list, func(img *Image) bool { return now.graphs[img.ID] != st.graphs[img.ID] }) {
+			return st, nil
 		}
 	}
 }

@@ -144,16 +144,16 @@ func (c *graphCopy) converted(sources []reference.Canonical) *Image {
 			return slices.ContainsFunc(img.Sources, func(have reference.Canonical) bool { return have.String() == s.String() })
 		})
 	}
-	st := c.s.now.Load()
-	i := slices.IndexFunc(st.list, from)
-	if i < 0 {
-		return nil
-	}
-	img := st.list[i]
-	for d := range st.graphs[img.ID].blobs {
-		c.lease.hold(d)
-	}
-	if c.s.now.Load().byID[img.ID] == nil { // what is claimed only now may be gone
+	var img *Image
+	_, err := c.lease.images(c.s, func(st *state) ([]*Image, error) {
+		i := slices.IndexFunc(st.list, from)
+		if i < 0 {
+			return nil, fault.New(fault.NotFound, "not here")
+		}
+		img = st.list[i]
+		return st.list[i : i+1], nil
+	})
+	if err != nil {
 		return nil
 	}
 	return img

@@ -55,18 +55,21 @@ func (st *state) tags(repo reference.Named) []reference.NamedTagged {
 //
 // fault.NotFound: "tag does not exist: busybox:latest", or no content for the platform.
 func (s *Store) Push(ctx context.Context, dst Target, name reference.Named, platform *ocispec.Platform, p Progress) (Pushed, error) {
-	st := s.now.Load()
-	img := st.named(name)
-	if img == nil {
-		return Pushed{}, fault.New(fault.NotFound, "tag does not exist: %s", reference.FamiliarString(name))
-	}
-	u := &upload{s: s, dst: dst, name: name, lease: s.lease(), report: &reporter{to: p}, mounts: st.mounts(name)}
+	u := &upload{s: s, dst: dst, name: name, lease: s.lease(), report: &reporter{to: p}}
 	defer u.report.close()
 	defer u.lease.release()
-	g := st.graphs[img.ID]
-	for d := range g.blobs {
-		u.lease.hold(d)
+	var img *Image
+	st, err := u.lease.images(s, func(st *state) ([]*Image, error) {
+		if img = st.named(name); img == nil {
+			return nil, fault.New(fault.NotFound, "tag does not exist: %s", reference.FamiliarString(name))
+		}
+		return []*Image{img}, nil
+	})
+	if err != nil {
+		return Pushed{}, err
 	}
+	u.mounts = st.mounts(name)
+	g := st.graphs[img.ID]
 	done := Pushed{Image: img, Target: img.Target}
 	whole, err := u.complete(ctx, g)
 	if err != nil {

@@ -62,6 +62,9 @@ func (s *Store) Remove(ref string, o RemoveOptions) ([]Removed, error) {
 // removeName takes one name away, and the image with its last name.
 func removeName(n *names, e *entry, img *Image, name reference.Named, o RemoveOptions) ([]Removed, error) {
 	gone := meant(img, name)
+	if len(gone) == 0 { // its digest is here, under other tags
+		return nil, notFound(name.String())
+	}
 	last := len(gone) == len(img.Names)
 	running, stopped := o.InUse(img.ID)
 	users := slices.Concat(running, stopped)

@@ -36,6 +36,7 @@ func TestRemove(t *testing.T) {
 		{"by digest", []string{"app:1", "app:2"}, "app@%I", image.RemoveOptions{}, []string{"untag app:1", "untag app:2", "delete %I"}},
 		{"by digest, another repository is left", []string{"app:1", "other:2"}, "app@%I", image.RemoveOptions{}, []string{"untag app:1"}},
 		{"by the digest of a name that was not pulled", []string{"app:1", "other:2"}, "other@%I", image.RemoveOptions{}, []string{"untag other:2"}},
+		{"by digest and a tag of nobody's", []string{"app:1", "app:2"}, "app:3@%I", image.RemoveOptions{}, []string{"!No such image: app:3@%I"}},
 		{"by tag and digest", []string{"app:1", "app:2"}, "app:2@%I", image.RemoveOptions{}, []string{"untag app:2"}},
 		{"by ID, two repositories", []string{"app:1", "other:1"}, "%I", image.RemoveOptions{},
 			[]string{"!conflict: unable to delete %S (must be forced) - image is referenced in multiple repositories"}},

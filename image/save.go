@@ -71,29 +71,36 @@ func (s *Store) selectForSave(l *lease, refs []string, platforms []ocispec.Platf
 	if len(refs) == 0 {
 		return nil, fault.New(fault.Invalid, "save: no image is named")
 	}
-	st := s.now.Load()
-	var list []*saving
-	for _, ref := range refs {
-		found, err := st.refsForSave(ref)
-		if err != nil {
-			return nil, err
+	var found []wanted
+	st, err := l.images(s, func(st *state) (list []*Image, err error) {
+		found = nil
+		for _, ref := range refs {
+			more, err := st.refsForSave(ref)
+			if err != nil {
+				return nil, err
+			}
+			for _, f := range more {
+				found, list = append(found, f), append(list, f.img)
+			}
 		}
-		for _, f := range found {
-			i := slices.IndexFunc(list, func(have *saving) bool { return have.target.Digest == f.img.ID })
-			if i < 0 {
-				i = len(list)
-				list = append(list, &saving{target: f.img.Target, g: st.graphs[f.img.ID]})
-				list[i].shown = list[i].g.best(Host(), true)
-			}
-			if f.tag != nil && !slices.Contains(list[i].tags, f.tag) {
-				list[i].tags = append(list[i].tags, f.tag)
-			}
+		return list, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	var list []*saving
+	for _, f := range found {
+		i := slices.IndexFunc(list, func(have *saving) bool { return have.target.Digest == f.img.ID })
+		if i < 0 {
+			i = len(list)
+			list = append(list, &saving{target: f.img.Target, g: st.graphs[f.img.ID]})
+			list[i].shown = list[i].g.best(Host(), true)
+		}
+		if f.tag != nil && !slices.Contains(list[i].tags, f.tag) {
+			list[i].tags = append(list[i].tags, f.tag)
 		}
 	}
 	for _, have := range list {
-		for d := range have.g.blobs {
-			l.hold(d)
-		}
 		if err := have.narrow(s, platforms); err != nil {
 			return nil, err
 		}
