@@ -22,7 +22,8 @@ const (
 	dockerLayer     = "application/vnd.docker.image.rootfs.diff.tar"
 	dockerLayerGz   = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 	dockerLayerZstd = "application/vnd.docker.image.rootfs.diff.tar.zstd"
-	dockerForeign   = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+	dockerForeign   = "application/vnd.docker.image.rootfs.foreign.diff.tar"
+	dockerForeignGz = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 )
 
 // Bounds on foreign documents. The distribution specification lets registries refuse manifests above 4 MiB.
@@ -37,7 +38,7 @@ var layerTypes = []string{
 	ocispec.MediaTypeImageLayer, ocispec.MediaTypeImageLayerGzip, ocispec.MediaTypeImageLayerZstd,
 	"application/vnd.oci.image.layer.nondistributable.v1.tar", "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
 	"application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
-	dockerLayer, dockerLayerGz, dockerForeign, dockerLayerZstd,
+	dockerLayer, dockerLayerGz, dockerForeign, dockerForeignGz, dockerLayerZstd,
 }
 
 // document is a manifest or an index, of OCI or Docker's schema 2; their fields have the same names.

@@ -414,10 +414,10 @@ type named struct {
 
 // keep makes the copied images visible, all at once, after their content is safe on disk.
 func (c *graphCopy) keep(list []named) error {
-	if err := c.s.blobs.Sync(); err != nil {
-		return err
-	}
-	if err := c.s.layers.Sync(); err != nil {
+	var both errgroup.Group // on one file system they wait for the same writes
+	both.Go(c.s.blobs.Sync)
+	both.Go(c.s.layers.Sync)
+	if err := both.Wait(); err != nil {
 		return err
 	}
 	var touched []digest.Digest

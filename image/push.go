@@ -191,7 +191,7 @@ func (u *upload) complete(ctx context.Context, g *graph) (bool, error) {
 
 // isForeign tells whether content is kept elsewhere than in registries, by its licence.
 func isForeign(desc ocispec.Descriptor) bool {
-	return len(desc.URLs) > 0 && (desc.MediaType == dockerForeign || strings.HasPrefix(desc.MediaType, "application/vnd.oci.image.layer.nondistributable."))
+	return len(desc.URLs) > 0 && (desc.MediaType == dockerForeign || desc.MediaType == dockerForeignGz || strings.HasPrefix(desc.MediaType, "application/vnd.oci.image.layer.nondistributable."))
 }
 
 // send brings all blobs, and then the documents, children before their parents.

@@ -275,3 +275,28 @@ func TestTagsOfARepository(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
+
+// What may not be passed on comes with a pull and stays here: the registry's readers have its addresses.
+func TestPushLeavesForeignLayersOut(t *testing.T) {
+	p := newPlace(t)
+	s := newShop()
+	data := files{"licensed": "x"}.tar(t)
+	foreign := layer{gzipped(t, data), digest.FromBytes(data), "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"}
+	root := s.image(t, host, gzipLayer(t, files{"f": "x"}), foreign)
+	var manifest ocispec.Manifest
+	if err := json.Unmarshal(s.blobs[root.Digest], &manifest); err != nil {
+		t.Fatal(err)
+	}
+	for _, urls := range [][]string{{"https://example.org/licensed"}, nil} {
+		manifest.Layers[1].URLs = urls
+		root = s.document(t, manifest, ocispec.MediaTypeImageManifest)
+		if img := p.pull(t, s, root, "reg.test/app:1"); p.read(t, img, "licensed") != "x" {
+			t.Errorf("got %+v", img)
+		}
+		var m market
+		p.push(t, m.stall("app"), "reg.test/app:1")
+		if _, sent := m.stall("app").blobs[digest.FromBytes(foreign.blob)]; sent != (urls == nil) || m.stall("app").tags["1"] != root.Digest {
+			t.Errorf("with addresses %v: sent %v", urls, sent)
+		}
+	}
+}
