@@ -357,8 +357,64 @@ func TestListCountsWhatImagesShare(t *testing.T) {
 	if d := list[0].RepoDigests; len(d) != 1 || d[0] != "other@"+list[0].ID && d[0] != "hello-world@"+list[0].ID {
 		t.Errorf("digests %q", d)
 	}
-	heard := w.events(2)
-	if !strings.HasPrefix(heard[0], string(events.ActionTag)) || !strings.HasPrefix(heard[1], string(events.ActionImport)) {
-		t.Errorf("events %q", heard)
+	for _, want := range []events.Action{events.ActionTag, events.ActionImport} {
+		if m := <-w.heard.C; m.Action != want || m.Actor.Attributes["a"] != "b" { // the image's label
+			t.Errorf("%+v", m)
+		}
+	}
+}
+
+func TestAttestations(t *testing.T) {
+	w := newWorld(t)
+	w.must(w.Tag("hello-world", w.host+"/app", "1"))
+	w.must(w.Push(t.Context(), PushRequest{Ref: w.named(w.host + "/app:1")}, w.out))
+	_, data, err := w.Manifest(t.Context(), w.host+"/app:1", wire.AuthConfig{})
+	w.must(err)
+	var index ocispec.Index
+	w.must(json.Unmarshal(data, &index))
+	const provenance, statement = "https://slsa.dev/provenance/v1", `{"_type":"https://in-toto.io/Statement/v1"}`
+	document := func(v any) []byte {
+		data, err := json.Marshal(v)
+		w.must(err)
+		return data
+	}
+	layer := ocispec.Descriptor{
+		MediaType: "application/vnd.in-toto+json", Digest: w.server.Blob("app", []byte(statement)), Size: int64(len(statement)),
+		Annotations: map[string]string{"in-toto.io/predicate-type": provenance},
+	}
+	config := []byte(`{"architecture":"unknown","os":"unknown","config":{},"rootfs":{"type":"layers","diff_ids":["` + layer.Digest.String() + `"]}}`)
+	manifest := document(ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, Layers: []ocispec.Descriptor{layer},
+		Config: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: w.server.Blob("app", config), Size: int64(len(config))},
+	})
+	index.Manifests = append(index.Manifests, ocispec.Descriptor{ // of the first alone
+		MediaType: ocispec.MediaTypeImageManifest, Digest: w.server.Manifest("app", "", ocispec.MediaTypeImageManifest, manifest), Size: int64(len(manifest)),
+		Platform:    &ocispec.Platform{OS: "unknown", Architecture: "unknown"},
+		Annotations: map[string]string{"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": index.Manifests[0].Digest.String()},
+	})
+	w.server.Manifest("app", "attested", ocispec.MediaTypeImageIndex, document(index))
+	first := index.Manifests[0].Platform
+	w.must(w.Pull(t.Context(), PullRequest{Ref: w.host + "/app:attested", Platform: first}, w.out))
+	list, err := w.Attestations(w.host+"/app:attested", first, nil, false)
+	if err != nil || len(list) != 1 || list[0].PredicateType != provenance || list[0].Descriptor.Digest != layer.Digest || list[0].Statement != nil {
+		t.Errorf("%+v, %v", list, err)
+	}
+	list, err = w.Attestations(w.host+"/app:attested", first, []string{provenance}, true)
+	if err != nil || len(list) != 1 || string(*list[0].Statement) != statement {
+		t.Errorf("%+v, %v", list, err)
+	}
+	for what, c := range map[string]struct {
+		ref   string
+		types []string
+	}{"of another type": {w.host + "/app:attested", []string{"other"}}, "of an image without": {"hello-world", nil}} {
+		if list, err := w.Attestations(c.ref, nil, c.types, true); err != nil || list == nil || len(list) != 0 {
+			t.Errorf("%s: %+v, %v", what, list, err)
+		}
+	}
+	shown, err := w.Inspect(w.host+"/app:attested", nil, true)
+	w.must(err)
+	last := shown.Manifests[len(shown.Manifests)-1]
+	if last.Kind != "attestation" || last.AttestationData.For != index.Manifests[0].Digest {
+		t.Errorf("%+v", last)
 	}
 }
