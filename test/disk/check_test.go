@@ -1,10 +1,12 @@
 package disk
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/moby/moby/api/types/image"
 	"github.com/opencontainers/go-digest"
+	specs "github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -274,5 +277,71 @@ func TestCheckFetchesWithCredentials(t *testing.T) {
 	}
 	if strings.Contains(w.e.Log(), "secret") {
 		t.Error("the password is in the log")
+	}
+}
+
+// TestCheckOfAnIndex: platforms that are not here are no finding, and what is kept beside a platform is checked too.
+func TestCheckOfAnIndex(t *testing.T) {
+	w := newWorld(t)
+	put := func(media string, v any) ocispec.Descriptor {
+		data, err := json.Marshal(v)
+		w.must(err)
+		if media == ocispec.MediaTypeImageManifest {
+			w.registry.Manifest("multi", "", media, data)
+		} else {
+			w.registry.Blob("multi", data)
+		}
+		return ocispec.Descriptor{MediaType: media, Digest: digest.FromBytes(data), Size: int64(len(data))}
+	}
+	m := w.publish("multi", "plain", nil, w.busybox())
+	native := put(ocispec.MediaTypeImageManifest, m)
+	native.Platform = &ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}
+	foreign := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString("elsewhere"), Size: 9, Platform: &ocispec.Platform{OS: "linux", Architecture: "s390x"}}
+	statement := put("application/vnd.in-toto+json", map[string]string{"what": "a statement"})
+	about := m
+	about.Config = put(ocispec.MediaTypeImageConfig, ocispec.Image{Platform: ocispec.Platform{OS: "unknown", Architecture: "unknown"}, RootFS: ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{statement.Digest}}})
+	about.Layers = []ocispec.Descriptor{statement}
+	attestation := put(ocispec.MediaTypeImageManifest, about)
+	attestation.Platform = &ocispec.Platform{OS: "unknown", Architecture: "unknown"}
+	attestation.Annotations = map[string]string{"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": native.Digest.String()}
+	index, err := json.Marshal(ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{native, foreign, attestation}})
+	w.must(err)
+	w.registry.Manifest("multi", "1", ocispec.MediaTypeImageIndex, index)
+	name := w.address + "/multi:1"
+	w.e.Run(t, "pull", "-q", name)
+	if all, sum := w.check("deep"); len(all) != 0 || !sum.Clean {
+		t.Fatalf("at first: %+v %+v", all, sum)
+	}
+	here := []digest.Digest{native.Digest}
+	for _, d := range []digest.Digest{attestation.Digest, statement.Digest} {
+		if _, err := os.Stat(w.blob(d)); err == nil {
+			here = append(here, d)
+		}
+	}
+	if len(here) != 3 {
+		t.Errorf("the attestation did not come: %v", here)
+	}
+	for _, d := range here {
+		w.must(flip(w.blob(d)))
+		if all, sum := w.check(); sum.Clean || len(all) == 0 || all[0].Kind != disk.DamagedBlob || all[0].Object != d.String() {
+			t.Errorf("%s: %+v %+v", d, all, sum)
+		}
+		if all, sum := w.check("repair"); !sum.Clean {
+			t.Errorf("%s: %+v %+v", d, all, sum)
+		}
+		if all, sum := w.check("deep"); len(all) != 0 || !sum.Clean {
+			t.Errorf("%s: afterwards %+v %+v", d, all, sum)
+		}
+	}
+	w.must(os.Remove(w.blob(statement.Digest)))
+	if all, sum := w.check(); sum.Clean || len(all) != 1 || all[0].Kind != disk.MissingBlob {
+		t.Errorf("a lost attestation: %+v %+v", all, sum)
+	}
+	if all, sum := w.check("repair"); !sum.Clean {
+		t.Errorf("a lost attestation: %+v %+v", all, sum)
+	}
+	w.e.Run(t, "rmi", name)
+	if all, sum := w.check("deep"); len(all) != 0 || sum.Blobs != 0 {
+		t.Errorf("after the removal: %+v %+v", all, sum)
 	}
 }
