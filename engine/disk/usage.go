@@ -250,7 +250,7 @@ func (c *census) containersUsage(ctx context.Context) (*container.DiskUsage, err
 				c.counted[root.Upper] = true
 			}
 		}
-		one.SizeRootFs = one.SizeRw
+		one.SizeRootFs, one.ImageManifestDescriptor = one.SizeRw, nil // that is the list's alone
 		if img, err := c.s.store().Get(one.ImageID); err == nil {
 			one.SizeRootFs += img.Unpacked
 		}
