@@ -225,12 +225,12 @@ func (u *upload) patch(ctx context.Context) error {
 	if u.have >= u.desc.Size {
 		return nil
 	}
+	header := http.Header{"Content-Type": {"application/octet-stream"}}
+	if u.have > 0 { // without it, as other clients send, a whole blob is taken by every registry
+		header.Set("Content-Range", fmt.Sprintf("%d-%d", u.have, u.desc.Size-1))
+	}
 	resp, err := u.r.client.ask(ctx, u.e, request{
-		method: http.MethodPatch, at: u.at, scopes: u.r.scopes(), once: true, body: u.rest, size: u.desc.Size - u.have,
-		header: http.Header{
-			"Content-Type":  {"application/octet-stream"},
-			"Content-Range": {fmt.Sprintf("%d-%d", u.have, u.desc.Size-1)},
-		},
+		method: http.MethodPatch, at: u.at, scopes: u.r.scopes(), once: true, body: u.rest, size: u.desc.Size - u.have, header: header,
 	})
 	if err != nil {
 		return err
