@@ -29,3 +29,18 @@ func TestPullIsGivenUp(t *testing.T) {
 		}
 	}
 }
+
+// TestArchivesAreNoTextForTerminals types save and load where neither has anything to read or write.
+func TestArchivesAreNoTextForTerminals(t *testing.T) {
+	f := imageAnswers(t)
+	for words, args := range map[string][]string{
+		"cowardly refusing to save to a terminal. Use the -o flag or redirect": {"save", "debian"},
+		"requested load from stdin, but stdin is empty":                        {"load"},
+	} {
+		cmd, screen, _ := onTerminal(t, f, args...)
+		expect(t, screen, words)
+		if cmd.Wait(); cmd.ProcessState.ExitCode() != 1 {
+			t.Errorf("%v: exit code %d", args, cmd.ProcessState.ExitCode())
+		}
+	}
+}
