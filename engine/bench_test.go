@@ -10,7 +10,7 @@ import (
 func BenchmarkRun(b *testing.B) {
 	for _, mode := range []string{"none", "bridge"} {
 		b.Run(mode, func(b *testing.B) {
-			w := newWorldWith(b, func(c *Config) { c.Pool, c.Spares = 0, 2 })
+			w := newWorldWith(b, func(c *Config) { c.Network.Pool, c.Spares = 0, 2 })
 			b.ResetTimer()
 			for b.Loop() {
 				got := w.run(func(r *CreateRequest) { r.HostConfig.NetworkMode = api.NetworkMode(mode) }, "true")

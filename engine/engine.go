@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -41,17 +40,15 @@ import (
 
 // Config is what an engine is opened with.
 type Config struct {
-	DataRoot      string       // images, layers, records, volumes
-	ExecRoot      string       // run state, on a tmpfs
-	CgroupParent  string       // "" is "/berth"
-	StorageDriver string       // "" is overlay2
-	ImageLimits   image.Limits // zero: no bounds
-	Bridge        string       // "" is "berth0"; "none" for no bridge
-	BIP           netip.Prefix // zero: chosen
-	OCIPath       string       // the berth-oci binary
-	Packer        string       // program that container.LogHelper is the work of, for "log-helper" as its first argument; "": logs stay uncompressed
-	Spares        int          // spare shims kept ready
-	Pool          int          // spare network namespaces kept ready; 0 = the default, negative = none
+	DataRoot      string         // images, layers, records, volumes
+	ExecRoot      string         // run state, on a tmpfs
+	CgroupParent  string         // "" is "/berth"
+	StorageDriver string         // "" is overlay2
+	ImageLimits   image.Limits   // zero: no bounds
+	Network       network.Config // Dir and Warn are the engine's to say
+	OCIPath       string         // the berth-oci binary
+	Packer        string         // program that container.LogHelper is the work of, for "log-helper" as its first argument; "": logs stay uncompressed
+	Spares        int            // spare shims kept ready
 	Version       string
 	GitCommit     string
 	BuildTime     string
@@ -220,9 +217,8 @@ func (e *Engine) openContainers(ctx context.Context, c Config) (err error) {
 	}
 	s.shims.Left = s.left
 	e.onClose(s.shims.Close)
-	host, err := network.Open(ctx, network.Config{
-		Dir: filepath.Join(c.DataRoot, "network"), Bridge: c.Bridge, BIP: c.BIP, Pool: c.Pool, Warn: func(text string) { c.Log.Warn(text) },
-	})
+	c.Network.Dir, c.Network.Warn = filepath.Join(c.DataRoot, "network"), func(text string) { c.Log.Warn(text) }
+	host, err := network.Open(ctx, c.Network)
 	if err != nil {
 		return err
 	}

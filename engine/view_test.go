@@ -147,7 +147,7 @@ func TestImagesInUse(t *testing.T) {
 }
 
 func TestWithoutABridge(t *testing.T) {
-	w := newWorldWith(t, func(c *Config) { c.Bridge = "none" })
+	w := newWorldWith(t, func(c *Config) { c.Network.Bridge = "none" })
 	got := w.run(func(r *CreateRequest) { r.HostConfig.NetworkMode = "" }, "ls", "/sys/class/net")
 	if got.out != "lo\n" {
 		t.Errorf("%+v", got)

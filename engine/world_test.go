@@ -15,6 +15,7 @@ import (
 
 	"berth/engine/images"
 	"berth/internal/kerneltest"
+	"berth/network"
 	"berth/oci"
 	"berth/oci/shim"
 
@@ -82,7 +83,7 @@ func newWorldWith(t testing.TB, change func(*Config)) *world {
 	}
 	w := &world{t: t, config: Config{
 		DataRoot: filepath.Join(dir, "data"), ExecRoot: filepath.Join(dir, "exec"), CgroupParent: kerneltest.CgroupParent(),
-		OCIPath: exe, Pool: -1, Version: "test", Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+		OCIPath: exe, Network: network.Config{Pool: -1}, Version: "test", Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}}
 	change(&w.config)
 	w.open()

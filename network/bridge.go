@@ -3,6 +3,7 @@ package network
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -107,11 +108,14 @@ func shapeBridge(h *Host, n *network, link netlink.Link, exists bool) (err error
 			return err
 		}
 		n.index = link.Index
-	} else if has, err = addresses(n.index); err != nil {
-		return err
 	}
 	if err := bridgeSwitches(n); err != nil {
 		return err
+	}
+	if exists { // after the switches: the one of IPv6 takes its addresses away
+		if has, err = addresses(n.index); err != nil {
+			return err
+		}
 	}
 	var changes []netlink.Change
 	for _, a := range has {
@@ -183,9 +187,8 @@ func openDefault(h *Host, had *kept) error {
 	s := h.cfg.Default
 	s.Name, s.Driver, s.IPv4 = DefaultName, "bridge", true
 	options := map[string]string{optionDefault: "true", optionICC: "true", optionMasquerade: "true", optionBinding4: "0.0.0.0", optionBridge: h.cfg.Bridge}
-	for k, v := range s.Options {
-		options[k] = v
-	}
+	maps.Copy(options, h.cfg.Options["bridge"])
+	maps.Copy(options, s.Options)
 	s.Options = options
 	s.ID, s.Created = randomHex(32), time.Now().UTC()
 	var before netip.Prefix // the bridge's own address
@@ -205,7 +208,7 @@ func openDefault(h *Host, had *kept) error {
 		if p.Subnet.Addr().Is6() {
 			continue
 		}
-		own.Range, own.Aux = p.Range, p.Aux
+		own.Range, own.Aux = p.Range, p.Aux // a range without a subnet is one of the bridge's
 	}
 	s.Pools = append([]ipam.Pool{own}, slices.DeleteFunc(slices.Clone(s.Pools), func(p ipam.Pool) bool { return !p.Subnet.Addr().Is6() })...)
 	if s.IPv6 && len(s.Pools) == 1 {

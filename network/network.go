@@ -19,12 +19,13 @@ import (
 
 // Config says where networks are kept, and how the default one is made.
 type Config struct {
-	Dir     string        // state directory, made when missing; owned by this package
-	Bridge  string        // link of the default network, "" = "berth0"; "none" = no default network. An existing foreign bridge is used as it is and never removed
-	BIP     netip.Prefix  // the default bridge's own address and subnet; zero: 172.17.0.1/16 unless taken, then the next free pool
-	Default Spec          // the rest of the default network: Options, IPv6 with its Pool, Labels
-	Sources []ipam.Source // what other networks get subnets from; nil: ipam.Sources()
-	Pool    int           // namespaces with a veth kept ready; 0 = 8, negative = none
+	Dir     string                       // state directory, made when missing; owned by this package
+	Bridge  string                       // link of the default network, "" = "berth0"; "none" = no default network. An existing foreign bridge is used as it is and never removed
+	BIP     netip.Prefix                 // the default bridge's own address and subnet; zero: 172.17.0.1/16 unless taken, then the next free pool
+	Default Spec                         // the rest of the default network: Options, IPv6 with its Pool, Labels
+	Sources []ipam.Source                // what other networks get subnets from; nil: ipam.Sources()
+	Options map[string]map[string]string // of networks that do not say otherwise, the default one included, by driver
+	Pool    int                          // namespaces with a veth kept ready; 0 = 8, negative = none
 
 	Warn func(string) // told what works but not as well as it should; nil = silent. Called from any goroutine
 }

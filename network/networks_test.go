@@ -560,3 +560,43 @@ func BenchmarkCreateNetwork(b *testing.B) {
 		b.StartTimer()
 	}
 }
+
+// The default network as flags of the daemon make it.
+func TestDefaultNetworkAsConfigured(t *testing.T) {
+	w := newHost(t)
+	dual(t, w.outside, uplink, "2001:db8:1::1", "2001:db8:1::2")
+	dir := t.TempDir()
+	c := Config{
+		Dir: dir, BIP: netip.MustParsePrefix("10.1.0.1/24"), Sources: []ipam.Source{{Base: netip.MustParsePrefix("10.10.0.0/16"), Size: 24}},
+		Default: Spec{IPv6: true, Options: map[string]string{optionICC: "false"}, Pools: []ipam.Pool{
+			{Range: netip.MustParsePrefix("10.1.0.128/25")}, {Subnet: netip.MustParsePrefix("fd01::/64")},
+		}},
+		Options: map[string]map[string]string{"bridge": {optionBinding4: "127.0.0.1", optionMTU: "1400"}},
+	}
+	h := restored(t, c)
+	a := must(h.Reserve("a", onDefault(h), []PortRequest{port("", 8080, 80, "tcp")}))(t)
+	ns := must(h.Attach(context.Background(), a))(t)
+	defer ns.Close()
+	e := a.Endpoints[0]
+	if e.Address.String() != "10.1.0.128/24" || e.Gateway.String() != "10.1.0.1" || e.Address6.String() != "fd01::2/64" || e.Gateway6.String() != "fd01::1" {
+		t.Errorf("%+v", e)
+	}
+	serve(t, ns, "tcp", "0.0.0.0:80")
+	reaches(t, "host", nil, "tcp", "127.0.0.1:8080", "")
+	reachesNot(t, "outside", w.outside, "tcp", uplinkHost+":8080")
+	other := create(t, h, Spec{Name: "other", Options: map[string]string{optionMTU: "1300"}})
+	if other.Pools[0].Subnet.String() != "10.10.0.0/24" || other.Options[optionMTU] != "1300" || other.Options[optionBinding4] != "127.0.0.1" {
+		t.Errorf("%+v", other)
+	}
+	if l := must(open(t).Link(defaultBridge))(t); l.MTU != 1400 {
+		t.Errorf("%+v", l)
+	}
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c.Default, c.BIP = Spec{}, netip.Prefix{}
+	h = restored(t, c)
+	if s, _ := h.Default(); s.IPv6 || s.Pools[0].Gateway.String() != "10.1.0.1" {
+		t.Errorf("%+v", s)
+	}
+}

@@ -176,6 +176,7 @@ func (h *Host) create(ctx context.Context, s Spec) (*Spec, error) {
 	if s.Driver == "" {
 		s.Driver = "bridge"
 	}
+	s.Options = h.cfg.withDefaults(s.Driver, s.Options)
 	s.ID, s.Created = randomHex(32), time.Now().UTC()
 	n, err := newNetwork(s)
 	if err != nil {
@@ -214,6 +215,16 @@ func (h *Host) create(ctx context.Context, s Spec) (*Spec, error) {
 		blockers(h, n.link)
 	}
 	return made, err
+}
+
+// withDefaults adds the options that networks of a driver get unless they say otherwise.
+func (c Config) withDefaults(driver string, options map[string]string) map[string]string {
+	all := maps.Clone(c.Options[driver])
+	if all == nil {
+		return options
+	}
+	maps.Copy(all, options)
+	return all
 }
 
 // admit shows a network to others.

@@ -40,6 +40,10 @@ func flagOf(key string) string {
 		return "http-proxy" // and two more: see applyProxies
 	case "cdi-spec-dirs":
 		return "cdi-spec-dir"
+	case "default-address-pools":
+		return "default-address-pool"
+	case "default-network-opts":
+		return "default-network-opt"
 	case "default-init":
 		return "init"
 	case "graph":
@@ -51,9 +55,9 @@ func flagOf(key string) string {
 // withoutEffect are keys of the field's engine that this one takes and does nothing for.
 func withoutEffect() []string {
 	return strings.Fields(`tls tlscacert tlscert tlskey tlsverify authorization-plugins min-api-version log-format raw-logs metrics-addr
-		network-diagnostic-port nri-opts live-restore shutdown-timeout storage-opts builder bip6 fixed-cidr fixed-cidr-v6 default-gateway
-		default-gateway-v6 default-address-pools default-network-opts icc ip ip-forward ip-forward-no-drop ip-masq iptables ip6tables
-		firewall-backend allow-direct-routing bridge-accept-fwmark ipv6 mtu dns dns-opts dns-search host-gateway-ip host-gateway-ips
+		network-diagnostic-port nri-opts live-restore shutdown-timeout storage-opts builder default-gateway
+		default-gateway-v6 ip-forward ip-forward-no-drop iptables ip6tables
+		firewall-backend allow-direct-routing bridge-accept-fwmark dns dns-opts dns-search host-gateway-ip host-gateway-ips
 		userland-proxy userland-proxy-path network-control-plane-mtu
 		swarm-default-advertise-addr swarm-raft-heartbeat-tick
 		swarm-raft-election-tick node-generic-resources labels experimental features containerd containerd-namespace
@@ -137,7 +141,7 @@ func (d *defaults) applyKey(f *pflag.FlagSet, key string, raw json.RawMessage) e
 	case "log-opts":
 		return json.Unmarshal(raw, &d.set.LogOpts)
 	}
-	values, err := flagValues(raw)
+	values, err := valuesOf(key, raw)
 	if err != nil {
 		return err
 	}
@@ -147,6 +151,17 @@ func (d *defaults) applyKey(f *pflag.FlagSet, key string, raw json.RawMessage) e
 		}
 	}
 	return nil
+}
+
+// valuesOf are what a key's value would be on the command line.
+func valuesOf(key string, raw json.RawMessage) ([]string, error) {
+	switch key {
+	case "default-address-pools":
+		return poolFlags(raw)
+	case "default-network-opts":
+		return optionFlags(raw)
+	}
+	return flagValues(raw)
 }
 
 // flagValues are what a key's value would be on the command line.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,8 +24,7 @@ type options struct {
 	group        string
 	groupGiven   bool
 	driver       string
-	bridge       string
-	bip          netip.Prefix
+	networks     networks
 	cgroupParent string
 	usernsRemap  string
 	debug        bool
@@ -42,7 +40,7 @@ type options struct {
 
 func parse(args []string) (*options, error) {
 	o := &options{}
-	var bip, level, file string
+	var level, file string
 	var printVersion bool
 	f := pflag.NewFlagSet("berthd", pflag.ContinueOnError)
 	f.SortFlags = false
@@ -53,15 +51,14 @@ func parse(args []string) (*options, error) {
 	f.StringVarP(&o.pidfile, "pidfile", "p", "", "file to write the process number to (default EXEC-ROOT/berthd.pid)")
 	f.StringVarP(&o.group, "group", "G", "docker", "group that may use the unix sockets")
 	f.StringVarP(&o.driver, "storage-driver", "s", "", "storage driver (default overlay2)")
-	f.StringVarP(&o.bridge, "bridge", "b", "berth0", "bridge of the default network; none disables it")
 	f.StringVar(&o.imageSize, "max-image-size", "", "refuse images whose layers take more than this on disk, such as 20g (default: what the disk has)")
 	f.Int64Var(&o.images.Files, "max-image-files", 0, "refuse images with more files than this (default: what the disk has)")
 	f.StringVar(&file, "config-file", defaultFile, "JSON file with settings; what stands there can't be a flag as well")
 	f.BoolVar(&o.validate, "validate", false, "check the flags and the file, and end")
-	f.StringVar(&bip, "bip", "", "address of the bridge with its prefix, such as 172.17.0.1/16")
 	f.StringVar(&o.cgroupParent, "cgroup-parent", "/berth", "control group above all containers")
 	f.StringVar(&o.usernsRemap, "userns-remap", "", "run containers as the ids that /etc/subuid and /etc/subgid set aside for: default, user[:group] or uid[:gid]")
 	o.defaults.declare(f)
+	o.networks.declare(f)
 	o.registries.declare(f)
 	f.BoolVarP(&o.debug, "debug", "D", false, "log requests and decisions; same as --log-level debug")
 	f.StringVarP(&level, "log-level", "l", "info", "debug, info, warn or error")
@@ -89,7 +86,7 @@ func parse(args []string) (*options, error) {
 		return nil, err
 	}
 	o.groupGiven = f.Changed("group")
-	if err := errors.Join(o.defaults.finish(), o.registries.finish(), o.finish(bip, level)); err != nil {
+	if err := errors.Join(o.defaults.finish(), o.registries.finish(), o.networks.finish(), o.finish(level)); err != nil {
 		return nil, err
 	}
 	if o.validate {
@@ -100,12 +97,7 @@ func parse(args []string) (*options, error) {
 }
 
 // finish fills in what depends on other options.
-func (o *options) finish(bip, level string) (err error) {
-	if bip != "" {
-		if o.bip, err = netip.ParsePrefix(bip); err != nil {
-			return fmt.Errorf("--bip %s: write an address with its prefix length, such as 172.17.0.1/16", bip)
-		}
-	}
+func (o *options) finish(level string) (err error) {
 	if level == "fatal" || level == "panic" { // levels of dockerd that we don't tell apart
 		level = "error"
 	}

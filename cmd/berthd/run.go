@@ -58,7 +58,7 @@ func run(ctx context.Context, o *options) error {
 
 // cleanUp takes back what an engine made outside its roots. It refuses while containers run on it.
 func cleanUp(ctx context.Context, o *options, config engine.Config) error {
-	config.Spares, config.Pool = 0, -1
+	config.Spares, config.Network.Pool = 0, -1
 	e, err := engine.Open(ctx, config)
 	if err != nil {
 		return err
@@ -169,8 +169,8 @@ func engineConfig(o *options, log *slog.Logger) (engine.Config, error) {
 	}
 	return engine.Config{
 		DataRoot: o.dataRoot, ExecRoot: o.execRoot, CgroupParent: o.cgroupParent,
-		UsernsRemap: o.usernsRemap, StorageDriver: o.driver, ImageLimits: o.images, Bridge: o.bridge, BIP: o.bip, OCIPath: oci, Packer: self,
-		Spares: 3, Pool: 4, Defaults: o.defaults.set,
+		UsernsRemap: o.usernsRemap, StorageDriver: o.driver, ImageLimits: o.images, Network: o.networks.config, OCIPath: oci, Packer: self,
+		Spares: 3, Defaults: o.defaults.set,
 		Version: version, GitCommit: commit, BuildTime: buildTime, Debug: o.debug, Log: log,
 	}, nil
 }

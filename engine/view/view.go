@@ -40,7 +40,7 @@ func Ports(c *api.Config, a *network.Attachment) wire.PortMap {
 		port, ok := wire.PortFrom(p.Port, wire.IPProtocol(p.Proto))
 		switch {
 		case ok && p.Direct: // no port of the host leads to it
-			m[port] = m[port]
+			m[port] = append(m[port], []wire.PortBinding{}...)
 		case ok:
 			m[port] = append(m[port], wire.PortBinding{HostIP: p.HostIP, HostPort: strconv.Itoa(int(p.HostPort))})
 		}
