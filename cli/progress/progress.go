@@ -31,6 +31,7 @@ type View struct {
 	block    block
 	size     func() (height, width int)
 	meters   map[string]*meter
+	pauses   map[string]time.Duration // by id, what is left of a wait
 	now      func() time.Time
 }
 
@@ -103,6 +104,9 @@ func (v *View) render(m jsonstream.Message) string {
 	}
 	text = strings.ReplaceAll(format.Printable(text), "\n", " ")
 	if !v.terminal {
+		if v.countsDown(m) {
+			return ""
+		}
 		return text + "\n"
 	}
 	height, width := v.size()
@@ -119,6 +123,22 @@ func (v *View) render(m jsonstream.Message) string {
 		return v.block.end() + "\x1b[2K" + text + "\r\n"
 	}
 	return v.block.set(line{m.ID, text, finished(m)}, max(height-2, 1))
+}
+
+// countsDown tells a message that only says how much shorter a wait has become: without a terminal the first one is enough.
+func (v *View) countsDown(m jsonstream.Message) bool {
+	rest, ok := strings.CutPrefix(m.Status, "Retrying in ")
+	text, _, _ := strings.Cut(rest, ":")
+	pause, err := time.ParseDuration(text)
+	if !ok || err != nil {
+		return false
+	}
+	before := v.pauses[m.ID]
+	if v.pauses == nil {
+		v.pauses = map[string]time.Duration{}
+	}
+	v.pauses[m.ID] = pause
+	return pause < before
 }
 
 // finished tells whether a message is the last one about its id.

@@ -156,6 +156,17 @@ func TestLinesAreHarmlessAndFit(t *testing.T) {
 	}
 }
 
+func TestWaitsAreSaidOnceWithoutATerminal(t *testing.T) {
+	v := &View{}
+	got := ""
+	for _, text := range []string{"Retrying in 3s: too many", "Retrying in 2s: too many", "Retrying in 1s: too many", "Retrying in 6s: too many", "Retrying in 5s: too many", "Retrying in 5 seconds", "Retrying in 4 seconds"} {
+		got += v.render(jsonstream.Message{ID: "host", Status: text})
+	}
+	if want := "host: Retrying in 3s: too many\nhost: Retrying in 6s: too many\nhost: Retrying in 5 seconds\nhost: Retrying in 4 seconds\n"; got != want {
+		t.Errorf("got %q", got)
+	}
+}
+
 // TestRateIsThatOfTheLastSeconds stops a fast download: its rate falls, though the whole was fast.
 func TestRateIsThatOfTheLastSeconds(t *testing.T) {
 	now := time.Unix(0, 0)
