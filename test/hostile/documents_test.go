@@ -112,7 +112,7 @@ func TestHostileDocuments(t *testing.T) {
 		{"size with a fraction", "parse manifest", text(`{"schemaVersion":2,"config":{"mediaType":%q,"digest":%q,"size":1.5},"layers":[]}`, config.media, digest.FromBytes(config.data))},
 		{"deep annotations", "parse manifest", text(`{"schemaVersion":2,"config":%s,"layers":[%s],"x":%s}`, c, l, strings.Repeat("[", 20_000)+strings.Repeat("]", 20_000))},
 		{"manifest of 4 MB and a byte", "larger than|more than|4194304|not supported", text(`{"schemaVersion":2,"config":%s,"layers":[%s],"annotations":{"x":"%s"}}`, c, l, strings.Repeat("y", 4<<20))},
-				{"config that is deep", "parse image config", configs(`{"rootfs":` + strings.Repeat(`{"a":`, 20_000) + "1" + strings.Repeat("}", 20_000) + `}`)},
+		{"config that is deep", "parse image config", configs(`{"rootfs":` + strings.Repeat(`{"a":`, 20_000) + "1" + strings.Repeat("}", 20_000) + `}`)},
 		{"config of another shape", "parse image config", configs(`{"rootfs":[],"config":"x"}`)},
 		{"config that is a list", "parse image config", configs(`[1,2,3]`)},
 		{"config of nothing", "names 0 layers", configs(`null`)},
