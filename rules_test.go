@@ -58,7 +58,7 @@ var mayImport = map[string][]string{
 	"engine/files":      {"union", "archive", "archive/compress", "fault"},
 	"engine/images":     {"engine/journal", "image", "registry", "fault"},
 	"engine/journal":    {"fault"},
-	"engine/disk":       {"engine/images", "engine/journal", "engine/request", "image", "registry", "container", "volume", "blob", "union", "internal/record", "fault"},
+	"engine/disk":       {"engine/images", "engine/journal", "engine/request", "image", "network", "registry", "container", "volume", "blob", "union", "internal/record", "fault"},
 	"engine/layers":     {"image", "union", "fault"},
 	"engine/networks":   {"engine/journal", "engine/request", "container", "network", "network/ipam", "fault"},
 	"engine/stream":     {"container", "container/forward", "engine/request", "oci/shim", "fault"},

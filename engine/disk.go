@@ -16,6 +16,7 @@ func (e *Engine) account() {
 	d.Layers, d.Images, d.Volumes, d.Records, d.Events = c.layers, e.Images, c.volumes, c.store, e.Events
 	d.Containers, d.Making, d.Describe, d.Prune, d.Settle, d.Rewrite = c.accounted, c.index.Reserved, describeVolume, c.Prune, c.settle, c.rewrite
 	d.Summaries = func(ctx context.Context) ([]api.Summary, error) { return c.List(ctx, ListRequest{All: true}) }
+	d.Networks = e.Networks.Spare
 	d.RemoveVolume = func(name string) error { return e.Volumes.Remove(name, false) }
 }
 

@@ -149,7 +149,7 @@ func inWords(p client.Plan) string {
 		n[one.Kind]++
 	}
 	var parts []string
-	for _, kind := range []string{"container", "volume", "image"} {
+	for _, kind := range []string{"container", "network", "volume", "image"} {
 		switch {
 		case n[kind] == 1:
 			parts = append(parts, "1 "+kind)
@@ -169,7 +169,7 @@ func show(w io.Writer, p client.Plan) error {
 	for _, one := range p.Items {
 		id, name := one.ID, strings.Join(one.Names, ", ")
 		switch one.Kind {
-		case "container", "image", "tag":
+		case "container", "image", "network", "tag":
 			id = format.ShortID(id)
 		}
 		if name == "" {

@@ -13,6 +13,7 @@ import (
 	"berth/engine/images"
 	"berth/engine/journal"
 	"berth/image"
+	"berth/network"
 	"berth/registry"
 	"berth/union"
 	"berth/volume"
@@ -43,6 +44,8 @@ type Service struct {
 	Summaries func(ctx context.Context) ([]api.Summary, error)
 	// Prune removes stopped containers, or tells which.
 	Prune func(ctx context.Context, f journal.Filters, dry bool) (api.PruneReport, error)
+	// Networks lists those that a prune of networks would take if the containers in gone were not there.
+	Networks func(f journal.Filters, gone map[string]bool) ([]network.Spec, error)
 	// Rewrite writes the record of a container that is known in memory.
 	Rewrite func(id string) error
 	// Describe gives a volume in the API's words.

@@ -31,21 +31,22 @@ type Plan struct {
 // Item is one object that would go.
 type Item struct {
 	Kind  string   // one of the kinds below
-	ID    string   // of a container or an image, or a volume's name
-	Names []string // a container's name, an image's familiar names
+	ID    string   // of a container, a network or an image, or a volume's name
+	Names []string // a container's or network's name, an image's familiar names
 	Size  int64    // what goes with it alone: what several share counts for the last of them
 }
 
 // The kinds of items.
 const (
 	ContainerItem = "container"
+	NetworkItem   = "network"
 	VolumeItem    = "volume"
 	ImageItem     = "image"
 	TagItem       = "tag"      // names of an image that stays
 	LeftoverItem  = "leftover" // content that nobody refers to
 )
 
-// Plan tells what a prune of stopped containers, of volumes and of images, in this order, would remove now.
+// Plan tells what a prune of stopped containers, networks, volumes and images, in this order, would remove now.
 func (s *Service) Plan(ctx context.Context, r PlanRequest) (*Plan, error) {
 	p := &Plan{Items: []Item{}}
 	s.Settle()
@@ -61,6 +62,13 @@ func (s *Service) Plan(ctx context.Context, r PlanRequest) (*Plan, error) {
 	for _, id := range report.ContainersDeleted {
 		gone[id] = true
 		p.Items = append(p.Items, Item{Kind: ContainerItem, ID: id, Names: []string{names[id]}, Size: s.ContainerSize(id)})
+	}
+	networks, err := s.Networks(r.Filters, gone)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range networks {
+		p.Items = append(p.Items, Item{Kind: NetworkItem, ID: n.ID, Names: []string{n.Name}})
 	}
 	if r.Volumes {
 		list, err := s.chooseVolumes(r.Filters, gone)

@@ -115,7 +115,7 @@ func (s *Service) List(f journal.Filters) ([]wire.Inspect, error) {
 			return nil, invalid("invalid filter '%s'", key)
 		}
 	}
-	used := s.used()
+	used := s.used(nil)
 	list := s.all()
 	for _, values := range f["dangling"] {
 		if _, err := truth(values); err != nil {
@@ -135,10 +135,13 @@ func truth(s string) (bool, error) {
 	return false, invalid("invalid filter 'dangling=[%s]'", s)
 }
 
-// used are the names of the networks that a container is on, or will be.
-func (s *Service) used() map[string]bool {
+// used are the names of the networks that a container is on, or will be, those in gone left out.
+func (s *Service) used(gone map[string]bool) map[string]bool {
 	used := map[string]bool{}
 	for _, m := range s.Members() {
+		if gone[m.Record.ID] {
+			continue
+		}
 		for name := range Wishes(m.Record) {
 			used[name] = true
 		}
@@ -247,16 +250,12 @@ func (s *Service) Remove(ref string) error {
 
 // Prune removes the networks that no container is on or will be, and names them; with dry, it only names them.
 func (s *Service) Prune(f journal.Filters, dry bool) (report wire.PruneReport, err error) {
-	until, err := pruneFilters(f, time.Now())
+	list, err := s.Spare(f, nil)
 	if err != nil {
 		return report, err
 	}
 	report.NetworksDeleted = []string{}
-	used := s.used()
-	for _, n := range s.Host.List() {
-		if builtin(n.Name) || used[n.Name] || !until.IsZero() && n.Created.After(until) || !labelsFit(n.Labels, f) {
-			continue
-		}
+	for _, n := range list {
 		if !dry {
 			if err := s.Host.Remove(n.ID); err != nil {
 				continue // somebody has got on it meanwhile
@@ -269,6 +268,21 @@ func (s *Service) Prune(f journal.Filters, dry bool) (report wire.PruneReport, e
 		s.Events.Publish(events.NetworkEventType, events.ActionPrune, "", map[string]string{"reclaimed": "0"})
 	}
 	return report, nil
+}
+
+// Spare are the networks that a prune under f would remove, if the containers in gone, by ID, were not there.
+func (s *Service) Spare(f journal.Filters, gone map[string]bool) (list []network.Spec, err error) {
+	until, err := pruneFilters(f, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	used := s.used(gone)
+	for _, n := range s.Host.List() {
+		if !builtin(n.Name) && !used[n.Name] && (until.IsZero() || !n.Created.After(until)) && labelsFit(n.Labels, f) {
+			list = append(list, n)
+		}
+	}
+	return list, nil
 }
 
 func labelsFit(labels map[string]string, f journal.Filters) bool {
