@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"slices"
+	"strings"
 
 	"berth/fault"
 	"berth/kernel/netlink"
@@ -62,7 +64,15 @@ func join(h *Host, n *network, in *inside, a, next *Attachment) error {
 	if err != nil {
 		return fault.Wrap(fault.Invalid, err)
 	}
-	if err := n.driver.plug(h, n, in, e, wiring{mac: mac, hairpin: len(a.Ports) > 0}); err != nil {
+	how := wiring{mac: mac, hairpin: len(a.Ports) > 0}
+	err = n.driver.plug(h, n, in, e, how)
+	if errors.Is(err, fs.ErrExist) && in.unplugStale(e) {
+		err = n.driver.plug(h, n, in, e, how)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return err // somebody else's link, which stays
+	}
+	if err != nil {
 		return errors.Join(err, in.unplug(e))
 	}
 	if err := in.reroute(a, next); err != nil {
@@ -144,6 +154,22 @@ func (in *inside) unplug(e *Endpoint) error {
 		return nil
 	}
 	return err
+}
+
+// unplugStale removes a link of that name which was ours: of an engine that died before it had noted it. False: there is none.
+func (in *inside) unplugStale(e *Endpoint) bool {
+	link, err := in.conn.Link(e.Interface)
+	if err != nil {
+		return false
+	}
+	ours := link.Kind == "macvlan" || link.Kind == "ipvlan"
+	if link.Kind == "veth" {
+		links, err := netlink.Links()
+		ours = err == nil && slices.ContainsFunc(links, func(l netlink.Link) bool {
+			return l.Index == link.Peer && l.Peer == link.Index && strings.HasPrefix(l.Name, linkPrefix)
+		})
+	}
+	return ours && in.unplug(e) == nil
 }
 
 // reroute changes the default routes from those of a to those of next.
