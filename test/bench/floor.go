@@ -47,6 +47,9 @@ func floor(name string) (c cost, err error) {
 		plain := new(bytes.Buffer)
 		plain.Grow(8 * len(blob))
 		root := filepath.Join(dir, strconv.Itoa(i))
+		if err := os.Mkdir(root, 0o755); err != nil {
+			return c, err
+		}
 		for _, part := range []struct {
 			sum *float64
 			do  func() error
