@@ -92,10 +92,8 @@ func (c *graphCopy) keepLayer(ctx context.Context, stream io.Reader, below []dig
 		return desc, "", err
 	}
 	defer w.Close()
-	st, err := c.s.teeUnpack(ctx, c.budget, func(ctx context.Context, tee *pipe) error {
-		err := copyChunks(ctx, stream, w, -1, tee, nil)
-		tee.finish(errOrEOF(err))
-		return err
+	st, err := c.s.unpackWhile(ctx, c.budget, w, func(ctx context.Context, told func(int)) error {
+		return copyChunks(ctx, stream, w, -1, told)
 	})
 	if err != nil {
 		return desc, "", err

@@ -111,33 +111,28 @@ func (s *Store) prepare(ctx context.Context, src Source, j *job, report func(Eve
 			return nil, err
 		}
 	}
-	w, offset, err := s.blobs.Resume(j.desc.Digest)
+	w, _, err := s.blobs.Resume(j.desc.Digest)
 	if err != nil {
 		return nil, err
 	}
 	defer w.Close()
-	st, err := s.bring(ctx, src, j, w, offset > 0 || haveChain, report)
+	st, err := s.bring(ctx, src, j, w, haveChain, report)
 	if err != nil && !resumable(err) {
 		if dropErr := w.Restart(); !errors.Is(dropErr, fs.ErrClosed) { // else the blob was complete
 			err = errors.Join(err, dropErr)
 		}
 	}
-	switch {
-	case err != nil || st != nil:
-		return st, err
-	case haveChain:
+	if err == nil && st == nil {
 		report(j.event(StatusComplete))
-		return nil, nil
 	}
-	return s.unpackBlob(ctx, j, report)
+	return st, err
 }
 
-// bring downloads a blob, and unpacks it in the same pass unless apart is set.
-func (s *Store) bring(ctx context.Context, src Source, j *job, w *blob.Writer, apart bool, report func(Event)) (*staged, error) {
-	if !apart {
+// bring downloads a blob, and unpacks it meanwhile unless nobody needs that.
+func (s *Store) bring(ctx context.Context, src Source, j *job, w *blob.Writer, unpacked bool, report func(Event)) (*staged, error) {
+	if !unpacked {
 		return s.downloadUnpack(ctx, src, j, w, report)
 	}
-	// The stream begins in the middle, or nobody needs it unpacked.
 	if err := s.download(ctx, src, j, w, nil, report); err != nil {
 		return nil, fmt.Errorf("layer %s: %w", j.desc.Digest, err)
 	}
@@ -162,10 +157,8 @@ func resumable(err error) bool {
 
 // downloadUnpack stores the blob and unpacks it in the same pass.
 func (s *Store) downloadUnpack(ctx context.Context, src Source, j *job, w *blob.Writer, report func(Event)) (*staged, error) {
-	st, err := s.teeUnpack(ctx, j.budget, func(ctx context.Context, tee *pipe) error {
-		err := s.download(ctx, src, j, w, tee, report)
-		tee.finish(errOrEOF(err))
-		return err
+	st, err := s.unpackWhile(ctx, j.budget, w, func(ctx context.Context, told func(int)) error {
+		return s.download(ctx, src, j, w, told, report)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("layer %s: %w", j.desc.Digest, err)
@@ -174,25 +167,31 @@ func (s *Store) downloadUnpack(ctx context.Context, src Source, j *job, w *blob.
 	return st.checked(j)
 }
 
-// teeUnpack runs store, which has to finish the pipe that it gets with all that passes through it, and unpacks
-// what comes out there. store's error counts more.
-func (s *Store) teeUnpack(ctx context.Context, budget *archive.Budget, store func(context.Context, *pipe) error) (*staged, error) {
+// unpackWhile runs store, which writes to w and calls the function that it gets with each step's bytes, and unpacks what is
+// there of the blob meanwhile. The page cache lies between the two, so a slow unpacker holds no transfer up, and takes no memory of ours.
+// store's error counts more.
+func (s *Store) unpackWhile(ctx context.Context, budget *archive.Budget, w *blob.Writer, store func(context.Context, func(int)) error) (*staged, error) {
+	f, err := w.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var st *staged
-	tee := newPipe()
+	from := &follower{f: f, changed: make(chan struct{}, 1), size: w.Size()}
 	unpacked := make(chan error, 1)
 	go func() {
-		got, err := s.unpack(ctx, tee, budget)
+		got, err := s.unpack(ctx, from, budget)
 		st = got
 		// Damaged content may be the transfer's fault: it goes on, to compare the digest. All else ends it.
 		if err != nil && !errors.Is(err, fault.Corrupt) {
 			stop(err)
 		}
-		tee.leave()
 		unpacked <- err
 	}()
-	err := store(ctx, tee)
+	err = store(ctx, from.advance)
+	from.finish(errOrEOF(err))
 	unpackErr := <-unpacked
 	if err != nil {
 		st.abort()
@@ -201,16 +200,22 @@ func (s *Store) teeUnpack(ctx context.Context, budget *archive.Budget, store fun
 	return st, unpackErr
 }
 
-// download appends what is missing of the blob to w and commits it. What passes goes to tee as well, if
-// there is one. A broken stream leaves w to be resumed.
-func (s *Store) download(ctx context.Context, src Source, j *job, w *blob.Writer, tee *pipe, report func(Event)) error {
+// download appends what is missing of the blob to w and commits it; told, unless nil, hears of each step's bytes. A broken
+// stream leaves w to be resumed.
+func (s *Store) download(ctx context.Context, src Source, j *job, w *blob.Writer, told func(int), report func(Event)) error {
 	r, err := src.Fetch(ctx, j.desc, w.Size())
 	if err != nil {
 		return fmt.Errorf("fetch: %w", remote{err})
 	}
 	defer r.Close()
 	m := &meter{event: Event{ID: shortID(j.desc.Digest), Status: StatusDownload, Current: w.Size(), Total: j.total()}, to: report}
-	if err := copyChunks(ctx, r, w, j.desc.Size, tee, m.add); err != nil {
+	step := func(n int) {
+		if told != nil {
+			told(n)
+		}
+		m.add(n)
+	}
+	if err := copyChunks(ctx, r, w, j.desc.Size, step); err != nil {
 		return fmt.Errorf("download: %w", err)
 	}
 	report(j.event(StatusVerifying))
@@ -221,31 +226,23 @@ func (s *Store) download(ctx context.Context, src Source, j *job, w *blob.Writer
 	return nil
 }
 
-// copyChunks moves r into w and, as long as somebody reads it, into tee; told hears of each step's bytes. More than size bytes are an
-// error at once, fewer at the end; size -1 takes any number.
-func copyChunks(ctx context.Context, r io.Reader, w *blob.Writer, size int64, tee *pipe, told func(int)) error {
+// copyChunks moves r into w; told hears of each step's bytes. More than size bytes are an error at once, fewer at
+// the end; size -1 takes any number.
+func copyChunks(ctx context.Context, r io.Reader, w *blob.Writer, size int64, told func(int)) error {
+	c := chunk{data: chunks.Get().(*[chunkSize]byte)}
+	defer func() { chunks.Put(c.data) }()
 	for {
-		c, err := fill(r)
+		err := c.fill(r)
 		if ctx.Err() != nil {
-			chunks.Put(c.data)
 			return context.Cause(ctx)
 		}
 		if size >= 0 && w.Size()+int64(c.n) > size {
-			chunks.Put(c.data)
 			return fault.New(fault.Corrupt, "more than the announced %d bytes came", size)
 		}
 		if _, werr := w.Write(c.data[:c.n]); werr != nil {
-			chunks.Put(c.data)
 			return werr
 		}
-		if told != nil {
-			told(c.n)
-		}
-		if tee == nil || c.n == 0 {
-			chunks.Put(c.data)
-		} else if !tee.send(c) {
-			tee = nil
-		}
+		told(c.n)
 		if err == io.EOF {
 			break
 		}

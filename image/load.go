@@ -261,7 +261,7 @@ func (sp *spool) file(ctx context.Context, name string, size int64, r io.Reader)
 	if layerLike(head) && !sp.others[want] {
 		e, from = sp.startEarly(ctx, w, sp.meter(name, size))
 	}
-	err = copyChunks(ctx, in, w, -1, nil, from.advance)
+	err = copyChunks(ctx, in, w, -1, from.advance)
 	from.finish(errOrEOF(err))
 	d := w.Digest()
 	if e != nil {

@@ -90,16 +90,22 @@ func (p *pipe) drop() {
 	p.cur, p.off = chunk{}, 0
 }
 
-// fill reads a chunk from r: not less than half a chunk unless r ends. r's error comes back as it is, so
-// that an end and a cut stay apart.
+// fill reads a chunk from r into a new buffer.
 func fill(r io.Reader) (chunk, error) {
 	c := chunk{data: chunks.Get().(*[chunkSize]byte)}
-	for c.n < chunkSize/2 {
+	err := c.fill(r)
+	return c, err
+}
+
+// fill reads from r: not less than half a chunk unless r ends. r's error comes back as it is, so that an end and
+// a cut stay apart.
+func (c *chunk) fill(r io.Reader) error {
+	for c.n = 0; c.n < chunkSize/2; {
 		n, err := r.Read(c.data[c.n:])
 		c.n += n
 		if err != nil {
-			return c, err
+			return err
 		}
 	}
-	return c, nil
+	return nil
 }

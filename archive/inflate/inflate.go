@@ -22,10 +22,10 @@ var (
 const (
 	window  = 32 << 10 // the history that a distance can reach
 	outSize = window + 128<<10
-	outRoom = 320 // for the longest match, and what copying by words writes beyond it
-	inSize  = 64 << 10
-	inRoom  = 64 // what may be looked at, never used, beyond the input's end
-	inAhead = 32 // input bytes that one round of the inner loop may look at
+	outRoom = 320      // for the longest match, and what copying by words writes beyond it
+	inSize  = 68 << 10 // a little more than what those before hand over at once
+	inRoom  = 64       // what may be looked at, never used, beyond the input's end
+	inAhead = 32       // input bytes that one round of the inner loop may look at
 )
 
 // step is what comes next in a stream.
