@@ -9,7 +9,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
 BIN := bin
 SOURCES := $(shell find . -name '*.go' -not -name '*_test.go' -not -path './$(BIN)/*') go.mod go.sum
-PROGRAMS := $(BIN)/berth $(BIN)/berthd $(BIN)/berth-oci
+PROGRAMS := $(BIN)/berth $(BIN)/berthd $(BIN)/berth-oci $(BIN)/berth-dns
 
 # Where `make run` keeps its engine. The run directory must be short (socket names) and should be on tmpfs.
 RUN_ROOT ?= /run/berth-try

@@ -180,7 +180,7 @@ func (c connector) settle(i *instance, live *run, held *network.Attachment) erro
 	}
 	if err == nil {
 		i.snap.Store(next)
-		err = c.writeFiles(c.store.Dir(i.id), next, held)
+		err = errors.Join(c.writeFiles(c.store.Dir(i.id), next, held), c.names.Follow(next, held, live.shim.Pid()))
 	}
 	return err
 }

@@ -15,6 +15,7 @@ import (
 	"berth/engine/images"
 	"berth/engine/journal"
 	"berth/engine/request"
+	"berth/engine/resolver"
 	"berth/engine/userns"
 	"berth/network"
 	"berth/oci"
@@ -59,6 +60,7 @@ type shared struct {
 	images       *images.Service
 	layers       union.Driver
 	nets         *networks.Service
+	names        *resolver.Service
 	shims        *shim.Launcher
 	volumes      *volume.Store
 	events       *journal.Journal

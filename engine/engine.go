@@ -7,6 +7,7 @@ package engine
 
 import (
 	"berth/engine/networks"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,10 +26,12 @@ import (
 	"berth/engine/journal"
 	"berth/engine/layers"
 	"berth/engine/request"
+	"berth/engine/resolver"
 	"berth/engine/userns"
 	"berth/fault"
 	"berth/image"
 	"berth/network"
+	"berth/network/names"
 	"berth/oci"
 	"berth/oci/shim"
 	"berth/registry"
@@ -47,6 +50,7 @@ type Config struct {
 	ImageLimits   image.Limits   // zero: no bounds
 	Network       network.Config // Dir and Warn are the engine's to say
 	OCIPath       string         // the berth-oci binary
+	DNSPath       string         // the berth-dns binary; "": beside berth-oci
 	Packer        string         // program that container.LogHelper is the work of, for "log-helper" as its first argument; "": logs stay uncompressed
 	Spares        int            // spare shims kept ready
 	Version       string
@@ -65,6 +69,7 @@ type Engine struct {
 	Images     *images.Service
 	Layers     *layers.Explorer
 	Networks   *networks.Service
+	Names      *resolver.Service
 	Volumes    *Volumes
 	System     *System
 	Disk       *disk.Service
@@ -114,7 +119,7 @@ func (e *Engine) bringUp(ctx context.Context, c Config) error {
 	}
 	e.Volumes = &Volumes{e.Containers.shared}
 	e.Layers = &layers.Explorer{Images: e.Images.Store, Layers: e.Containers.layers}
-	e.Networks = e.Containers.nets
+	e.Networks, e.Names = e.Containers.nets, e.Containers.names
 	e.System = &System{config: c, id: id, layers: e.Containers.layers, containers: e.Containers, images: e.Images, events: e.Events}
 	if err := e.Containers.restore(ctx); err != nil {
 		return err
@@ -224,6 +229,9 @@ func (e *Engine) openContainers(ctx context.Context, c Config) (err error) {
 	}
 	e.onClose(host.Close)
 	s.nets = &networks.Service{Host: host, Events: s.events, Created: time.Now().UTC(), Members: s.members}
+	called := names.New(names.Config{Program: cmp.Or(c.DNSPath, filepath.Join(filepath.Dir(c.OCIPath), "berth-dns")), Dir: c.ExecRoot, Warn: c.Network.Warn})
+	e.onClose(called.Close)
+	s.names = &resolver.Service{Networks: s.nets, Names: called}
 	return nil
 }
 
@@ -246,7 +254,7 @@ func (e *Engine) Close() error {
 // Cleanup is Close that also takes the networks' links and the firewall's tables back. Containers that still run
 // lose their networks.
 func (e *Engine) Cleanup() error {
-	return errors.Join(e.Networks.Host.Cleanup(), e.Close())
+	return errors.Join(e.Names.Names.Quit(), e.Networks.Host.Cleanup(), e.Close())
 }
 
 // close lets go of the running containers.

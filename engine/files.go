@@ -19,16 +19,12 @@ func (c *starter) writeFiles(dir string, r *container.Record, held *network.Atta
 	if err != nil {
 		return err
 	}
-	conf, from, err := network.HostResolvConf("")
+	conf, warning, err := c.names.Conf(r, held)
 	if err != nil {
 		return err
 	}
-	if !r.HostConfig.NetworkMode.IsHost() || len(r.HostConfig.DNS) > 0 {
-		var warning string
-		conf, warning = network.Resolv(conf, from, resolvOptions(r, held))
-		if warning != "" && !r.HostConfig.NetworkMode.IsNone() {
-			c.log.Warn(warning, "container", r.Name)
-		}
+	if warning != "" {
+		c.log.Warn(warning, "container", r.Name)
 	}
 	for name, text := range map[string]string{"hosts": hosts, "hostname": network.Hostname(r.Config.Hostname), "resolv.conf": conf} {
 		at := filepath.Join(dir, name)
@@ -42,14 +38,6 @@ func (c *starter) writeFiles(dir string, r *container.Record, held *network.Atta
 		}
 	}
 	return nil
-}
-
-func resolvOptions(r *container.Record, held *network.Attachment) network.ResolvOptions {
-	o := network.ResolvOptions{IPv6: held != nil && held.Way(true) != nil, Search: r.HostConfig.DNSSearch, Options: r.HostConfig.DNSOptions}
-	for _, a := range r.HostConfig.DNS {
-		o.Servers = append(o.Servers, a.String())
-	}
-	return o
 }
 
 // hostsFile prints /etc/hosts; with the host's network it begins as the host's own.

@@ -38,6 +38,7 @@ func (c *Containers) restore(ctx context.Context) error {
 			return fmt.Errorf("restore container %s: %w", container.ShortID(id), err)
 		}
 	}
+	c.logged("serve names", c.names.Restore())
 	if err := (updater{c}).settleUpdates(ctx); err != nil {
 		return err
 	}

@@ -139,7 +139,8 @@ func (c *starter) launch(ctx context.Context, i *instance, next *container.Recor
 	if netns != nil {
 		defer netns.Close()
 	}
-	ready, connected, err := whenReady(ctx, connect)
+	u.push(func() { c.logged("forget names", c.names.Names.Drop(next.ID)) })
+	ready, connected, err := whenReady(ctx, c.names.After(connect, next, held, netns))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -172,6 +173,7 @@ func (c *starter) launch(ctx context.Context, i *instance, next *container.Recor
 		}
 		return nil, nil, err
 	}
+	c.logged("serve names", c.names.Names.Settle(next.ID, sh.Pid(), netns))
 	return sh, held, nil
 }
 

@@ -319,6 +319,9 @@ func (c *maker) Rename(_ context.Context, ref, name string) error {
 	}
 	i.snap.Store(next)
 	c.index.Release(r.Name, i.id)
+	if live, err := i.current(); err == nil {
+		c.logged("rename", c.names.Follow(next, live.attachment, live.shim.Pid()))
+	}
 	c.announce(next, events.ActionRename, "oldName", "/"+r.Name)
 	return nil
 }

@@ -78,6 +78,7 @@ func (c *Containers) ended(i *instance, live *run, exit oci.Exit) {
 		recorded = false
 	}
 	if live.attachment != nil {
+		c.logged("forget names", c.names.Names.Drop(r.ID))
 		// Address and ports are free for the next one when the end is announced.
 		c.logged("release network", c.nets.Host.Release(live.attachment))
 	}

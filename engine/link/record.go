@@ -51,6 +51,9 @@ func Settle(h *api.HostConfig, find Find) error {
 // Targets describes the running containers that r links to. fault.Conflict: one does not run, and is not among them. One
 // that was removed is no link any more.
 func Targets(r *container.Record, find Find) (all []Target, missing error) {
+	if r.HostConfig.NetworkMode.IsUserDefined() {
+		return nil, nil // there, a link is an alias for the name server (package engine/resolver)
+	}
 	for _, s := range r.HostConfig.Links {
 		l, err := Parse(s)
 		if err != nil {
