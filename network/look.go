@@ -99,7 +99,7 @@ func entriesFor(links []ViewLink) (all []ViewEntry, err error) {
 	defer fault.Close(fw, &err)
 	for _, l := range links {
 		for _, a := range l.Addresses {
-			if !a.Addr().Is4() || a.Addr().IsLoopback() {
+			if a.Addr().IsLoopback() || a.Addr().IsLinkLocalUnicast() {
 				continue
 			}
 			found, err := fw.LeadingTo(tablePrefix, a.Addr())

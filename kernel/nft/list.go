@@ -6,25 +6,23 @@ import (
 	"net/netip"
 	"sort"
 	"strings"
-
-	"github.com/google/nftables"
 )
 
-// Entry is an element of a map, where it was found.
+// Entry is an element of a map or set, where it was found.
 type Entry struct {
-	Table, Map string // of the ip family
+	Table, Map string
 	Text       string // as nft(8) lists it
 }
 
-// LeadingTo lists the elements that lead to an address, of all tables whose name begins with prefix: those of
-// AtAddress and AnyAddress maps, as the kernel has them now.
+// LeadingTo lists the elements that lead to an address, of all tables of its family whose name begins with prefix: those of
+// AtAddress and AnyAddress maps and Reachable sets, as the kernel has them now.
 func (c *Conn) LeadingTo(prefix string, to netip.Addr) ([]Entry, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.dial(); err != nil {
 		return nil, err
 	}
-	tables, err := c.nl.ListTablesOfFamily(nftables.TableFamilyIPv4)
+	tables, err := c.nl.ListTablesOfFamily(of(to).table("").Family)
 	if err != nil {
 		return nil, fmt.Errorf("list nftables tables: %w", err)
 	}
@@ -38,7 +36,7 @@ func (c *Conn) LeadingTo(prefix string, to netip.Addr) ([]Entry, error) {
 			return nil, fmt.Errorf("list the maps of nftables table %s: %w", t.Name, err)
 		}
 		for _, s := range sets {
-			if !s.IsMap {
+			if s.Anonymous || s.Interval {
 				continue
 			}
 			elements, err := c.nl.GetSetElements(s)
@@ -46,7 +44,7 @@ func (c *Conn) LeadingTo(prefix string, to netip.Addr) ([]Entry, error) {
 				return nil, fmt.Errorf("list the elements of %s in nftables table %s: %w", s.Name, t.Name, err)
 			}
 			for _, e := range elements {
-				if text, ok := publishedText(e.Key, e.Val, to); ok {
+				if text, ok := leadingText(e.Key, e.Val, to); ok {
 					found = append(found, Entry{t.Name, s.Name, text})
 				}
 			}
@@ -58,24 +56,35 @@ func (c *Conn) LeadingTo(prefix string, to netip.Addr) ([]Entry, error) {
 	return found, nil
 }
 
-// publishedText reads an element that Publish has made, if it leads to the address.
-func publishedText(key, value []byte, to netip.Addr) (string, bool) {
-	if len(value) != 8 || len(key) != 8 && len(key) != 12 {
+// leadingText reads an element that Publish or ReachablePort has made, if it leads to the address.
+func leadingText(key, value []byte, to netip.Addr) (string, bool) {
+	const port = 8 // bytes of protocol and port
+	size := int(of(to).size())
+	leads := func(b []byte) bool {
+		a, ok := netip.AddrFromSlice(b)
+		return ok && a == to
+	}
+	switch {
+	case len(value) == 0 && len(key) == size+port && leads(key[:size]):
+		return fmt.Sprintf("%s . %s", to, portText(key[size:])), true
+	case len(value) != size+4 || !leads(value[:size]):
 		return "", false
+	case len(key) == port:
+		return fmt.Sprintf("%s : %s . %d", portText(key), to, binary.BigEndian.Uint16(value[size:])), true
+	case len(key) == size+port:
+		at, _ := netip.AddrFromSlice(key[:size])
+		return fmt.Sprintf("%s . %s : %s . %d", at, portText(key[size:]), to, binary.BigEndian.Uint16(value[size:])), true
 	}
-	if a, _ := netip.AddrFromSlice(value[:4]); a != to {
-		return "", false
-	}
-	at := ""
-	if len(key) == 12 {
-		a, _ := netip.AddrFromSlice(key[:4])
-		at, key = a.String()+" . ", key[4:]
-	}
+	return "", false
+}
+
+// portText is protocol and port of a key.
+func portText(key []byte) string {
 	proto := fmt.Sprint(key[0])
 	for name, number := range protocols {
 		if number == key[0] {
 			proto = name
 		}
 	}
-	return fmt.Sprintf("%s%s . %d : %s . %d", at, proto, binary.BigEndian.Uint16(key[4:]), to, binary.BigEndian.Uint16(value[4:])), true
+	return fmt.Sprintf("%s . %d", proto, binary.BigEndian.Uint16(key[4:]))
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -355,6 +356,25 @@ func BenchmarkUpdate(b *testing.B) {
 	for b.Loop() {
 		if err := errors.Join(c.Update(nft.Change{Table: "berth-test", Add: one}), c.Update(nft.Change{Table: "berth-test", Remove: one})); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+func TestWhatLeadsToAnAddressIsListed(t *testing.T) {
+	c := open(t)
+	if err := c.Replace(every(t, nft.IPv4), every(t, nft.IPv6)); err != nil {
+		t.Fatal(err)
+	}
+	for address, want := range map[string][]nft.Entry{
+		"172.17.0.2":  {{"berth-test", "any", "tcp . 8080 : 172.17.0.2 . 80"}, {"berth-test", "direct", "172.17.0.2 . tcp . 443"}},
+		"172.17.0.3":  {{"berth-test", "at", "127.0.0.1 . udp . 53 : 172.17.0.3 . 53"}},
+		"fd00:17::2":  {{"berth-test", "any", "sctp . 8080 : fd00:17::2 . 80"}, {"berth-test", "direct", "fd00:17::2 . tcp . 443"}},
+		"fd00:17::3":  {{"berth-test", "at", "2001:db8::1 . udp . 53 : fd00:17::3 . 53"}},
+		"fd00:17::99": nil,
+	} {
+		got, err := c.LeadingTo("berth-", netip.MustParseAddr(address))
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s: %v, %v; want %v", address, got, err, want)
 		}
 	}
 }
