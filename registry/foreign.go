@@ -24,14 +24,13 @@ func isForeign(desc ocispec.Descriptor) bool {
 }
 
 // foreign opens content that the registry lacks at the addresses that its descriptor names, from offset on. As whoever made the image chose
-// them, only http and https are followed, nothing of the user's is shown there, and hosts of this machine or
-// of private networks are asked only on behalf of a registry that is such a host itself.
+// them, only http and https are followed, nothing of the user's is shown there, and of the hosts of this machine and of private networks
+// only those are asked that the user listed as insecure registries, and the registry's own.
 func (r *Repository) foreign(ctx context.Context, desc ocispec.Descriptor, offset int64) (*http.Response, error) {
-	s := r.client.current()
-	local := r.registry().lane.insecure || isPrivate(ctx, hostname(r.registry().lane.host))
+	e := elsewhere{settings: r.client.current(), home: r.registry().lane.host}
 	var errs []string
 	for _, address := range desc.URLs {
-		resp, err := getForeign(ctx, s, address, offset, local)
+		resp, err := e.get(ctx, address, offset)
 		if err == nil {
 			return resp, nil
 		}
@@ -43,10 +42,57 @@ func (r *Repository) foreign(ctx context.Context, desc ocispec.Descriptor, offse
 	return nil, fault.New(fault.NotFound, "layer %s is not in the registry, which is usual for what may not be passed on, nor at the addresses that the image names: %s", desc.Digest, strings.Join(errs, "; "))
 }
 
-func getForeign(ctx context.Context, s *settings, address string, offset int64, local bool) (*http.Response, error) {
+// elsewhere is what images name outside of their registry, home.
+type elsewhere struct {
+	settings *settings
+	home     string
+}
+
+// trusts tells whether a host may be asked wherever it is; a port that is usual may be left out.
+func (e elsewhere) trusts(host string) bool {
+	for _, h := range []string{host, strings.TrimSuffix(host, ":443"), strings.TrimSuffix(host, ":80"), hostname(host)} {
+		if e.settings.hosts[strings.ToLower(h)] || h == e.home {
+			return true
+		}
+	}
+	addr, err := netip.ParseAddr(hostname(host))
+	return err == nil && e.settings.within(addr)
+}
+
+// leads refuses addresses that lead inside, as far as their names tell.
+func (e elsewhere) leads(ctx context.Context, u *url.URL) error {
+	if !e.trusts(u.Host) && isPrivate(ctx, u.Hostname()) {
+		return errPrivate(u.Host)
+	}
+	return nil
+}
+
+// dial connects. After the name was looked up it is checked again, so that no name leads around the rule; a proxy is the user's choice.
+func (e elsewhere) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	d := &net.Dialer{Timeout: dialTimeout, Control: publicOnly}
+	if e.trusts(address) || e.isProxy(address) {
+		d.Control = nil
+	}
+	return d.DialContext(ctx, network, address)
+}
+
+func (e elsewhere) isProxy(address string) bool {
+	return slices.ContainsFunc([]string{e.settings.HTTPProxy, e.settings.HTTPSProxy}, func(text string) bool {
+		u, err := url.Parse(text)
+		if err != nil || u.Host == "" { // HOST:PORT is a proxy, too
+			return text != "" && text == address
+		}
+		return u.Host == address || u.Port() == "" && u.Hostname() == hostname(address)
+	})
+}
+
+func (e elsewhere) get(ctx context.Context, address string, offset int64) (*http.Response, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
 		return nil, fmt.Errorf("%q is no http or https address", address)
+	}
+	if err := e.leads(ctx, u); err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
@@ -57,25 +103,12 @@ func getForeign(ctx context.Context, s *settings, address string, offset int64, 
 	if offset > 0 {
 		req.Header.Set("Range", "bytes="+strconv.FormatInt(offset, 10)+"-")
 	}
-	t := &http.Transport{Proxy: s.proxy, TLSHandshakeTimeout: dialTimeout, ResponseHeaderTimeout: answerTime, DisableCompression: true, DisableKeepAlives: true}
-	dial := &net.Dialer{Timeout: dialTimeout}
-	if !local {
-		if proxy, err := s.proxy(req); err == nil && proxy == nil {
-			dial.Control = publicOnly // after the name was looked up, so that no name leads around it
-		} else if isPrivate(ctx, u.Hostname()) {
-			cancel(nil)
-			return nil, errPrivate(u.Host)
-		}
-	}
-	t.DialContext = dial.DialContext
+	t := &http.Transport{Proxy: e.settings.proxy, DialContext: e.dial, TLSHandshakeTimeout: dialTimeout, ResponseHeaderTimeout: answerTime, DisableCompression: true, DisableKeepAlives: true}
 	client := &http.Client{Transport: t, CheckRedirect: func(req *http.Request, via []*http.Request) error {
 		if len(via) >= maxRedirects {
 			return fmt.Errorf("stopped after %d redirects", maxRedirects)
 		}
-		if !local && isPrivate(req.Context(), req.URL.Hostname()) {
-			return errPrivate(req.URL.Host)
-		}
-		return nil
+		return e.leads(req.Context(), req.URL)
 	}}
 	resp, err := client.Do(req)
 	if err != nil {
@@ -91,7 +124,7 @@ func getForeign(ctx context.Context, s *settings, address string, offset int64, 
 }
 
 func errPrivate(host string) error {
-	return fmt.Errorf("%s is a host of this machine or of a private network, which an image can't send us to", host)
+	return fmt.Errorf("%s is a host of this machine or of a private network, which an image can't send us to unless it is among the insecure-registries", host)
 }
 
 func publicOnly(_, address string, _ syscall.RawConn) error {
