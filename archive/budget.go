@@ -18,6 +18,9 @@ type Budget struct {
 // NewBudget bounds bytes and files; 0 is no bound but the disk's.
 func NewBudget(bytes, files int64) *Budget { return &Budget{maxBytes: bytes, maxFiles: files} }
 
+// Charge counts all that another budget has counted so far.
+func (b *Budget) Charge(other *Budget) error { return b.Take(other.bytes.Load(), other.files.Load()) }
+
 // Take counts what is about to be made, and refuses what is too much with fault.Invalid.
 func (b *Budget) Take(bytes, files int64) error {
 	if n := b.bytes.Add(bytes); b.maxBytes > 0 && (n > b.maxBytes || n < 0) {

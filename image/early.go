@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"berth/archive"
 	"berth/blob"
 )
 
@@ -20,6 +21,8 @@ type early struct {
 	stop context.CancelFunc
 	done chan struct{} // closed when unpacked or failed
 	st   atomic.Pointer[staged]
+
+	budget *archive.Budget // what the layer takes is charged to its image by whoever takes it
 }
 
 // take waits for the layer and returns it to the first who asks, who owns it then; nil to others, and when it failed.
@@ -64,12 +67,12 @@ func (sp *spool) startEarly(ctx context.Context, w *blob.Writer, m *meter) (*ear
 	}
 	from := &follower{f: f, changed: make(chan struct{}, 1)}
 	ctx, stop := context.WithCancel(ctx)
-	e := &early{stop: stop, done: make(chan struct{})}
+	e := &early{stop: stop, done: make(chan struct{}), budget: s.Limits.budget()}
 	go func() {
 		defer close(e.done)
 		defer func() { <-s.loaders }()
 		defer f.Close()
-		if st, err := s.unpack(ctx, metered{from, m}, sp.budget); err == nil {
+		if st, err := s.unpack(ctx, metered{from, m}, e.budget); err == nil {
 			m.event.Current = m.event.Total
 			m.to(m.event)
 			e.st.Store(st)

@@ -82,6 +82,9 @@ func (s *Store) place(ctx context.Context, src Source, j *job, report func(Event
 // prepare brings the blob and returns the unpacked layer, nil when it was here already.
 func (s *Store) prepare(ctx context.Context, src Source, j *job, report func(Event)) (*staged, error) {
 	if st := j.early.take(ctx); st != nil {
+		if err := j.budget.Charge(j.early.budget); err != nil {
+			return nil, errors.Join(err, st.stage.Abort())
+		}
 		return st.checked(j)
 	}
 	select {

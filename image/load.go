@@ -16,7 +16,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"berth/archive"
 	"berth/archive/compress"
 	"berth/fault"
 )
@@ -54,7 +53,7 @@ func (s *Store) Load(ctx context.Context, r io.Reader, platforms []ocispec.Platf
 }
 
 func (c *graphCopy) load(ctx context.Context, r io.Reader) ([]Loaded, error) {
-	sp := &spool{c: c, files: map[string]digest.Digest{}, links: map[string]string{}, others: map[digest.Digest]bool{}, budget: c.s.Limits.budget()}
+	sp := &spool{c: c, files: map[string]digest.Digest{}, links: map[string]string{}, others: map[digest.Digest]bool{}}
 	c.early = map[digest.Digest]*early{}
 	defer func() {
 		for _, e := range c.early {
@@ -170,7 +169,6 @@ type spool struct {
 	files  map[string]digest.Digest // by clean path
 	links  map[string]string        // clean path → clean path
 	others map[digest.Digest]bool   // manifests and layers of platforms that are not unpacked
-	budget *archive.Budget          // of what is unpacked early
 }
 
 func (sp *spool) read(ctx context.Context, r io.Reader) (err error) {
