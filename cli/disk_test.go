@@ -135,3 +135,24 @@ func TestDryRuns(t *testing.T) {
 		}
 	}
 }
+
+// TestDryRunsAreForOursAlone asks an engine that would remove what it is asked about.
+func TestDryRunsAreForOursAlone(t *testing.T) {
+	f := newFake(t)
+	f.server = "Docker/28.2.2 (linux)"
+	f.on("GET /system/prune", refusal{404, "page not found"})
+	f.on("POST /system/fsck", refusal{404, "page not found"})
+	for _, line := range []string{
+		"container prune --dry-run", "image prune -a --dry-run", "volume prune --dry-run", "network prune --dry-run", "builder prune --dry-run", "system prune --dry-run", "system fsck --repair",
+	} {
+		got := f.berth(strings.Fields(line)...)
+		if got.code != 1 || !strings.Contains(got.err, "not berth") {
+			t.Errorf("%s: %d %q", line, got.code, got.err)
+		}
+		for _, a := range f.take() {
+			if strings.HasSuffix(a.path, "s/prune") || a.path == "/build/prune" {
+				t.Errorf("%s asked for %v", line, a)
+			}
+		}
+	}
+}

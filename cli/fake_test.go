@@ -39,6 +39,7 @@ type fake struct {
 	host    string
 	config  string // the client's configuration directory
 	version string // the API version that it says it has
+	server  string // the program that it says it is
 
 	mu      sync.Mutex
 	asked   []asked
@@ -52,7 +53,7 @@ type refusal struct {
 }
 
 func newFake(t *testing.T) *fake {
-	f := &fake{t: t, config: t.TempDir(), answers: map[string]any{}, version: client.NewestVersion}
+	f := &fake{t: t, config: t.TempDir(), answers: map[string]any{}, version: client.NewestVersion, server: "Berth/test (linux)"}
 	socket := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", socket)
 	if err != nil {
@@ -90,6 +91,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Api-Version", f.version)
 	h.Set("Ostype", "linux")
+	h.Set("Server", f.server)
 	path := r.URL.Path
 	if rest, ok := strings.CutPrefix(path, "/v1."); ok {
 		minor, after, _ := strings.Cut(rest, "/")

@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"net/url"
+	"strings"
+
+	"berth/fault"
 
 	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/container"
@@ -139,13 +142,33 @@ func cacheUsage(items []build.CacheRecord) *build.DiskUsage {
 	return u
 }
 
+// prune removes things, or with dry only tells which: fault.Unsupported when the daemon is another engine's, which would not
+// know the parameter, pass over it and remove them.
 func (c *Client) prune(ctx context.Context, kind string, f Filters, dry bool, q url.Values, out any) error {
+	if dry {
+		if err := c.ours(ctx); err != nil {
+			return err
+		}
+	}
 	if q == nil {
 		q = url.Values{}
 	}
 	set(q, "filters", f.String())
 	setBool(q, "dryrun", dry)
 	return c.Call(ctx, Request{Method: "POST", Path: "/" + kind + "/prune", Query: q}, out)
+}
+
+// ours is fault.Unsupported unless the daemon is of this engine.
+func (c *Client) ours(ctx context.Context) error {
+	r, err := c.Do(ctx, Request{Method: "GET", Path: "/_ping"})
+	if err != nil {
+		return err
+	}
+	if server := r.Header["server"]; !strings.HasPrefix(server, "Berth/") {
+		r.Close()
+		return fault.New(fault.Unsupported, "the engine at %s is %q, not berth: it can't tell what a prune would remove, it would remove it; nothing was asked of it", c.host, server)
+	}
+	return r.Close()
 }
 
 // Prune removes images that no container has. dry only tells.
@@ -176,13 +199,13 @@ type Plan struct {
 
 // PlanItem is one object of it.
 type PlanItem struct {
-	Kind  string // container, volume, image, leftover
+	Kind  string // container, network, volume, image, tag (names of an image that stays) or leftover
 	ID    string
 	Names []string
 	Size  int64
 }
 
-// Plan tells what a prune of stopped containers, images and, if wanted, volumes would remove now.
+// Plan tells what a prune of stopped containers, networks, images and, if wanted, volumes would remove now.
 func (s System) Plan(ctx context.Context, all, volumes bool, f Filters) (out Plan, err error) {
 	q := url.Values{}
 	setBool(q, "all", all)

@@ -57,12 +57,7 @@ func (s Containers) Commit(ctx context.Context, q url.Values) (string, error) {
 	return out.ID, err
 }
 
-// Prune removes stopped containers. With dry it only tells which.
-func (s Containers) Prune(ctx context.Context, f Filters, dry bool) (container.PruneReport, error) {
-	q := url.Values{}
-	set(q, "filters", f.String())
-	setBool(q, "dryrun", dry)
-	var out container.PruneReport
-	err := s.c.Call(ctx, Request{Method: "POST", Path: "/containers/prune", Query: q}, &out)
-	return out, err
+// Prune removes stopped containers. dry only tells.
+func (s Containers) Prune(ctx context.Context, f Filters, dry bool) (out container.PruneReport, err error) {
+	return out, s.c.prune(ctx, "containers", f, dry, nil, &out)
 }

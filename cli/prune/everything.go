@@ -76,7 +76,7 @@ func (o *options) everything(ctx context.Context, s *session.Session, withVolume
 	if o.dry {
 		plan, err := api.System.Plan(ctx, o.all, withVolumes, f)
 		if err != nil {
-			return err
+			return s.OnlyOurs(err, "system prune --dry-run")
 		}
 		return show(s.Out, plan)
 	}

@@ -56,7 +56,7 @@ func (o *checkOptions) run(ctx context.Context, s *session.Session) error {
 	}
 	steps, err := api.System.Check(ctx, o.repair, o.deep, header)
 	if err != nil {
-		return err
+		return s.OnlyOurs(err, "system fsck")
 	}
 	defer steps.Close()
 	status := ""
