@@ -82,15 +82,6 @@ func (s Store) Get(ctx context.Context, server string) (registry.AuthConfig, err
 	return decoded(a, server)
 }
 
-// Header is Get as the API wants it in a request's X-Registry-Auth.
-func (s Store) Header(ctx context.Context, server string) (string, error) {
-	a, err := s.Get(ctx, server)
-	if err != nil {
-		return "", err
-	}
-	return Encode(a)
-}
-
 // Encode is how credentials travel in a header: JSON in base64url (RFC 4648, section 5).
 func Encode(a registry.AuthConfig) (string, error) {
 	text, err := json.Marshal(a)
@@ -150,8 +141,10 @@ func (s Store) Servers() []string {
 	if all == nil {
 		all = map[string]string{}
 	}
-	for server := range s.File.Auths {
-		all[server] = ""
+	for _, known := range []map[string]registry.AuthConfig{s.File.Auths, s.Environment} {
+		for server := range known {
+			all[server] = ""
+		}
 	}
 	return slices.Sorted(maps.Keys(all))
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -51,6 +52,19 @@ func reload(t *testing.T, path string) Store {
 		t.Fatal(err)
 	}
 	return Store{File: f}
+}
+
+// TestServersOfAllPlaces lists who may have to be asked, wherever the credentials come from.
+func TestServersOfAllPlaces(t *testing.T) {
+	s := store(t, `{"auths": {"file.example": {}, "both.example": {}}, "credHelpers": {"helper.example": "test"}}`)
+	var err error
+	if s.Environment, err = ParseEnvironment(`{"auths": {"environment.example": {"auth": "bWU6eA=="}, "both.example": {"auth": "bWU6eA=="}}}`); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"both.example", "environment.example", "file.example", "helper.example"}
+	if got := s.Servers(); !slices.Equal(got, want) {
+		t.Errorf("got %v", got)
+	}
 }
 
 func TestServersHaveOneName(t *testing.T) {
