@@ -145,12 +145,7 @@ type answer struct {
 	err   error
 }
 
-// ErrSignal is how Run ends when a signal does it.
-type ErrSignal struct{ Signal syscall.Signal }
-
-func (e ErrSignal) Error() string { return e.Signal.String() }
-
-// Run lets the user browse on a terminal until he leaves, or a signal ends it.
+// Run lets the user browse on a terminal until he leaves. A signal that ends it comes back as *terminal.Interrupt.
 func Run(ctx context.Context, in, out *os.File, b *Browser, fetch Fetch) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -262,10 +257,7 @@ func browse(ctx context.Context, b *Browser, fetch Fetch, out *os.File, ends <-c
 				b.Press(k)
 			}
 		case s := <-ends:
-			if n, ok := s.(syscall.Signal); ok {
-				return ErrSignal{n}
-			}
-			return ErrSignal{syscall.SIGTERM}
+			return &terminal.Interrupt{Signal: s}
 		}
 	}
 	return nil

@@ -88,7 +88,7 @@ func (o *exploreOptions) run(cmd *cobra.Command, s *session.Session, ref string)
 func browse(ctx context.Context, s *session.Session, api *client.Client, ref, platform string, r client.LayerReport) error {
 	height, width := terminal.Size(s.Out)
 	b := explore.New(ref, r, width, height)
-	err := explore.Run(ctx, terminal.File(s.In), terminal.File(s.Out), b, func(ctx context.Context, v explore.View) (list []client.LayerFile, err error) {
+	return explore.Run(ctx, terminal.File(s.In), terminal.File(s.Out), b, func(ctx context.Context, v explore.View) (list []client.LayerFile, err error) {
 		// By its ID, as the name may come to mean another image.
 		err = api.Images.LayerFiles(ctx, r.ID, platform, v.Layer, v.Merged, func(f client.LayerFile) error {
 			list = append(list, f)
@@ -96,11 +96,6 @@ func browse(ctx context.Context, s *session.Session, api *client.Client, ref, pl
 		})
 		return list, err
 	})
-	var end explore.ErrSignal
-	if errors.As(err, &end) {
-		return &session.Exit{Code: 128 + int(end.Signal)}
-	}
-	return err
 }
 
 // files lists what a layer has, one file a line.
