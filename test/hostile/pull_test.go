@@ -80,7 +80,7 @@ func TestPullOfBadContent(t *testing.T) {
 		{"giant size of the config", "more than 8388608 are not supported", manifest(func(m *ocispec.Manifest) { m.Config.Size = 1 << 40 })},
 		{"digest that is a path", "digest", manifest(func(m *ocispec.Manifest) { m.Layers[0].Digest = "sha256:../../../../../etc/passwd" })},
 		{"digest of no algorithm", "digest", manifest(func(m *ocispec.Manifest) { m.Layers[0].Digest = "md5:d41d8cd98f00b204e9800998ecf8427e" })},
-		{"config that is no JSON", "config|invalid|JSON", manifest(func(m *ocispec.Manifest) { m.Config = m.Layers[0] })},
+		{"config that is no JSON", "config|invalid|JSON", manifest(func(m *ocispec.Manifest) { m.Config.Digest, m.Config.Size = m.Layers[0].Digest, m.Layers[0].Size })},
 		{"manifest that is no JSON", "manifest|invalid", raw(ocispec.MediaTypeImageManifest, "not json at all")},
 		{"empty manifest", "manifest|config|invalid", raw(ocispec.MediaTypeImageManifest, "{}")},
 		{"manifest of the first schema", "schema|manifest|support", raw("application/vnd.docker.distribution.manifest.v1+prettyjws", `{"schemaVersion":1,"name":"app","tag":"1","fsLayers":[]}`)},
