@@ -6,6 +6,7 @@ import (
 
 	"berth/engine"
 	service "berth/engine/networks"
+	"berth/engine/resolver"
 
 	"github.com/moby/moby/api/types/network"
 )
@@ -14,18 +15,30 @@ import (
 type networks struct {
 	engine     *service.Service
 	containers *engine.Containers
+	names      *resolver.Service
 }
 
 func (s networks) routes() []route {
 	return []route{
 		{"GET", "/networks", s.list},
 		{"GET", "/networks/{id}", s.inspect},
+		{"GET", "/networks/dns/{name}", s.lookup},
 		{"POST", "/networks/create", s.create},
 		{"POST", "/networks/prune", s.prune},
 		{"DELETE", "/networks/{id}", s.remove},
 		{"POST", "/networks/{id}/connect", s.connect},
 		{"POST", "/networks/{id}/disconnect", s.disconnect},
 	}
+}
+
+// lookup tells how a name is looked up; ours.
+func (s networks) lookup(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	l, err := s.names.Lookup(r.Context(), r.PathValue("name"), q.Get("type"), q.Get("container"))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, l)
 }
 
 func (s networks) create(w http.ResponseWriter, r *http.Request) error {

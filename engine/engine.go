@@ -231,7 +231,7 @@ func (e *Engine) openContainers(ctx context.Context, c Config) (err error) {
 	s.nets = &networks.Service{Host: host, Events: s.events, Created: time.Now().UTC(), Members: s.members}
 	called := names.New(names.Config{Program: cmp.Or(c.DNSPath, filepath.Join(filepath.Dir(c.OCIPath), "berth-dns")), Dir: c.ExecRoot, Warn: c.Network.Warn})
 	e.onClose(called.Close)
-	s.names = &resolver.Service{Networks: s.nets, Names: called}
+	s.names = &resolver.Service{Networks: s.nets, Names: called, Find: s.shared.find}
 	return nil
 }
 

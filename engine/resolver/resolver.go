@@ -21,6 +21,7 @@ import (
 type Service struct {
 	Networks *networks.Service
 	Names    *names.Client
+	Find     link.Find
 }
 
 // served tells whether a container has a network with names.

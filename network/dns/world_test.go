@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -197,4 +198,9 @@ func eventually(t testing.TB, check func() string) {
 			t.Fatal(problem)
 		}
 	}
+}
+
+// listenPacket is in the namespace of the calling thread.
+func listenPacket(at string) (net.PacketConn, error) {
+	return (&net.ListenConfig{}).ListenPacket(context.Background(), "udp4", at)
 }

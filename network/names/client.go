@@ -36,6 +36,7 @@ type Client struct {
 	cfg Config
 
 	end     chan struct{} // closed by Close
+	once    sync.Once
 	watched sync.WaitGroup
 
 	mu       sync.Mutex
@@ -127,7 +128,7 @@ func (c *Client) Put(m Member, pid int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.known[m.ID] = &known{m, pid}
-	if !c.restored {
+	if !c.restored && c.link == nil {
 		return nil
 	}
 	return c.put(c.known[m.ID], c.tell)
@@ -224,8 +225,11 @@ func (c *Client) Known() (all []Member) {
 	return all
 }
 
-// Quit ends the one who answers, if there is one.
+// Quit ends the one who answers, if there is one. No other is started after it.
 func (c *Client) Quit() error {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
 	conn, _, err := c.dial()
 	if err != nil {
 		return nil // nobody there
@@ -236,9 +240,7 @@ func (c *Client) Quit() error {
 // Close lets go; names are served on.
 func (c *Client) Close() error {
 	c.mu.Lock()
-	if !c.closed {
-		close(c.end)
-	}
+	c.once.Do(func() { close(c.end) })
 	c.closed = true
 	if c.link != nil {
 		c.link.conn.Close()
@@ -278,8 +280,11 @@ func (c *Client) begin(conn *Conn) {
 	})
 }
 
-// rest is between two starts of one who answers, so that one who can't live takes no more than a little.
-const rest = time.Second
+// rest is between two starts of one who answers, so that one who can't live takes no more than a little. It doubles up to longestRest.
+const (
+	rest        = time.Second
+	longestRest = time.Minute
+)
 
 // lost has somebody else answer where that is needed.
 func (c *Client) lost(l *link) {
@@ -294,18 +299,36 @@ func (c *Client) lost(l *link) {
 		return
 	}
 	c.cfg.Warn("the name server of the containers has ended; it is started again")
-	timer := time.NewTimer(wait)
+	for pause := rest; c.wait(wait); pause = min(2*pause, longestRest) {
+		if err := c.replace(); err == nil {
+			return
+		} else {
+			c.cfg.Warn(err.Error())
+		}
+		wait = pause
+	}
+}
+
+// wait lets some time pass; false: it is over.
+func (c *Client) wait(d time.Duration) bool {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		return true
 	case <-c.end:
-		return
+		return false
 	}
+}
+
+// replace makes sure that somebody answers, if there is anything to tell.
+func (c *Client) replace() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.connect(); err != nil && !c.closed {
-		c.cfg.Warn(err.Error())
+	if c.closed || len(c.known) == 0 {
+		return nil
 	}
+	return c.connect()
 }
 
 // send sends a request over the connection there is and waits for the answer. When none comes, the connection is given up. The caller holds mu.
