@@ -64,7 +64,7 @@ type Layer struct {
 type Weight struct {
 	Path  string
 	Bytes int64
-	Layer int `json:"Layer"` // the one that has it; of hidden bytes, the last one that hid some
+	Layer int // the one that has it; of hidden bytes, the last one that hid some
 	Times int `json:",omitempty"`
 }
 
