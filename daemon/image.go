@@ -53,7 +53,7 @@ func (s images) list(w http.ResponseWriter, r *http.Request) error {
 	}
 	v := versionOf(r)
 	list, err := s.engine.List(service.ListRequest{
-		All: flag(q, "all"), SharedSize: v >= 42 && flag(q, "shared-size"), Manifests: v >= 47 && flag(q, "manifests"), Filters: filters,
+		SharedSize: v >= 42 && flag(q, "shared-size"), Manifests: v >= 47 && flag(q, "manifests"), Filters: filters,
 	})
 	if err != nil {
 		return err

@@ -92,6 +92,6 @@ func ByHost(all map[string]wireregistry.AuthConfig) Auth {
 				break
 			}
 		}
-		return registry.Auth{Username: auth.Username, Password: auth.Password, IdentityToken: auth.IdentityToken, RegistryToken: auth.RegistryToken}
+		return images.Credentials(auth)
 	}
 }

@@ -211,7 +211,7 @@ func (c *census) images() (*wire.DiskUsage, error) {
 			u.Reclaimable += c.size(d)
 		}
 	}
-	list, err := c.s.Images.List(images.ListRequest{All: true})
+	list, err := c.s.Images.List(images.ListRequest{})
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"slices"
@@ -416,5 +418,40 @@ func TestAttestations(t *testing.T) {
 	last := shown.Manifests[len(shown.Manifests)-1]
 	if last.Kind != "attestation" || last.AttestationData.For != index.Manifests[0].Digest {
 		t.Errorf("%+v", last)
+	}
+}
+
+// TestImportKeepsPasswordsSecret fetches archives whose address has a password.
+func TestImportKeepsPasswordsSecret(t *testing.T) {
+	w := newWorld(t)
+	server := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
+		if _, password, _ := r.BasicAuth(); password != "secret" {
+			out.WriteHeader(http.StatusUnauthorized)
+		} else if r.URL.Path != "/root.tar" {
+			out.WriteHeader(http.StatusNotFound)
+		} else {
+			out.Write(make([]byte, 1024))
+		}
+	}))
+	host := strings.TrimPrefix(server.URL, "http://")
+	if err := w.Import(t.Context(), ImportRequest{Source: "http://me:secret@" + host + "/root.tar", Repository: "fetched"}, nil, w.out); err != nil {
+		t.Fatal(err)
+	}
+	history, err := w.History("fetched", nil)
+	if err != nil || len(history) != 1 || history[0].Comment != "Imported from http://me:xxxxx@"+host+"/root.tar" {
+		t.Errorf("history: %+v, %v", history, err)
+	}
+	failures := []error{w.Import(t.Context(), ImportRequest{Source: "me:secret@" + host + "/nosuch.tar"}, nil, w.out)}
+	server.Close()
+	for _, source := range []string{"http://me:secret@" + host + "/root.tar", "ftp://me:secret@" + host, "http://me:secret@%zz/", "http://me:secret@"} {
+		failures = append(failures, w.Import(t.Context(), ImportRequest{Source: source}, nil, w.out))
+	}
+	for n, err := range failures {
+		if err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("failure %d: %v", n, err)
+		}
+	}
+	if said := fmt.Sprint(w.said); strings.Contains(said, "secret") {
+		t.Errorf("said: %s", said)
 	}
 }

@@ -23,17 +23,23 @@ func (i *Service) Import(ctx context.Context, r ImportRequest, body io.Reader, o
 			return err
 		}
 	}
-	if o.Message == "" {
-		o.Message = "Imported from " + r.Source
-	}
-	if r.Source != "-" {
-		remote, err := openURL(ctx, i.Registry.HTTP(), r.Source)
+	source := r.Source
+	if source != "-" {
+		u, err := parseSource(source)
+		if err != nil {
+			return err
+		}
+		remote, err := open(ctx, i.Registry.HTTP(), u)
 		if err != nil {
 			return err
 		}
 		defer remote.Close()
-		out(jsonstream.Message{Status: "Downloading from " + r.Source})
+		source = u.Redacted() // a password belongs neither on a screen nor into the image's history
+		out(jsonstream.Message{Status: "Downloading from " + source})
 		body = remote
+	}
+	if o.Message == "" {
+		o.Message = "Imported from " + source
 	}
 	img, err := i.Store.Import(ctx, body, o)
 	if err != nil {
@@ -47,15 +53,23 @@ func (i *Service) Import(ctx context.Context, r ImportRequest, body io.Reader, o
 	return nil
 }
 
-// openURL opens what an import takes from the network. The caller closes it.
-func openURL(ctx context.Context, client *http.Client, source string) (io.ReadCloser, error) {
+// parseSource reads the address of what an import takes from the network; without a scheme it is http.
+func parseSource(source string) (*url.URL, error) {
 	if !strings.Contains(source, "://") {
 		source = "http://" + source
 	}
 	u, err := url.Parse(source)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, invalid("import from %q: not an http or https URL", source)
+	if err != nil { // its words would have the whole address, a password included
+		return nil, invalid("import: the source is not an http or https URL")
 	}
+	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, invalid("import from %q: not an http or https URL", u.Redacted())
+	}
+	return u, nil
+}
+
+// open asks for what an import takes from the network. The caller closes it.
+func open(ctx context.Context, client *http.Client, u *url.URL) (io.ReadCloser, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, err
@@ -66,7 +80,7 @@ func openURL(ctx context.Context, client *http.Client, source string) (io.ReadCl
 	}
 	if response.StatusCode != http.StatusOK {
 		response.Body.Close()
-		return nil, fault.New(fault.Unavailable, "import from %s: the server answered %s", source, response.Status)
+		return nil, fault.New(fault.Unavailable, "import from %s: the server answered %s", u.Redacted(), response.Status)
 	}
 	return response.Body, nil
 }

@@ -41,7 +41,7 @@ func (i *Service) Pull(ctx context.Context, r PullRequest, out func(jsonstream.M
 		return i.pull(ctx, named, r, out)
 	}
 	repository := reference.TrimNamed(named)
-	tags, err := i.telling(out).Tags(ctx, repository, credentials(r.Auth))
+	tags, err := i.telling(out).Tags(ctx, repository, Credentials(r.Auth))
 	if err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func (i *Service) Pull(ctx context.Context, r PullRequest, out func(jsonstream.M
 
 // pull fetches what one name means.
 func (i *Service) pull(ctx context.Context, named reference.Named, r PullRequest, out func(jsonstream.Message)) error {
-	repository := i.telling(out).Repository(named, credentials(r.Auth))
+	repository := i.telling(out).Repository(named, Credentials(r.Auth))
 	root, err := repository.Resolve(ctx, named)
 	if err != nil {
 		return err
@@ -100,8 +100,8 @@ func tagOrDigest(n reference.Named) string {
 	return "latest"
 }
 
-// credentials are a user's, in the registry client's form.
-func credentials(a wire.AuthConfig) registry.Auth {
+// Credentials are a user's, in the registry client's form.
+func Credentials(a wire.AuthConfig) registry.Auth {
 	return registry.Auth{Username: a.Username, Password: a.Password, IdentityToken: a.IdentityToken, RegistryToken: a.RegistryToken}
 }
 

@@ -49,7 +49,7 @@ func (i *Service) Push(ctx context.Context, r PushRequest, out func(jsonstream.M
 }
 
 func (i *Service) push(ctx context.Context, named reference.Named, r PushRequest, out func(jsonstream.Message)) error {
-	sent, err := i.Store.Push(ctx, i.telling(out).Repository(named, credentials(r.Auth)), named, r.Platform, showProgress(out))
+	sent, err := i.Store.Push(ctx, i.telling(out).Repository(named, Credentials(r.Auth)), named, r.Platform, showProgress(out))
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ import (
 
 // Login checks credentials with their registry.
 func (i *Service) Login(ctx context.Context, auth wire.AuthConfig) (wire.AuthResponse, error) {
-	status, token, err := i.Registry.Login(ctx, auth.ServerAddress, credentials(auth))
+	status, token, err := i.Registry.Login(ctx, auth.ServerAddress, Credentials(auth))
 	return wire.AuthResponse{Status: status, IdentityToken: token}, err
 }
 
@@ -52,7 +52,7 @@ func (i *Service) Search(ctx context.Context, r SearchRequest) ([]wire.SearchRes
 		return found, nil // indexes do not tell that any more
 	}
 	filter.Automated = nil
-	results, err := i.Registry.Search(ctx, r.Term, filter, credentials(r.Auth))
+	results, err := i.Registry.Search(ctx, r.Term, filter, Credentials(r.Auth))
 	for _, s := range results {
 		found = append(found, wire.SearchResult{Name: s.Name, Description: s.Description, StarCount: s.Stars, IsOfficial: s.Official})
 	}
@@ -100,7 +100,7 @@ func (i *Service) Distribution(ctx context.Context, ref string, auth wire.AuthCo
 	if err != nil {
 		return d, err
 	}
-	desc, data, err := i.Registry.Manifest(ctx, named, credentials(auth))
+	desc, data, err := i.Registry.Manifest(ctx, named, Credentials(auth))
 	if err != nil {
 		return d, err
 	}
@@ -121,7 +121,7 @@ func (i *Service) Distribution(ctx context.Context, ref string, auth wire.AuthCo
 	if doc.Config == nil || doc.Config.Digest.Validate() != nil {
 		return d, nil
 	}
-	platform, err := i.platformOf(ctx, i.Registry.Repository(named, credentials(auth)), *doc.Config)
+	platform, err := i.platformOf(ctx, i.Registry.Repository(named, Credentials(auth)), *doc.Config)
 	if err == nil && (platform.OS != "" || platform.Architecture != "") {
 		d.Platforms = append(d.Platforms, platform)
 	}
@@ -178,7 +178,7 @@ func (i *Service) Manifest(ctx context.Context, ref string, auth wire.AuthConfig
 	if err != nil {
 		return ocispec.Descriptor{}, nil, err
 	}
-	return i.Registry.Manifest(ctx, named, credentials(auth))
+	return i.Registry.Manifest(ctx, named, Credentials(auth))
 }
 
 // PutRequest is a manifest or an index for a registry.
@@ -218,7 +218,7 @@ func (i *Service) PutManifest(ctx context.Context, r PutRequest) (ocispec.Descri
 	} else if tagged, ok := named.(reference.Tagged); ok {
 		tag = tagged.Tag()
 	}
-	target := i.Registry.Repository(named, credentials(r.Auth))
+	target := i.Registry.Repository(named, Credentials(r.Auth))
 	for _, from := range r.From {
 		if err := i.bring(ctx, target, named, from, r.Auth); err != nil {
 			return desc, err
@@ -236,7 +236,7 @@ func (i *Service) bring(ctx context.Context, target *registry.Repository, to ref
 	if source.Name() == to.Name() {
 		return nil
 	}
-	user := credentials(auth)
+	user := Credentials(auth)
 	if reference.Domain(source) != reference.Domain(to) {
 		user = registry.Auth{} // they were given for the target's registry
 	}

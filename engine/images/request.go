@@ -17,7 +17,6 @@ type ImportRequest struct {
 
 // ListRequest selects images.
 type ListRequest struct {
-	All        bool
 	SharedSize bool
 	Manifests  bool
 	Filters    journal.Filters
