@@ -71,7 +71,7 @@ func (c *maker) Create(ctx context.Context, name string, r CreateRequest) (id st
 		warnings = append(warnings, "the container has no image: its root is empty")
 	}
 	c.announce(rec, events.ActionCreate)
-	return rec.ID, warnings, nil
+	return rec.ID, append(warnings, c.nets.PortNotes(rec)...), nil
 }
 
 // draft decides everything about a new container but its name; nothing is made yet.

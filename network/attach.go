@@ -296,7 +296,9 @@ func (h *Host) abandon(a *Attachment) error {
 func (h *Host) finish(ctx context.Context, w *wired, a *Attachment, p plugs) error {
 	err := plugAll(h, ctx, w, a, p)
 	if err == nil && len(a.Ports) > 0 {
-		err = h.publish(a, a.Ports)
+		if err = h.publish(a, a.Ports); err == nil {
+			h.Firewalls().noteStart(a)
+		}
 	}
 	if err != nil {
 		return errors.Join(err, w.drop(), h.abandon(a))

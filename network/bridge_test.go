@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -553,28 +552,6 @@ func TestAttachTwiceAndUnknown(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "the link is gone", gone(t, ep.Endpoints[0].Link))
-}
-
-func TestForeignDropPolicyIsNamed(t *testing.T) {
-	newHost(t)
-	var mu sync.Mutex
-	var warnings []string
-	program, err := exec.LookPath("nft")
-	if err != nil {
-		t.Skip("needs the nft program to play other software")
-	}
-	const drop = "add table ip other; add chain ip other fw { type filter hook forward priority 0; policy drop; }"
-	if out, err := exec.Command(program, drop).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	t.Cleanup(func() { exec.Command(program, "delete table ip other").Run() })
-	restored(t, Config{Pool: -1, Warn: func(s string) { mu.Lock(); warnings = append(warnings, s); mu.Unlock() }})
-	mu.Lock()
-	defer mu.Unlock()
-	const want = "nft insert rule ip other fw iifname berth0 accept; nft insert rule ip other fw oifname berth0 accept"
-	if len(warnings) != 1 || !strings.Contains(warnings[0], want) {
-		t.Errorf("warnings %q, want one with %q", warnings, want)
-	}
 }
 
 // The 1,024th container. The ports of the others are plain links, whose other ends die with one namespace.

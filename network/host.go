@@ -35,6 +35,7 @@ type Host struct {
 	pool     *pool
 	forward  *forwarding
 	departed *departures
+	others   others
 
 	background sync.WaitGroup // what an attachment leaves for later
 
@@ -61,7 +62,8 @@ type held struct {
 // use (or none), before Reserve. A second engine on the same default bridge is fault.Conflict. A network that can't be had, but for the default one,
 // is told of by Warn and by whoever wants to be on it.
 func Open(ctx context.Context, c Config) (h *Host, err error) {
-	h = &Host{cfg: c, warn: c.Warn, networks: networkSet{}, attached: map[string]*held{}, ports: newPortTable()}
+	h = &Host{cfg: c, warn: c.Warn, networks: networkSet{}, attached: map[string]*held{}, ports: newPortTable(),
+		others: others{told: map[string]bool{}, shown: map[string]bool{}}}
 	if h.warn == nil {
 		h.warn = func(string) {}
 	}
@@ -196,6 +198,7 @@ func (h *Host) Close() (err error) {
 	if h.wall.fw != nil {
 		err = errors.Join(err, h.wall.fw.Close())
 	}
+	err = errors.Join(err, h.others.close())
 	if h.lock != nil {
 		err = errors.Join(err, h.lock.Close())
 	}

@@ -8,7 +8,6 @@ import (
 
 	"berth/fault"
 	"berth/kernel/netlink"
-	"berth/kernel/nft"
 )
 
 // Restore makes exactly these attachments exist: their addresses and ports are taken, their
@@ -101,18 +100,6 @@ func (n *network) retake(a netip.Addr) error {
 	return fault.New(fault.Conflict, "address %s is of no subnet of network %s", a, n.Name)
 }
 
-// advice says what to do about other software's firewall, which is not ours to change.
-func advice(x nft.Blocker, bridge string) string {
-	chain := x.Family + " " + x.Table + " " + x.Chain
-	return fmt.Sprintf("%s. To let them through: nft insert rule %s iifname %s accept; nft insert rule %s oifname %s accept",
-		blocked(chain), chain, bridge, chain, bridge)
-}
-
-func blocked(chain string) string {
-	return "the firewall of other software drops forwarded packets (policy of chain " + chain +
-		"): containers reach nothing outside, and published ports are not reachable from outside"
-}
-
 // bridges are the links of those that have one.
 func (s networkSet) bridges() (names []string) {
 	for _, n := range s {
@@ -135,27 +122,14 @@ func startForwarding(h *Host) error {
 	if err := h.forward.follow(); err != nil {
 		return err
 	}
-	for _, bridge := range names {
-		blockers(h, bridge)
+	s := h.others.look()
+	if s.err != nil {
+		h.warn(s.err.Error())
+	}
+	for _, n := range h.networks {
+		for _, o := range n.obstacles(s) {
+			h.warn(o.String())
+		}
 	}
 	return nil
-}
-
-// blockers warns of other software that drops what a bridge's containers send or get.
-func blockers(h *Host, bridge string) {
-	blockers, err := h.wall.fw.Blockers(bridge)
-	if err != nil {
-		h.warn(err.Error())
-	}
-	for _, x := range blockers {
-		h.warn(advice(x, bridge))
-	}
-	legacy, err := nft.LegacyBlocker(bridge)
-	if err != nil {
-		h.warn(err.Error())
-	}
-	if legacy {
-		h.warn(fmt.Sprintf("%s. To let them through: iptables-legacy -I FORWARD -i %s -j ACCEPT; iptables-legacy -I FORWARD -o %s -j ACCEPT",
-			blocked("FORWARD of iptables-legacy"), bridge, bridge))
-	}
 }

@@ -212,7 +212,6 @@ func (h *Host) create(ctx context.Context, s Spec) (*Spec, error) {
 	made, err := h.admit(n)
 	if err == nil && n.driver.forwards {
 		err = errors.Join(h.forward.ensure(), h.forward.follow())
-		blockers(h, n.link)
 	}
 	return made, err
 }

@@ -29,7 +29,7 @@ func (s *Service) Create(ctx context.Context, r wire.CreateRequest) (id string, 
 		return "", nil, err
 	}
 	s.tell(events.ActionCreate, made.ID, made.Name, made.Driver)
-	return made.ID, warnings, nil
+	return made.ID, s.Host.Firewalls().Obstacles(made.ID), nil
 }
 
 // spec reads what is asked for.

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"berth/container"
+	"berth/engine/request"
 	"berth/fault"
 	"berth/network"
 	"berth/network/ipam"
@@ -234,4 +235,20 @@ func Names(r *container.Record, network string) []string {
 		}
 	}
 	return once
+}
+
+// PortNotes tells what a user should know of the ports that a container publishes: what the host's firewalls do with them.
+func (s *Service) PortNotes(r *container.Record) []string {
+	if len(r.HostConfig.PortBindings) == 0 && !r.HostConfig.PublishAllPorts || !Own(r) {
+		return nil
+	}
+	ports, err := request.Ports(r.Config, r.HostConfig)
+	if err != nil || len(ports) == 0 {
+		return nil
+	}
+	var on []string
+	for name := range Wishes(r) {
+		on = append(on, s.ID(name))
+	}
+	return s.Host.Firewalls().PortNotes(on, ports)
 }

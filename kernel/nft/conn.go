@@ -1,17 +1,14 @@
 package nft
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/mdlayher/netlink"
-	"golang.org/x/sys/unix"
 )
 
 // Conn is a connection to the packet filter of one network namespace. Its
@@ -280,60 +277,4 @@ func (c *Conn) Exists(f Family, name string) (bool, error) {
 		}
 	}
 	return false, err
-}
-
-// Blocker is a chain of other software that drops what it does not know of all forwarded IPv4 packets.
-type Blocker struct {
-	Family, Table, Chain string // family "ip" or "inet"
-}
-
-// Blockers lists the chains with a drop policy for forwarded packets that name no link in links. A chain that names one is
-// taken to let it through.
-func (c *Conn) Blockers(links ...string) ([]Blocker, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err := c.dial(); err != nil {
-		return nil, err
-	}
-	var found []Blocker
-	for _, f := range []struct {
-		family nftables.TableFamily
-		name   string
-	}{{nftables.TableFamilyIPv4, "ip"}, {nftables.TableFamilyINet, "inet"}} {
-		chains, err := c.nl.ListChainsOfTableFamily(f.family)
-		if err != nil {
-			return found, fmt.Errorf("list nftables chains: %w", err)
-		}
-		for _, ch := range chains {
-			if ch.Hooknum == nil || *ch.Hooknum != unix.NF_INET_FORWARD || ch.Policy == nil || *ch.Policy != nftables.ChainPolicyDrop {
-				continue
-			}
-			rules, err := c.nl.GetRules(ch.Table, ch)
-			if err != nil {
-				return found, fmt.Errorf("list rules of chain %s: %w", ch.Name, err)
-			}
-			if !namesAny(rules, links) {
-				found = append(found, Blocker{f.name, ch.Table.Name, ch.Name})
-			}
-		}
-	}
-	return found, nil
-}
-
-// namesAny tells whether a rule compares with the name of one of the links.
-func namesAny(rules []*nftables.Rule, links []string) bool {
-	for _, r := range rules {
-		for _, e := range r.Exprs {
-			cmp, ok := e.(*expr.Cmp)
-			if !ok {
-				continue
-			}
-			for _, l := range links {
-				if strings.TrimRight(string(cmp.Data), "\x00") == l || bytes.Equal(cmp.Data, LinkKey(l)) {
-					return true
-				}
-			}
-		}
-	}
-	return false
 }

@@ -2,6 +2,7 @@ package nft_test
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"os/exec"
 	"slices"
@@ -184,7 +185,7 @@ func open(t testing.TB) *nft.Conn {
 }
 
 // list prints the kernel's tables by the nft program, an independent reader.
-func list(t *testing.T, args ...string) string {
+func list(t testing.TB, args ...string) string {
 	t.Helper()
 	nftPath, err := exec.LookPath("nft")
 	if err != nil {
@@ -333,20 +334,6 @@ func TestManyElementsAreOneTransaction(t *testing.T) {
 	}
 }
 
-func TestBlockersAreFound(t *testing.T) {
-	c := open(t)
-	list(t, "add table inet other")
-	t.Cleanup(func() { list(t, "delete table inet other") })
-	list(t, "add chain inet other fw { type filter hook forward priority 0; policy drop; }")
-	if got, err := c.Blockers("berth0"); err != nil || len(got) != 1 || got[0] != (nft.Blocker{Family: "inet", Table: "other", Chain: "fw"}) {
-		t.Fatalf("%v, %v", got, err)
-	}
-	list(t, "add rule inet other fw iifname berth0 accept")
-	if got, err := c.Blockers("berth0"); err != nil || len(got) != 0 {
-		t.Errorf("a chain that names the bridge is no blocker: %v, %v", got, err)
-	}
-}
-
 func BenchmarkUpdate(b *testing.B) {
 	c := open(b)
 	if err := c.Replace(every(b, nft.IPv4)); err != nil {
@@ -377,4 +364,31 @@ func TestWhatLeadsToAnAddressIsListed(t *testing.T) {
 			t.Errorf("%s: %v, %v; want %v", address, got, err, want)
 		}
 	}
+}
+
+// What a look at other software's rules costs: nothing there, and the layout of a usual host's firewall.
+func BenchmarkFilters(b *testing.B) {
+	c := open(b)
+	if err := c.Replace(every(b, nft.IPv4)); err != nil {
+		b.Fatal(err)
+	}
+	look := func(b *testing.B) {
+		for b.Loop() {
+			if _, err := c.Filters(func(table string) bool { return table == "berth-test" }); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.Run("none", look)
+	b.Run("usual", func(b *testing.B) {
+		list(b, "add table inet usual")
+		b.Cleanup(func() { list(b, "delete table inet usual") })
+		list(b, "add chain inet usual in { type filter hook input priority 0; policy drop; }")
+		list(b, "add chain inet usual fw { type filter hook forward priority 0; policy drop; }")
+		list(b, "add rule inet usual in ct state vmap { established : accept, related : accept, invalid : drop }")
+		for port := range 30 {
+			list(b, fmt.Sprintf("add rule inet usual in tcp dport %d accept", 2000+port))
+		}
+		look(b)
+	})
 }

@@ -1,0 +1,181 @@
+package network
+
+import (
+	"context"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// other runs programs of other software, one command line after the other.
+func other(t *testing.T, lines ...string) {
+	t.Helper()
+	for _, l := range lines {
+		words := strings.Fields(l)
+		if _, err := exec.LookPath(words[0]); err != nil {
+			t.Skipf("needs %s to play other software", words[0])
+		}
+		if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", l, err, out)
+		}
+	}
+}
+
+// wordsOf collects warnings.
+type wordsOf struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (w *wordsOf) add(s string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.all = append(w.all, s)
+}
+
+func (w *wordsOf) has(parts ...string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.ContainsFunc(w.all, func(s string) bool {
+		return !slices.ContainsFunc(parts, func(p string) bool { return !strings.Contains(s, p) })
+	})
+}
+
+// walls are firewalls of other software that let nothing forwarded pass, and how our tools name the chain and the way out.
+var walls = []struct {
+	name     string
+	up, down []string
+	chain    string
+	let      []string // what the remedy must be, BRIDGE for the link
+	onlyIn   bool     // containers get out, nobody gets in
+}{
+	{name: "policy", up: []string{"nft add table ip other", "nft add chain ip other fw { type filter hook forward priority 0 ; policy drop ; }"},
+		down: []string{"nft delete table ip other"}, chain: "(policy of chain ip other fw)",
+		let: []string{"nft insert rule ip other fw iifname BRIDGE accept", "nft insert rule ip other fw oifname BRIDGE accept"}},
+	{name: "rule", up: []string{"nft add table inet other", "nft add chain inet other checks", "nft add chain inet other fw { type filter hook forward priority 10 ; policy accept ; }",
+		"nft add rule inet other fw ct state vmap { established : accept, related : accept, invalid : drop }", "nft add rule inet other fw jump checks",
+		"nft add rule inet other checks reject with icmpx admin-prohibited"},
+		down: []string{"nft delete table inet other"}, chain: "(a rule of chain inet other checks)",
+		let: []string{"nft insert rule inet other fw iifname BRIDGE accept", "nft insert rule inet other fw oifname BRIDGE accept"}},
+	{name: "inward only", up: []string{"nft add table ip other", "nft add chain ip other fw { type filter hook forward priority 0 ; policy accept ; }",
+		"nft add rule ip other fw iifname up0 ct state new drop"}, onlyIn: true,
+		down: []string{"nft delete table ip other"}, chain: "(a rule of chain ip other fw)",
+		let: []string{"nft insert rule ip other fw oifname BRIDGE accept"}},
+	{name: "iptables-legacy", up: []string{"iptables-legacy -P FORWARD DROP", "iptables-legacy -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"},
+		down: []string{"iptables-legacy -F", "iptables-legacy -P FORWARD ACCEPT"}, chain: "(policy of chain FORWARD of iptables-legacy)",
+		let: []string{"iptables-legacy -I FORWARD -i BRIDGE -j ACCEPT", "iptables-legacy -I FORWARD -o BRIDGE -j ACCEPT"}},
+	{name: "iptables-nft", up: []string{"iptables-nft -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", "iptables-nft -A FORWARD -j REJECT"},
+		down: []string{"nft delete table ip filter"}, chain: "(a rule of chain ip filter FORWARD)",
+		let: []string{"iptables-nft -I FORWARD -i BRIDGE -j ACCEPT", "iptables-nft -I FORWARD -o BRIDGE -j ACCEPT"}},
+}
+
+// A firewall's drop is final, whenever it was written; its chain and the command that lets packets through are told, and that command does.
+func TestFirewallsOfOthersAreHonouredAndNamed(t *testing.T) {
+	for _, wall := range walls {
+		for _, before := range []bool{true, false} {
+			when := map[bool]string{true: "before", false: "after"}[before]
+			t.Run(wall.name+" "+when, func(t *testing.T) {
+				h := newHost(t)
+				told := &wordsOf{}
+				if before {
+					other(t, wall.up...)
+				}
+				b := restored(t, Config{Pool: -1, Warn: told.add})
+				if !before {
+					if told.has("firewall") {
+						t.Errorf("warned without a cause: %q", told.all)
+					}
+					other(t, wall.up...)
+				}
+				t.Cleanup(func() { other(t, wall.down...) })
+				let := strings.ReplaceAll(strings.Join(wall.let, "\n"), "BRIDGE", standard(b).link)
+				if before && !told.has(wall.chain, strings.Split(let, "\n")[0]) {
+					t.Errorf("at the engine's start %q", told.all)
+				}
+				net := must(b.Create(context.Background(), Spec{Name: "own", IPv4: true}))(t)
+				own := strings.ReplaceAll(strings.Join(wall.let, "; "), "BRIDGE", b.Link(net.ID))
+				notes := b.Firewalls().Obstacles(net.ID)
+				if len(notes) != 1 || !strings.Contains(notes[0], wall.chain) || !strings.Contains(notes[0], own) || strings.Contains(notes[0], "nothing outside") == wall.onlyIn {
+					t.Errorf("of a new network %q, want %s and %s", notes, wall.chain, own)
+				}
+				_, ns := attach(t, b, "web", port("", 8080, 80, "tcp"))
+				serve(t, ns, "tcp", "0.0.0.0:80")
+				serve(t, h.outside, "tcp", "0.0.0.0:90")
+				reachesNot(t, "outside", h.outside, "tcp", uplinkHost+":8080")
+				if wall.onlyIn {
+					reaches(t, "a container", ns, "tcp", outsideIP+":90", "")
+				} else {
+					reachesNot(t, "a container", ns, "tcp", outsideIP+":90")
+				}
+				reaches(t, "this host", nil, "tcp", "127.0.0.1:8080", "")
+				until(t, "the start is told of", func() bool { return told.has("container web", wall.chain) })
+				if notes := b.Firewalls().PortNotes([]string{standard(b).ID}, []PortRequest{port("", 8081, 80, "tcp")}); len(notes) != 1 || !strings.Contains(notes[0], wall.chain) {
+					t.Errorf("of a new container %q", notes)
+				}
+				other(t, strings.Split(let, "\n")...)
+				reaches(t, "outside", h.outside, "tcp", uplinkHost+":8080", outsideIP)
+				reaches(t, "a container", ns, "tcp", outsideIP+":90", uplinkHost)
+				if notes := b.Firewalls().Obstacles(standard(b).ID); len(notes) != 0 {
+					t.Errorf("let through, and still %q", notes)
+				}
+			})
+		}
+	}
+}
+
+// Forwarded packets never pass a chain for input, so a port that it seems to close is open.
+func TestFirewallThatFiltersInputAloneIsToldOf(t *testing.T) {
+	for _, wall := range []struct {
+		name     string
+		up, down []string
+		chain    string
+	}{
+		{"nft", []string{"nft add table inet other", "nft add chain inet other in { type filter hook input priority 0 ; policy drop ; }", "nft add rule inet other in iifname lo accept",
+			"nft add rule inet other in ct state established,related accept", "nft add rule inet other in tcp dport { 22, 443 } accept"}, []string{"nft delete table inet other"}, "inet other in"},
+		{"iptables-legacy", []string{"iptables-legacy -A INPUT -i lo -j ACCEPT", "iptables-legacy -A INPUT -m state --state ESTABLISHED -j ACCEPT", "iptables-legacy -A INPUT -p tcp --dport 443 -j ACCEPT", "iptables-legacy -P INPUT DROP"},
+			[]string{"iptables-legacy -P INPUT ACCEPT", "iptables-legacy -F"}, "INPUT of iptables-legacy"},
+	} {
+		t.Run(wall.name, func(t *testing.T) {
+			h := newHost(t)
+			told := &wordsOf{}
+			t.Cleanup(func() { other(t, wall.down...) })
+			other(t, wall.up...)
+			b := restored(t, Config{Pool: -1, Warn: told.add})
+			on := []string{standard(b).ID}
+			for _, quiet := range []PortRequest{port("127.0.0.1", 8080, 80, "tcp"), port("", 443, 80, "tcp")} {
+				if notes := b.Firewalls().PortNotes(on, []PortRequest{quiet}); len(notes) != 0 {
+					t.Errorf("%+v: %q", quiet, notes)
+				}
+			}
+			_, ns := attach(t, b, "web", port("", 8080, 80, "tcp"))
+			serve(t, ns, "tcp", "0.0.0.0:80")
+			reaches(t, "outside", h.outside, "tcp", uplinkHost+":8080", outsideIP)
+			until(t, "the start is told of", func() bool { return told.has("container web", wall.chain, "8080") })
+			notes := b.Firewalls().PortNotes(on, []PortRequest{port("", 8080, 80, "tcp")})
+			if len(notes) != 1 || !strings.Contains(notes[0], wall.chain) || !strings.Contains(notes[0], "publish it as 127.0.0.1:8080:80") {
+				t.Fatalf("notes %q", notes)
+			}
+			if again := b.Firewalls().PortNotes(on, []PortRequest{port("", 8080, 80, "tcp")}); len(again) != 0 {
+				t.Errorf("told twice: %q", again)
+			}
+			// The rule of the note does what it says: the outside is not of the example's subnet.
+			_, rule, _ := strings.Cut(notes[0], "to let in only some: ")
+			other(t, rule)
+			reachesNot(t, "outside", h.outside, "tcp", uplinkHost+":8080")
+			reaches(t, "this host", nil, "tcp", "127.0.0.1:8080", "")
+			// The administrator's rules stay over restarts of the engine, and when the tables are written anew.
+			b.mu.Lock()
+			err := b.writeTables()
+			b.mu.Unlock()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if out := must(exec.Command("nft", "list", "chain", "ip", b.Table(), userChain).Output())(t); !strings.Contains(string(out), "192.0.2.0/24") {
+				t.Errorf("the user chain is\n%s", out)
+			}
+			reachesNot(t, "outside", h.outside, "tcp", uplinkHost+":8080")
+		})
+	}
+}
