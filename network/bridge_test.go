@@ -26,47 +26,6 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-func TestRuleSetIsGolden(t *testing.T) {
-	p4, p6 := netip.MustParsePrefix, netip.MustParseAddr
-	v4 := func(c string) []netip.Prefix { return []netip.Prefix{p4(c)} }
-	networks := []policy{
-		{bridge: "berth0", subnets: v4("172.17.0.0/16")},
-		{bridge: "br-apart", subnets: v4("172.18.0.0/22"), apart: true},
-		{bridge: "br-internal", subnets: v4("172.18.4.0/22"), internal: true},
-		{bridge: "br-routed", subnets: v4("172.18.8.0/22"), routed: true},
-		{bridge: "br-open", subnets: v4("172.18.12.0/22"), open: true},
-		{bridge: "br-plain", subnets: v4("172.18.16.0/22"), plain: true},
-		{bridge: "br-source", subnets: v4("172.18.20.0/22"), source: p6("198.51.100.1")},
-	}
-	got := ""
-	for _, p := range networks {
-		tb := table(nft.IPv4, "berth")
-		with(tb, p.chains(nft.IPv4), p.elements())
-		got += "# " + p.bridge + "\n" + tb.String() + "\n"
-	}
-	dual := policy{bridge: "br-dual", subnets: v4("fd00:1::/64")}
-	tb := table(nft.IPv6, "berth")
-	with(tb, dual.chains(nft.IPv6), dual.elements())
-	a := &Attachment{
-		Endpoints: []Endpoint{{Address: p4("172.17.0.2/16"), Gateway: p6("172.17.0.1"), Address6: p4("fd00:1::2/64"), Gateway6: p6("fd00:1::1")}},
-		Ports: []Port{
-			{p6("0.0.0.0"), 8080, 80, "tcp", false}, {p6("::"), 8080, 80, "tcp", false}, {p6("127.0.0.1"), 5353, 53, "udp", false}, {p6("::"), 0, 443, "tcp", true},
-		},
-	}
-	with(tb, nil, must(a.elements(a.Ports, nft.IPv6))(t))
-	with(tb, nil, []nft.Map{{Name: openedLinks, Elements: []nft.Element{nft.LinkElement("eth0")}}})
-	got += "# br-dual\n" + tb.String()
-	const golden = "testdata/table.nft"
-	if *update {
-		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if want := string(must(os.ReadFile(golden))(t)); got != want {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
-	}
-}
-
 func TestPortsAreHeldAndClashesNamed(t *testing.T) {
 	newHost(t)
 	b := restored(t, Config{Pool: -1})

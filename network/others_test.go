@@ -179,3 +179,26 @@ func TestFirewallThatFiltersInputAloneIsToldOf(t *testing.T) {
 		})
 	}
 }
+
+// An administrator's table that is loaded before the engine starts keeps its user chain, and gets the rest.
+func TestUserChainMayComeFirst(t *testing.T) {
+	h := newHost(t)
+	other(t, "nft add table ip berth", "nft add chain ip berth user", "nft add rule ip berth user iifname up0 ct state new drop")
+	b := restored(t, Config{Pool: -1})
+	_, ns := attach(t, b, "web", port("", 8080, 80, "tcp"))
+	serve(t, ns, "tcp", "0.0.0.0:80")
+	serve(t, h.outside, "tcp", "0.0.0.0:90")
+	reachesNot(t, "outside", h.outside, "tcp", uplinkHost+":8080")
+	reaches(t, "a neighbour", h.neighbour, "tcp", lanHost+":8080", neighbourIP)
+	reaches(t, "a container", ns, "tcp", outsideIP+":90", uplinkHost)
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again := restored(t, Config{Dir: b.cfg.Dir, Pool: -1})
+	if out := must(exec.Command("nft", "list", "chain", "ip", "berth", userChain).Output())(t); !strings.Contains(string(out), `iifname "up0" ct state new drop`) {
+		t.Errorf("after a restart the user chain is\n%s", out)
+	}
+	if err := again.Cleanup(); err != nil {
+		t.Fatal(err)
+	}
+}
