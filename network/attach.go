@@ -28,6 +28,9 @@ func short(id string) string { return id[:min(12, len(id))] }
 // has: fault.Conflict "failed to bind host port 0.0.0.0:8080/tcp: address already in use".
 // No address left: fault.Unavailable; one asked for that is taken: fault.Conflict; no such network: fault.NotFound.
 func (h *Host) Reserve(containerID string, joins []Join, ports []PortRequest) (_ *Attachment, err error) {
+	for _, j := range joins { // a container that is started again wants its address back, which its last life may hold yet
+		h.departed.await(j.Address, j.Address6)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err := h.usable(); err != nil {

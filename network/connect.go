@@ -18,6 +18,7 @@ import (
 // better way out, default routes and published ports move there. It returns the attachment as it is now, to be recorded; on an error nothing has changed.
 // fault.Conflict: it is on that network.
 func (h *Host) Connect(ctx context.Context, a *Attachment, j Join, ns *os.File) (_ *Attachment, err error) {
+	h.departed.await(j.Address, j.Address6)
 	next, n, err := h.reserveMore(a, j)
 	if err != nil {
 		return nil, fmt.Errorf("connect container %s: %w", short(a.ContainerID), err)

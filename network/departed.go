@@ -124,12 +124,18 @@ func (d *departures) bury(now time.Time) int {
 			d.warn(fmt.Sprintf("forget UDP conversations with containers that are gone: %v", err))
 		}
 	}
+	var mine []*departed // that nobody else buried meanwhile
 	d.mu.Lock()
-	d.queue = slices.DeleteFunc(d.queue, func(x *departed) bool { return gone[x] })
+	d.queue = slices.DeleteFunc(d.queue, func(x *departed) bool {
+		if gone[x] {
+			mine = append(mine, x)
+		}
+		return gone[x]
+	})
 	left := len(d.queue)
 	d.mu.Unlock()
-	for x := range gone { // without the lock: add is called with the bridge's held, and free takes that
-		if gone[x] && x.free != nil {
+	for _, x := range mine { // without the lock: add is called with the host's held, and free takes that
+		if x.free != nil {
 			x.free()
 		}
 	}
@@ -169,6 +175,26 @@ func (d *departures) flush() bool {
 		x.closed = true
 	}
 	return len(d.queue) > 0
+}
+
+// await returns when none of the addresses belongs to one that was released, or when it is not to be expected soon. Those that are
+// not valid are none.
+func (d *departures) await(addresses ...netip.Addr) {
+	deadline := time.Now().Add(patient + time.Second)
+	for d.has(addresses) && time.Now().Before(deadline) {
+		d.bury(time.Now())
+		if d.has(addresses) {
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+}
+
+func (d *departures) has(addresses []netip.Addr) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.ContainsFunc(d.queue, func(x *departed) bool {
+		return slices.ContainsFunc(addresses, func(a netip.Addr) bool { return a.IsValid() && slices.Contains(x.addresses, a) })
+	})
 }
 
 // close gives everything up that still waits; the kernel does the rest.

@@ -548,6 +548,22 @@ func TestWishesForAddresses(t *testing.T) {
 	}
 }
 
+// A container with an address of its own is started again at once.
+func TestAddressIsHadAgainAtOnce(t *testing.T) {
+	newHost(t)
+	h := restored(t, Config{})
+	s := create(t, h, Spec{Name: "own", Pools: []ipam.Pool{{Subnet: netip.MustParsePrefix("10.7.0.0/24")}}})
+	wish := []Join{{Network: s.ID, Address: netip.MustParseAddr("10.7.0.9")}}
+	for range 3 {
+		a := must(h.Reserve("a", wish, nil))(t)
+		ns := must(h.Attach(context.Background(), a))(t)
+		ns.Close()
+		if err := h.Release(a); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func BenchmarkCreateNetwork(b *testing.B) {
 	newHost(b)
 	h := restored(b, Config{Pool: -1})
