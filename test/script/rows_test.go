@@ -138,7 +138,7 @@ func TestEveryOptionHasARow(t *testing.T) {
 			check(name, group, c[1])
 		}
 	}
-	for _, name := range []string{"events", "login", "logout", "search"} {
-		check(name, name)
+	for _, name := range []string{"builder prune", "events", "login", "logout", "search", "system df", "system fsck", "system prune", "volume prune"} {
+		check(name, strings.Fields(name)...)
 	}
 }
