@@ -30,7 +30,7 @@ func TestGolden(t *testing.T) {
 		"Warnings":       []string{"WARNING: No swap limit support"}})
 	for name, args := range map[string][]string{
 		"help": {"help"}, "help-run": {"help", "run"}, "help-container": {"container", "--help"}, "ps-help": {"ps", "--help"}, "version": {"version"}, "version-json": {"version", "--format", "{{json .Server}}"}, "info": {"info"},
-		"unknown-option": {"run", "--it", "busybox"}, "no-argument": {"run"}, "info-format": {"info", "-f", "{{.Driver}} {{.ID}} {{.NCPU}}"}, "completion-usage": {"completion"},
+		"unknown-option": {"run", "--it", "busybox"}, "no-argument": {"run"}, "info-format": {"info", "-f", "{{.Driver}} {{.ID}} {{.NCPU}}"}, "completion-usage": {"completion"}, "fsck-help": {"system", "fsck", "--help"},
 	} {
 		got := f.berth(args...)
 		text := "$ berth " + strings.Join(args, " ") + "\n" + got.out + "--- errors\n" + got.err

@@ -113,6 +113,9 @@ func groupUsage(w io.Writer, group, about string, args []string) error {
 // commandHelp prints a command's page.
 func commandHelp(w io.Writer, cmd *cobra.Command, v *verb) error {
 	fmt.Fprintf(w, "Usage:  %s\n\n%s\n", cmd.UseLine(), v.short)
+	if cmd.Long != "" {
+		fmt.Fprintf(w, "\n%s\n", cmd.Long)
+	}
 	if len(v.paths) > 1 {
 		fmt.Fprintf(w, "\nAliases:\n  %s\n", session.Name+" "+strings.Join(v.paths, ", "+session.Name+" "))
 	}

@@ -29,10 +29,11 @@ func Check(s *session.Session) *cobra.Command {
 	var o checkOptions
 	cmd := &cobra.Command{
 		Use: "fsck [OPTIONS]", Args: session.NoArgs, Example: "system fsck\nsystem fsck --deep --repair",
-		Long: `Check the engine's data: content against its digests, unpacked layers, records, and what nobody needs.
-
-Nothing is changed without --repair. With it, content is fetched again from the repository that it came
-from, layers are unpacked again, and what nobody needs is removed. Exits with 1 when a problem is left.`,
+		Long: `Content is compared with its digests, unpacked layers with what was unpacked,
+records are read, and what nobody needs is found. Nothing is changed without
+--repair. With it, content is fetched again from the repository that it came
+from, layers are unpacked again, and what nobody needs is removed.
+Exits with 1 when a problem is left.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), s) },
 	}
 	fs := cmd.Flags()
