@@ -116,9 +116,7 @@ func (v *View) render(m jsonstream.Message) string {
 	if bar := v.bar(m, width); bar != "" {
 		text += " " + bar
 	}
-	if r := []rune(text); len(r) >= width {
-		text = string(r[:max(width-1, 1)])
-	}
+	text = format.Ellipsis(text, max(width-1, 1))
 	if m.ID == "" {
 		return v.block.end() + "\x1b[2K" + text + "\r\n"
 	}

@@ -144,8 +144,11 @@ func TestMoreLayersThanLines(t *testing.T) {
 
 func TestLinesAreHarmlessAndFit(t *testing.T) {
 	v, _, _ := onScreen(t, 24, 20)
-	if got := v.render(jsonstream.Message{Status: "a\x1b]0;title\x07\u009b2Jb and much more text"}); got != "\x1b[2Ka?]0;title??2Jb and\r\n" {
+	if got := v.render(jsonstream.Message{Status: "a\x1b]0;title\x07\u009b2Jb and much more text"}); got != "\x1b[2Ka?]0;title??2Jb an…\r\n" {
 		t.Errorf("got %q", got)
+	}
+	if got := v.render(jsonstream.Message{Status: "層を読み込んでいます"}); got != "\x1b[2K層を読み込んでいま…\r\n" {
+		t.Errorf("characters of two columns: %q", got)
 	}
 	plain := &View{}
 	if got := plain.render(jsonstream.Message{ID: "a", Status: "b\x1b[2J"}); got != "a: b?[2J\n" {
