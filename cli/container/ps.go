@@ -72,7 +72,7 @@ func (o *psOptions) run(cmd *cobra.Command, s *session.Session) error {
 		return err
 	}
 	now := time.Now()
-	rows := make([]containerRow, len(all))
+	rows := make([]Row, len(all))
 	for i := range all {
 		rows[i] = newContainerRow(&all[i], !o.noTrunc, now)
 		if o.format != "" {
@@ -83,8 +83,8 @@ func (o *psOptions) run(cmd *cobra.Command, s *session.Session) error {
 	return containerTable(o.listing.Size).Print(s.Out, o.format, o.quiet, rows)
 }
 
-// containerRow is a container as ps shows it; the fields are what templates may use.
-type containerRow struct {
+// Row is a container as ps shows it; the fields are what templates may use.
+type Row struct {
 	Command      string
 	CreatedAt    string
 	HealthStatus string
@@ -106,7 +106,7 @@ type containerRow struct {
 }
 
 // Label gives one label's value.
-func (r containerRow) Label(key string) string {
+func (r Row) Label(key string) string {
 	if r.labels == nil && r.ID == containerHeading.ID {
 		word := key[strings.LastIndexByte(key, '.')+1:]
 		return strings.NewReplacer("-", " ", "_", " ").Replace(word)
@@ -114,16 +114,16 @@ func (r containerRow) Label(key string) string {
 	return r.labels[key]
 }
 
-var containerHeading = containerRow{
+var containerHeading = Row{
 	Command: "COMMAND", CreatedAt: "CREATED AT", HealthStatus: "HEALTH STATUS", ID: "CONTAINER ID", Image: "IMAGE", Labels: "LABELS",
 	LocalVolumes: "LOCAL VOLUMES", Mounts: "MOUNTS", Names: "NAMES", Networks: "NETWORKS", Platform: "PLATFORM", Ports: "PORTS",
 	RunningFor: "CREATED", Size: "SIZE", State: "STATE", Status: "STATUS",
 }
 
-func containerTable(size bool) *format.Table[containerRow] {
-	t := &format.Table[containerRow]{
+func containerTable(size bool) *format.Table[Row] {
+	t := &format.Table[Row]{
 		Columns: []string{"CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"},
-		Cells: func(r containerRow) []string {
+		Cells: func(r Row) []string {
 			cells := []string{r.ID, r.Image, r.Command, r.RunningFor, r.Status, r.Ports, r.Names}
 			if size {
 				cells = append(cells, r.Size)
@@ -131,7 +131,7 @@ func containerTable(size bool) *format.Table[containerRow] {
 			return cells
 		},
 		Heading: containerHeading,
-		Quiet:   func(r containerRow) string { return r.ID },
+		Quiet:   func(r Row) string { return r.ID },
 	}
 	if size {
 		t.Columns = append(t.Columns, "SIZE")
@@ -139,9 +139,9 @@ func containerTable(size bool) *format.Table[containerRow] {
 	return t
 }
 
-func newContainerRow(c *container.Summary, cut bool, now time.Time) containerRow {
+func newContainerRow(c *container.Summary, cut bool, now time.Time) Row {
 	created := time.Unix(c.Created, 0)
-	r := containerRow{
+	r := Row{
 		ID: c.ID, Image: c.Image, Status: c.Status, State: string(c.State), labels: c.Labels,
 		RunningFor: format.Duration(now.Sub(created)) + " ago",
 		Command:    c.Command, Ports: showPorts(c.Ports), Size: showSize(c), Labels: showLabels(c.Labels),

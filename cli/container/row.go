@@ -8,9 +8,6 @@ import (
 	"github.com/moby/moby/api/types/container"
 )
 
-// Row is a container as lists show it; the fields are what templates may use.
-type Row = containerRow
-
 // NewRow makes a row, with the size of what the container wrote alone. cut shortens what is long.
 func NewRow(c container.Summary, cut bool, now time.Time) Row {
 	c.SizeRootFs = 0

@@ -69,7 +69,7 @@ func (o *imagesOptions) run(cmd *cobra.Command, s *session.Session, args []strin
 		return err
 	}
 	digests := o.digests || strings.Contains(o.format, ".Digest")
-	var rows []imageRow
+	var rows []Row
 	now := time.Now()
 	for i := range all {
 		rows = append(rows, imageRows(&all[i], digests, o.format != "", !o.noTrunc, now)...)
@@ -86,8 +86,8 @@ func (o *imagesOptions) run(cmd *cobra.Command, s *session.Session, args []strin
 // mistaken are the commands about images that people write after "images".
 var mistaken = []string{"build", "diff", "explore", "history", "import", "inspect", "list", "load", "ls", "prune", "pull", "push", "rm", "save", "tag"}
 
-// imageRow is one name of an image; the fields are what templates may use.
-type imageRow struct {
+// Row is a name of an image as lists show it; the fields are what templates may use.
+type Row struct {
 	Containers   string
 	CreatedAt    string
 	CreatedSince string
@@ -101,23 +101,23 @@ type imageRow struct {
 	VirtualSize  string
 }
 
-var imageHeading = imageRow{
+var imageHeading = Row{
 	Containers: "CONTAINERS", CreatedAt: "CREATED AT", CreatedSince: "CREATED", Digest: "DIGEST", ID: "IMAGE ID", Repository: "REPOSITORY",
 	SharedSize: "SHARED SIZE", Size: "SIZE", Tag: "TAG", UniqueSize: "UNIQUE SIZE", VirtualSize: "VIRTUAL SIZE",
 }
 
-func imageTable(digests bool) *format.Table[imageRow] {
-	t := &format.Table[imageRow]{
+func imageTable(digests bool) *format.Table[Row] {
+	t := &format.Table[Row]{
 		Columns: []string{"REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"},
-		Cells: func(r imageRow) []string {
+		Cells: func(r Row) []string {
 			return []string{r.Repository, r.Tag, r.ID, r.CreatedSince, r.Size}
 		},
 		Heading: imageHeading,
-		Quiet:   func(r imageRow) string { return r.ID },
+		Quiet:   func(r Row) string { return r.ID },
 	}
 	if digests {
 		t.Columns = slices.Insert(t.Columns, 2, "DIGEST")
-		t.Cells = func(r imageRow) []string {
+		t.Cells = func(r Row) []string {
 			return []string{r.Repository, r.Tag, r.Digest, r.ID, r.CreatedSince, r.Size}
 		}
 	}
@@ -127,9 +127,9 @@ func imageTable(digests bool) *format.Table[imageRow] {
 const noName = "<none>"
 
 // imageRows makes a row for each name of an image, and one for an image without a name.
-func imageRows(i *image.Summary, digests, dates, cut bool, now time.Time) []imageRow {
+func imageRows(i *image.Summary, digests, dates, cut bool, now time.Time) []Row {
 	created := time.Unix(i.Created, 0)
-	base := imageRow{
+	base := Row{
 		ID: i.ID, CreatedSince: "N/A",
 		Repository: noName, Tag: noName, Digest: noName, Size: format.Size(i.Size), VirtualSize: format.FineSize(i.Size), Containers: "N/A", SharedSize: "N/A", UniqueSize: "N/A",
 	}
@@ -148,7 +148,7 @@ func imageRows(i *image.Summary, digests, dates, cut bool, now time.Time) []imag
 	if i.SharedSize >= 0 {
 		base.SharedSize, base.UniqueSize = format.FineSize(i.SharedSize), format.FineSize(i.Size-i.SharedSize)
 	}
-	var rows []imageRow
+	var rows []Row
 	seen := map[string]bool{}
 	for _, t := range i.RepoTags {
 		colon := strings.LastIndexByte(t, ':')

@@ -6,9 +6,6 @@ import (
 	"github.com/moby/moby/api/types/image"
 )
 
-// Row is a name of an image as lists show it; the fields are what templates may use.
-type Row = imageRow
-
 // NewRow makes the row of an image's first name. cut shortens what is long.
 func NewRow(i image.Summary, cut bool, now time.Time) Row {
 	if len(i.RepoTags) > 1 {
