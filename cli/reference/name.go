@@ -70,6 +70,7 @@ func Parse(s string) (Name, error) {
 	return r, nil
 }
 
+// Only tells whether s has no other characters than letters.
 func Only(s, letters string) bool { return strings.Trim(s, letters) == "" }
 
 const lowerLetters = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -113,6 +114,7 @@ func (r Name) Tagged() Name {
 	return r
 }
 
+// Repository is the name without tag and digest, with its registry.
 func (r Name) Repository() string { return r.Domain + "/" + r.Path }
 
 // String is the full name.

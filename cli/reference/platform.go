@@ -24,6 +24,7 @@ func Platform(s string) (string, error) {
 	return string(b), err
 }
 
+// Platforms does the same for all values of an option, each of which may be several with commas between.
 func Platforms(all []string) ([]string, error) {
 	var out []string
 	for _, v := range all {
