@@ -37,6 +37,9 @@ func (s completer) tree() *cobra.Command {
 			if !ok {
 				group = ""
 			}
+			if parents[group] == nil { // another spelling, below a command
+				continue
+			}
 			whole := command(s.Session, v, path)
 			whole.Parent().RemoveCommand(whole)
 			whole.ValidArgsFunction = s.names(v)

@@ -95,6 +95,7 @@ var verbs = []verb{
 	{paths: []string{"manifest inspect"}, short: "Display an image manifest, or manifest list", command: manifest.Inspect},
 	{paths: []string{"manifest push"}, short: "Push a manifest list to a repository", command: manifest.Push},
 	{paths: []string{"manifest rm"}, short: "Delete one or more manifest lists from local storage", command: manifest.Remove},
+	{paths: []string{"network audit", "port audit"}, short: "Show who can reach which port of running containers", command: network.Audit},
 	{paths: []string{"network connect"}, short: "Connect a container to a network", command: network.Connect},
 	{paths: []string{"network create"}, short: "Create a network", command: network.Create},
 	{paths: []string{"network disconnect"}, short: "Disconnect a container from a network", command: network.Disconnect},

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"net/netip"
 	"net/url"
 
 	"github.com/moby/moby/api/types/network"
@@ -46,4 +47,25 @@ func (s Networks) Connect(ctx context.Context, ref, container string, e *network
 func (s Networks) Disconnect(ctx context.Context, ref, container string, force bool) error {
 	r := network.DisconnectRequest{Container: container, Force: force}
 	return s.c.Call(ctx, Request{Method: "POST", Path: path("networks", ref, "disconnect"), Body: r}, nil)
+}
+
+// Audit is who can reach what.
+type Audit struct {
+	Ports []AuditPort
+	Notes []string
+}
+
+// AuditPort is a port of a container; doc/api.md says what the fields are.
+type AuditPort struct {
+	Container, Name, Network, Port string
+	HostIP                         netip.Addr
+	HostPort                       uint16
+	Addresses                      []netip.Addr
+	Reach                          []string
+	Stopped, Note                  string
+}
+
+// Audit tells who can reach which port of running containers.
+func (s Networks) Audit(ctx context.Context) (out Audit, err error) {
+	return out, s.c.Call(ctx, Request{Method: "GET", Path: "/ports"}, &out)
 }

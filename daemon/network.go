@@ -23,6 +23,7 @@ func (s networks) routes() []route {
 		{"GET", "/networks", s.list},
 		{"GET", "/networks/{id}", s.inspect},
 		{"GET", "/networks/dns/{name}", s.lookup},
+		{"GET", "/ports", s.audit},
 		{"POST", "/networks/create", s.create},
 		{"POST", "/networks/prune", s.prune},
 		{"DELETE", "/networks/{id}", s.remove},
@@ -51,6 +52,15 @@ func (s networks) create(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return writeJSON(w, http.StatusCreated, network.CreateResponse{ID: id, Warning: strings.Join(warnings, "\n")})
+}
+
+// audit is ours: who can reach which port.
+func (s networks) audit(w http.ResponseWriter, _ *http.Request) error {
+	a, err := s.engine.Audit()
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, a)
 }
 
 func (s networks) remove(w http.ResponseWriter, r *http.Request) error {

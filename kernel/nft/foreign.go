@@ -362,3 +362,33 @@ func conntrackMatch(flags, inverted, mask uint16) Match {
 	}
 	return Match{Field: StateOrNAT, Mask: word(uint32(mask)), Not: inverted&stateOnly == 0, Ranges: []Range{only(word(0))}}
 }
+
+// Chain reads one chain of a table as a filter of forwarded packets; nil: it is not there.
+func (c *Conn) Chain(f Family, table, name string) (*Filter, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.dial(); err != nil {
+		return nil, err
+	}
+	chains, err := c.nl.ListChainsOfTableFamily(f.table(table).Family)
+	if err != nil {
+		return nil, fmt.Errorf("list nftables chains: %w", err)
+	}
+	r := reader{nl: c.nl, sets: map[string][]nftables.SetElement{}}
+	var found *Filter
+	for _, ch := range chains {
+		if ch.Table.Name != table || ch.Hooknum != nil {
+			continue
+		}
+		if found == nil {
+			found = &Filter{Family: f.String(), Table: table, Chain: name, Hook: "forward", Rules: map[string][]Read{}}
+		}
+		if ch.Name == name {
+			found.Rules[name] = r.chain(ch)
+		}
+	}
+	if found == nil || found.Rules[name] == nil {
+		return nil, r.err
+	}
+	return found, r.err
+}

@@ -173,3 +173,18 @@ func Shut(filters []*nft.Filter, v6 bool, uplink string, proto byte, port uint16
 	}
 	return ""
 }
+
+// Inward names the chain that drops the first packet of a connection from outside to a container's port; "": none.
+func Inward(filters []*nft.Filter, w Way, proto byte, port uint16) string {
+	_, _, p, _ := w.packets()
+	p[nft.Protocol], p[nft.Port] = []byte{proto}, binary.BigEndian.AppendUint16(nil, port)
+	for _, f := range filters {
+		if f.Hook != "forward" || !w.concerns(f) {
+			continue
+		}
+		if place, dropped := f.Fate(p); dropped {
+			return name(f, place.Chain)
+		}
+	}
+	return ""
+}
