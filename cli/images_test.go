@@ -167,3 +167,14 @@ func TestImageCommandsAreDockers(t *testing.T) {
 		}
 	}
 }
+
+// TestOutputsNeedADirectory asks for nothing where nobody could keep it.
+func TestOutputsNeedADirectory(t *testing.T) {
+	f := newFake(t)
+	for _, line := range []string{"save -o /nosuch/x debian", "export -o /nosuch/x web"} {
+		got := f.berth(strings.Fields(line)...)
+		if asked := f.take(); got.code != 1 || !strings.HasSuffix(got.err, "invalid output path: directory \"/nosuch\" does not exist\n") || len(asked) > 0 {
+			t.Errorf("%s: %d %q, and %v was asked for", line, got.code, got.err, asked)
+		}
+	}
+}

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 
 	"berth/cli/session"
 	"berth/cli/terminal"
@@ -30,10 +28,8 @@ func export(ctx context.Context, s *session.Session, output, id string) (err err
 	if output == "" && terminal.Is(s.Out) {
 		return errors.New("cowardly refusing to save to a terminal. Use the -o flag or redirect")
 	}
-	if output != "" {
-		if _, err := os.Stat(filepath.Dir(output)); err != nil {
-			return fmt.Errorf("failed to export container: invalid output path: directory %q does not exist", filepath.Dir(output))
-		}
+	if err := session.CheckOutput(output); err != nil {
+		return fmt.Errorf("failed to export container: %w", err)
 	}
 	api, err := s.API()
 	if err != nil {

@@ -37,6 +37,9 @@ func save(ctx context.Context, s *session.Session, output string, refs, platform
 	if output == "" && terminal.Is(s.Out) {
 		return errors.New("cowardly refusing to save to a terminal. Use the -o flag or redirect")
 	}
+	if err := session.CheckOutput(output); err != nil {
+		return fmt.Errorf("failed to save image: %w", err)
+	}
 	api, err := s.API()
 	if err != nil {
 		return err
