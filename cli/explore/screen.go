@@ -93,7 +93,7 @@ func (b *Browser) title(width int) string {
 
 func (b *Browser) totals() string {
 	r := &b.report
-	return fmt.Sprintf(" %d layers  %s  shown %s in %d files  hidden %s  efficiency %s", len(r.Layers), format.Size(r.Unpacked), format.Size(r.Shown.Bytes), r.Shown.Files,
+	return fmt.Sprintf(" %s  %s  shown %s in %s  hidden %s  efficiency %s", format.Count(int64(len(r.Layers)), "layer"), format.Size(r.Unpacked), format.Size(r.Shown.Bytes), format.Count(r.Shown.Files, "file"),
 		format.Size(r.Hidden), Percent(r.Efficiency))
 }
 

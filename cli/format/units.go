@@ -127,6 +127,14 @@ func digits(s string) bool {
 	return true
 }
 
+// Count writes how many there are of what is named in the singular: "1 layer", "2 layers".
+func Count(n int64, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return strconv.FormatInt(n, 10) + " " + what
+}
+
 // ShortID gives an ID without its algorithm, cut to twelve digits.
 func ShortID(id string) string {
 	if _, hex, ok := strings.Cut(id, ":"); ok {

@@ -164,9 +164,5 @@ func looks(f *client.FileDiff, s *client.FileShape) string {
 }
 
 func sum(s client.FileSum) string {
-	files := "files"
-	if s.Files == 1 {
-		files = "file"
-	}
-	return fmt.Sprintf("%d %s (%s)", s.Files, files, format.Size(s.Bytes))
+	return fmt.Sprintf("%s (%s)", format.Count(s.Files, "file"), format.Size(s.Bytes))
 }

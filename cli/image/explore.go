@@ -153,8 +153,8 @@ func summary(out io.Writer, ref string, r *client.LayerReport) error {
 	if err := format.Columns(out, []string{"LAYER", "SIZE", "HIDDEN", "ADDED", "CHANGED", "REMOVED", "CREATED BY"}, rows); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(out, "\n%s: %d layers, %s unpacked, %s as distributed\nA container sees %s in %d files. Later layers hide %s. Efficiency %s\n",
-		ref, len(r.Layers), format.Size(r.Unpacked), format.Size(r.Size), format.Size(r.Shown.Bytes), r.Shown.Files, format.Size(r.Hidden), explore.Percent(r.Efficiency))
+	_, err := fmt.Fprintf(out, "\n%s: %s, %s unpacked, %s as distributed\nA container sees %s in %s. Later layers hide %s. Efficiency %s\n",
+		ref, format.Count(int64(len(r.Layers)), "layer"), format.Size(r.Unpacked), format.Size(r.Size), format.Size(r.Shown.Bytes), format.Count(r.Shown.Files, "file"), format.Size(r.Hidden), explore.Percent(r.Efficiency))
 	if err != nil {
 		return err
 	}

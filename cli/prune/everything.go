@@ -144,17 +144,14 @@ func (o *options) warning(withVolumes bool, f client.Filters, plan string) strin
 
 // inWords sums a plan up.
 func inWords(p client.Plan) string {
-	n := map[string]int{}
+	n := map[string]int64{}
 	for _, one := range p.Items {
 		n[one.Kind]++
 	}
 	var parts []string
 	for _, kind := range []string{"container", "network", "volume", "image"} {
-		switch {
-		case n[kind] == 1:
-			parts = append(parts, "1 "+kind)
-		case n[kind] > 1:
-			parts = append(parts, fmt.Sprintf("%d %ss", n[kind], kind))
+		if n[kind] > 0 {
+			parts = append(parts, format.Count(n[kind], kind))
 		}
 	}
 	if len(parts) == 0 {

@@ -3,6 +3,8 @@ package session
 import (
 	"fmt"
 
+	"berth/cli/format"
+
 	"github.com/spf13/cobra"
 )
 
@@ -20,7 +22,7 @@ func NoArgs(cmd *cobra.Command, args []string) error {
 func Exactly(n int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != n {
-			return countError(cmd, "requires "+plural(n, "argument"))
+			return countError(cmd, "requires "+format.Count(int64(n), "argument"))
 		}
 		return nil
 	}
@@ -30,7 +32,7 @@ func Exactly(n int) cobra.PositionalArgs {
 func AtLeast(n int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < n {
-			return countError(cmd, "requires at least "+plural(n, "argument"))
+			return countError(cmd, "requires at least "+format.Count(int64(n), "argument"))
 		}
 		return nil
 	}
@@ -41,19 +43,12 @@ func Between(low, high int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < low || len(args) > high {
 			if low == 0 {
-				return countError(cmd, "requires at most "+plural(high, "argument"))
+				return countError(cmd, "requires at most "+format.Count(int64(high), "argument"))
 			}
-			return countError(cmd, fmt.Sprintf("requires at least %d and at most %s", low, plural(high, "argument")))
+			return countError(cmd, fmt.Sprintf("requires at least %d and at most %s", low, format.Count(int64(high), "argument")))
 		}
 		return nil
 	}
-}
-
-func plural(n int, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return fmt.Sprintf("%d %s", n, what)
 }
 
 func countError(cmd *cobra.Command, why string) error {

@@ -136,7 +136,8 @@ func (o *checkOptions) end(s *session.Session, sum client.CheckSummary) error {
 			return err
 		}
 	} else {
-		fmt.Fprintf(s.Out, "Checked: %d blobs, %d layers, %d images, %d containers, %d volumes\n", sum.Blobs, sum.Layers, sum.Images, sum.Containers, sum.Volumes)
+		fmt.Fprintf(s.Out, "Checked: %s, %s, %s, %s, %s\n", format.Count(sum.Blobs, "blob"), format.Count(sum.Layers, "layer"),
+			format.Count(sum.Images, "image"), format.Count(sum.Containers, "container"), format.Count(sum.Volumes, "volume"))
 		fmt.Fprintf(s.Out, "Problems: %d found, %d repaired\n", sum.Problems, sum.Repaired)
 		fmt.Fprintf(s.Out, "Leftovers: %s, %s freed\n", format.FineSize(sum.LeftoverSize), format.FineSize(sum.Freed))
 	}
