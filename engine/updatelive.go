@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"os"
 	"path"
 	"reflect"
@@ -129,13 +128,10 @@ func (c updater) changePorts(i *instance, live *run, from, to *container.Record,
 	return put(to, held)
 }
 
-// samePorts asks for exactly the ports that a has: one request stands for those of both families.
+// samePorts asks for exactly the ports that a has.
 func samePorts(a *network.Attachment) (all []network.PortRequest) {
 	for _, p := range a.Ports {
 		r := network.PortRequest{HostIP: p.HostIP, HostPort: p.HostPort, Port: p.Port, Proto: p.Proto}
-		if p.HostIP.IsUnspecified() {
-			r.HostIP = netip.Addr{}
-		}
 		if !slices.Contains(all, r) {
 			all = append(all, r)
 		}

@@ -71,7 +71,7 @@ type Join struct {
 
 // PortRequest asks for a container's port to be published on the host.
 type PortRequest struct {
-	HostIP      netip.Addr // zero or 0.0.0.0: every address of the host
+	HostIP      netip.Addr // zero: the network's own choice, usually every address of the host, of both families; 0.0.0.0 and :: are all of one family
 	HostPort    uint16     // 0 = any free one of 49153–65535
 	HostPortEnd uint16     // > HostPort: any free one of HostPort–HostPortEnd
 	Port        uint16     // the container's port

@@ -139,12 +139,9 @@ func (r PortRequest) choice() int {
 	return max(0, int(r.HostPortEnd)-int(r.HostPort)) + 1
 }
 
-// checked fills in defaults. An IPv4 address that means every one is none.
+// checked fills in defaults.
 func (r PortRequest) checked() (PortRequest, error) {
 	r.HostIP = r.HostIP.Unmap()
-	if r.HostIP.IsUnspecified() && r.HostIP.Is4() {
-		r.HostIP = netip.Addr{}
-	}
 	if r.Proto == "" {
 		r.Proto = "tcp"
 	}
