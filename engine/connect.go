@@ -175,12 +175,15 @@ func (c connector) settle(i *instance, live *run, held *network.Attachment) erro
 	i.mu.Unlock()
 	next := i.record().Clone()
 	err := setAttachment(next, held)
+	if err == nil { // before it is on record, as nobody looks whether the files fit to that later
+		err = c.writeFiles(c.store.Dir(i.id), next, held)
+	}
 	if err == nil {
 		err = c.store.SaveState(next)
 	}
 	if err == nil {
 		i.snap.Store(next)
-		err = errors.Join(c.writeFiles(c.store.Dir(i.id), next, held), c.names.Follow(next, held, live.shim.Pid()))
+		err = c.names.Follow(next, held, live.shim.Pid())
 	}
 	return err
 }

@@ -15,6 +15,18 @@ import (
 // writeFiles writes the container's hosts, hostname and resolv.conf into dir. They are written in
 // place, as older runs may have them mounted.
 func (c *starter) writeFiles(dir string, r *container.Record, held *network.Attachment) error {
+	return c.writeThose(dir, r, held, func(string, string) bool { return true })
+}
+
+// mendFiles writes those again whose writing was broken off; what the container itself wrote stays.
+func (c *starter) mendFiles(dir string, r *container.Record, held *network.Attachment) error {
+	return c.writeThose(dir, r, held, func(at, text string) bool {
+		is, err := os.ReadFile(at)
+		return err == nil && len(is) < len(text) && strings.HasPrefix(text, string(is))
+	})
+}
+
+func (c *starter) writeThose(dir string, r *container.Record, held *network.Attachment, due func(at, text string) bool) error {
 	hosts, err := c.hostsFile(r, held)
 	if err != nil {
 		return err
@@ -28,6 +40,9 @@ func (c *starter) writeFiles(dir string, r *container.Record, held *network.Atta
 	}
 	for name, text := range map[string]string{"hosts": hosts, "hostname": network.Hostname(r.Config.Hostname), "resolv.conf": conf} {
 		at := filepath.Join(dir, name)
+		if !due(at, text) {
+			continue
+		}
 		if err := os.WriteFile(at, []byte(text), 0o644); err != nil {
 			return err
 		}

@@ -169,6 +169,9 @@ func (c *Containers) adopt(i *instance, sh *shim.Shim) error {
 	c.watchers.Add(1)
 	go c.watch(i, live)
 	c.logged("connect a container as it was asked for", connector{c}.follow(context.Background(), i))
+	if !r.HostConfig.NetworkMode.IsContainer() { // else they are the other's
+		c.logged("write a container's files", c.mendFiles(c.store.Dir(r.ID), i.record(), live.attachment))
+	}
 	c.forwards.Begin(r, live.ended)
 	if probes, checked := container.ProbesOf(r.Config); checked && r.State.Health != nil {
 		c.watchers.Go(func() { prober{c}.monitor(i, live, probes, live.recheck) })

@@ -25,6 +25,8 @@ type Helper struct {
 
 	mu       sync.Mutex
 	daemons  map[*names.Conn]bool
+	master   *names.Conn          // the one whose word counts
+	former   map[*names.Conn]bool // whose word doesn't any more: there is another daemon
 	stations map[string]*post
 	served   sync.WaitGroup // connections
 	watching sync.WaitGroup
@@ -42,6 +44,7 @@ func invalid(format string, args ...any) error { return fault.New(fault.Invalid,
 // Serve takes orders until it is told to end, or has been idle for long enough.
 func (h *Helper) Serve() error {
 	h.directory, h.busy, h.over = newDirectory(), make(chan struct{}, allQuestions), make(chan struct{})
+	h.former = map[*names.Conn]bool{}
 	h.daemons, h.stations = map[*names.Conn]bool{}, map[string]*post{}
 	h.idle = time.AfterFunc(h.Idle, h.end)
 	var accepting sync.WaitGroup
@@ -123,6 +126,7 @@ func (h *Helper) hangUp(conn *names.Conn) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.daemons, conn)
+	delete(h.former, conn)
 	conn.Close()
 	for id, p := range h.stations {
 		if p.process == nil && p.by == conn {
@@ -151,6 +155,10 @@ func (h *Helper) do(conn *names.Conn, r *names.Request, files []*os.File) (*name
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	defer h.rest()
+	if err := h.obey(conn); err != nil && r.Op != names.OpQuit {
+		kernel.CloseAll(files)
+		return nil, err
+	}
 	switch r.Op {
 	case names.OpPut:
 		if r.Member == nil {
@@ -181,6 +189,18 @@ func (h *Helper) do(conn *names.Conn, r *names.Request, files []*os.File) (*name
 		return nil, fault.New(fault.Unsupported, "unknown order %q", r.Op)
 	}
 	return nil, nil
+}
+
+// obey takes orders from whoever came last: one that is dead may have left an order in its socket. The caller holds mu.
+func (h *Helper) obey(conn *names.Conn) error {
+	if h.former[conn] {
+		return fault.New(fault.Conflict, "another daemon has taken over")
+	}
+	if h.master != nil && h.master != conn && h.daemons[h.master] {
+		h.former[h.master] = true
+	}
+	h.master = conn
+	return nil
 }
 
 // put makes a member what it says, and serves it in its namespace unless it is there already. The caller holds mu.

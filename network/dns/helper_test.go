@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"berth/kernel"
 	"berth/kernel/namespace"
 	"berth/network/names"
 
@@ -337,5 +338,47 @@ func TestAContainerMayServeNamesItself(t *testing.T) {
 		return err
 	}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// One of another release is asked to end, and the next serves all.
+func TestAnotherReleaseMakesRoom(t *testing.T) {
+	c := newClient(t, "/run/i")
+	a := newBox(t)
+	dir, err := os.Open("/run/i")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	old, err := kernel.ListenUnix(dir, "dns.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan string, 1)
+	go func() {
+		defer old.Close()
+		sock, err := kernel.Accept(old)
+		if err != nil {
+			told <- err.Error()
+			return
+		}
+		conn := names.NewConn(sock)
+		defer conn.Close()
+		r := &names.Request{}
+		err = conn.Send(names.Hello{Version: names.Version + 1})
+		if err == nil {
+			_, err = conn.Receive(r)
+		}
+		if err == nil {
+			err = conn.Send(&names.Answer{})
+		}
+		told <- fmt.Sprint(r.Op, err)
+	}()
+	start(t, c, a, member("a000", "172.20.0.2", "a"))
+	if got := <-told; got != names.OpQuit+"<nil>" {
+		t.Errorf("the other was told %s", got)
+	}
+	if got := a.look(t, "udp", "a", "A"); got != "172.20.0.2" {
+		t.Error(got)
 	}
 }

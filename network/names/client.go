@@ -50,7 +50,8 @@ type Client struct {
 // known is a member and where it lives.
 type known struct {
 	member Member
-	pid    int // 0: it has not started yet
+	pid    int         // 0: it has not started yet
+	ns     os.FileInfo // its network namespace, so that another process of that number is not taken for it; nil: not looked at yet
 }
 
 // New returns a Client that starts nothing before there is something to tell. Close it.
@@ -65,8 +66,12 @@ func New(c Config) *Client {
 func (c *Client) Serve(m Member, ns *os.File) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.known[m.ID] = &known{member: m}
-	err := c.tell(&Request{Op: OpPut, Member: &m, Namespace: true}, ns)
+	info, err := ns.Stat()
+	if err != nil {
+		return err
+	}
+	c.known[m.ID] = &known{member: m, ns: info}
+	err = c.tell(&Request{Op: OpPut, Member: &m, Namespace: true}, ns)
 	if err != nil {
 		delete(c.known, m.ID)
 		return fmt.Errorf("serve names to container %s: %w", short(m.ID), err)
@@ -127,11 +132,16 @@ func openProcess(pid int, ns *os.File) (*os.File, error) {
 func (c *Client) Put(m Member, pid int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.known[m.ID] = &known{m, pid}
+	k := c.known[m.ID]
+	if k == nil {
+		k = &known{}
+		c.known[m.ID] = k
+	}
+	k.member, k.pid = m, pid
 	if !c.restored && c.link == nil {
 		return nil
 	}
-	return c.put(c.known[m.ID], c.tell)
+	return c.put(k, c.tell)
 }
 
 // put tells of one that runs, by tell or send. The caller holds mu.
@@ -141,7 +151,10 @@ func (c *Client) put(k *known, say func(*Request, ...*os.File) error) error {
 		return errors.Join(ended(err), c.drop(k.member.ID))
 	}
 	defer ns.Close()
-	process, err := kernel.OpenPid(k.pid)
+	process, err := openProcess(k.pid, ns)
+	if err == nil {
+		err = k.settle(ns)
+	}
 	if err != nil {
 		return errors.Join(ended(err), c.drop(k.member.ID))
 	}
@@ -149,6 +162,23 @@ func (c *Client) put(k *known, say func(*Request, ...*os.File) error) error {
 	if err := say(&Request{Op: OpPut, Member: &k.member, Namespace: true, Process: true}, ns, process); err != nil {
 		return fmt.Errorf("serve names to container %s: %w", short(k.member.ID), err)
 	}
+	return nil
+}
+
+// settle notes where a container lives. os.ErrProcessDone: that is another place than before, or our own.
+func (k *known) settle(ns *os.File) error {
+	info, err := ns.Stat()
+	if err != nil {
+		return err
+	}
+	own, err := os.Stat("/proc/self/ns/net")
+	if err != nil {
+		return err
+	}
+	if os.SameFile(info, own) || k.ns != nil && !os.SameFile(info, k.ns) {
+		return os.ErrProcessDone
+	}
+	k.ns = info
 	return nil
 }
 
@@ -176,7 +206,7 @@ func (c *Client) Restore(members map[int]Member) (err error) {
 	defer c.mu.Unlock()
 	c.restored = true
 	for pid, m := range members {
-		c.known[m.ID] = &known{m, pid}
+		c.known[m.ID] = &known{member: m, pid: pid}
 	}
 	if len(members) > 0 {
 		return c.connect()

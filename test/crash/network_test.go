@@ -45,6 +45,9 @@ func TestKillDuringNetworkChanges(t *testing.T) {
 		}
 		busy.Go(func() { comeAndGo(e, round, stop) })
 		<-time.After(time.Duration(20+rand.IntN(150)) * time.Millisecond)
+		if round%2 == 1 {
+			killNames(e)
+		}
 		e.Kill()
 		close(stop)
 		busy.Wait()
@@ -133,17 +136,20 @@ func networksHold(t *testing.T, e *testengine.Engine) error {
 		return err
 	}
 	ports := 0
+	addresses := map[string]map[string]string{}
 	for _, c := range shown {
 		name := strings.TrimPrefix(c.Name, "/")
+		addresses[name] = map[string]string{}
 		if !c.State.Running {
 			e.Run(t, "start", name)
 			return fmt.Errorf("%s did not run", name)
 		}
 		want := map[string]bool{}
-		for _, n := range c.NetworkSettings.Networks {
+		for network, n := range c.NetworkSettings.Networks {
 			if n.IPAddress == "" {
 				return fmt.Errorf("%s is not on all of its networks: %+v", name, c.NetworkSettings.Networks)
 			}
+			addresses[name][network] = n.IPAddress
 			want[fmt.Sprintf("%s/%d", n.IPAddress, n.IPPrefixLen)] = true
 			want[n.GlobalIPv6Address+"/64"] = true
 		}
@@ -164,6 +170,9 @@ func networksHold(t *testing.T, e *testengine.Engine) error {
 		if err := served(t, e, name); err != nil {
 			return err
 		}
+	}
+	if err := namesHold(t, e, addresses); err != nil {
+		return err
 	}
 	return tablesHold(t, e, ports)
 }
