@@ -82,3 +82,13 @@ func BenchmarkLoopback(b *testing.B) {
 		must(br.Loopback(Owner{}))(b).Close()
 	}
 }
+
+// BenchmarkPortNotes is what a container's creation with a published port pays for the look at other firewalls.
+func BenchmarkPortNotes(b *testing.B) {
+	newHost(b)
+	h := restored(b, Config{Pool: -1})
+	on, ports := []string{standard(h).ID}, []PortRequest{{HostPort: 8080, Port: 80}}
+	for b.Loop() {
+		h.Firewalls().PortNotes(on, ports)
+	}
+}
