@@ -85,7 +85,7 @@ var verbs = []verb{
 	{paths: []string{"image explore"}, short: "Browse the layers of an image and their files", command: image.Explore},
 	{paths: []string{"image history", "history"}, short: "Show the history of an image", command: image.History},
 	{paths: []string{"image import", "import"}, short: "Import the contents from a tarball to create a filesystem image", command: image.Import},
-	{paths: []string{"inspect"}, short: "Return low-level information on containers and images", command: inspect.Any},
+	{paths: []string{"inspect"}, short: "Return low-level information on containers, images and networks", command: inspect.Any},
 	{paths: []string{"container inspect"}, short: "Display detailed information on one or more containers", command: inspect.Container},
 	{paths: []string{"image inspect"}, short: "Display detailed information on one or more images", command: inspect.Image},
 	{paths: []string{"container kill", "kill"}, short: "Kill one or more running containers", command: container.Kill},

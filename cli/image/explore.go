@@ -38,6 +38,7 @@ func Explore(s *session.Session) *cobra.Command {
 	fs.StringVar(&o.format, "format", "", format.ObjectUsage)
 	fs.BoolVar(&o.json, "json", false, "Same as --format json")
 	fs.IntVar(&o.layer, "layer", -1, "List the files that this layer adds, changes and removes; 0 is the deepest")
+	fs.Lookup("layer").DefValue = "" // which help would show
 	fs.BoolVar(&o.merged, "merged", false, "List all files that are there with that layer on top; without --layer, all that a container sees")
 	fs.StringVar(&o.platform, "platform", "", "Explore the given platform. Formatted as \"os[/arch[/variant]]\" (e.g., \"linux/amd64\")")
 	fs.IntVar(&o.top, "top", 10, "Show this many of the largest files and of what later layers hide, and no browser")

@@ -35,7 +35,7 @@ func List(s *session.Session) *cobra.Command {
 		RunE:    func(cmd *cobra.Command, args []string) error { return o.run(cmd, s, args) },
 	}
 	fs := cmd.Flags()
-	fs.BoolVarP(&o.all, "all", "a", false, "Show all images (default hides intermediate and dangling images)")
+	fs.BoolVarP(&o.all, "all", "a", false, "Show all images (default hides intermediate images, and with --tree those without a name)")
 	fs.BoolVar(&o.digests, "digests", false, "Show digests")
 	fs.VarP(flag.Filters(&o.filters), "filter", "f", "Filter output based on conditions provided")
 	fs.StringVar(&o.format, "format", "", format.Usage)

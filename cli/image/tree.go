@@ -34,9 +34,12 @@ type treeImage struct {
 
 // showTree lists images with their platforms.
 func (o *imagesOptions) showTree(ctx context.Context, s *session.Session, filters client.Filters) error {
-	for flag, set := range map[string]bool{"quiet": o.quiet, "no-trunc": o.noTrunc, "digests": o.digests, "format": o.format != ""} {
-		if set {
-			return fmt.Errorf("--%s is not yet supported with --tree", flag)
+	for _, other := range []struct { // in docker's order
+		flag string
+		set  bool
+	}{{"quiet", o.quiet}, {"no-trunc", o.noTrunc}, {"digests", o.digests}, {"format", o.format != ""}} {
+		if other.set {
+			return fmt.Errorf("--%s is not yet supported with --tree", other.flag)
 		}
 	}
 	api, err := s.API()
