@@ -32,7 +32,7 @@ func cannedUsage(t *testing.T) *fake {
 			{"Id": strings.Repeat("f", 64), "Names": []string{"/old"}, "Image": "debian:12", "ImageID": "sha256:" + fakeID, "Command": "sh", "Created": now - 3*86400, "State": "exited", "Status": "Exited (0) 2 days ago", "SizeRw": 7_000_000},
 		},
 		"Volumes": []map[string]any{
-			{"Name": "data", "Driver": "local", "Mountpoint": "/v/data/_data", "Scope": "local", "Labels": map[string]string{"b": "2", "a": "1"}, "UsageData": map[string]int64{"RefCount": 1, "Size": 36}},
+			{"Name": "data", "Driver": "local", "Mountpoint": "/v/data/_data", "Scope": "local", "Labels": map[string]string{"a": "1"}, "UsageData": map[string]int64{"RefCount": 1, "Size": 36}},
 			{"Name": "old", "Driver": "local", "Mountpoint": "/v/old/_data", "Scope": "local", "UsageData": map[string]int64{"RefCount": 0, "Size": 5_000_000_000}},
 		},
 		"BuildCache": []any{},
