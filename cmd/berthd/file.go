@@ -99,7 +99,7 @@ func (d *defaults) apply(f *pflag.FlagSet, text []byte) error {
 			unknown = append(unknown, key)
 		// Hosts add up nowhere else either; runtimes are a list with parts here and there.
 		case flag.Changed && key != "runtimes" && key != "proxies":
-			both = append(both, fmt.Sprintf("%s: (from flag: %s, from file: %s)", key, flag.Value, bytes.TrimSpace(keys[key])))
+			both = append(both, hidden(fmt.Sprintf("%s: (from flag: %s, from file: %s)", key, flag.Value, bytes.TrimSpace(keys[key]))))
 		}
 	}
 	if len(unknown) > 0 {

@@ -84,6 +84,22 @@ func TestFile(t *testing.T) {
 	}
 }
 
+// TestPasswordsInAddressesAreNotTold makes mistakes about addresses that have one.
+func TestPasswordsInAddressesAreNotTold(t *testing.T) {
+	for _, c := range []struct{ text, flag string }{
+		{`{"registry-mirrors": ["https://u:secret@x"]}`, ""},
+		{`{"registry-mirrors": ["https://u:secret%zz@x"]}`, ""},
+		{`{"registry-mirrors": ["quay.io=https://u:secret/@x"]}`, ""},
+		{`{"registry-mirrors": ["https://a", "https://u:secret@x"]}`, "--registry-mirror=https://u:secret@y"},
+		{`{"proxies": {"http-proxy": "http://u:secret@%zz"}}`, ""},
+		{`{"proxies": {"http-proxy": "http://u:secret@x"}}`, "--http-proxy=http://u:secret@y"},
+	} {
+		if _, _, err := reading(c.text, strings.Fields(c.flag)...); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s %s: %v", c.text, c.flag, err)
+		}
+	}
+}
+
 func FuzzFile(f *testing.F) {
 	f.Add(`{"hosts": ["unix:///a"], "runtimes": {"x": {"path": "/x"}}}`)
 	f.Add(`{"default-ulimits": {"nofile": {"Soft": 1, "Hard": 2}}, "log-opts": {"a": "b"}}`)

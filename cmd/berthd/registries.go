@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
+	"regexp"
 
 	"berth/engine"
 	"berth/registry"
@@ -39,7 +39,7 @@ func (r *registries) finish() error {
 	for _, text := range nonEmpty(r.mirrors) {
 		m, err := registry.ParseMirror(text)
 		if err != nil {
-			return fmt.Errorf("--registry-mirror %s: %w", hidden(text), err)
+			return fmt.Errorf("--registry-mirror %s: %s", hidden(text), hidden(err.Error()))
 		}
 		r.hosts.Mirrors = append(r.hosts.Mirrors, m)
 	}
@@ -47,13 +47,9 @@ func (r *registries) finish() error {
 	return r.hosts.Check()
 }
 
-// hidden is an address without what may be a password in it.
+// hidden is text without what may be passwords in the addresses that it has.
 func hidden(text string) string {
-	before, rest, ok := strings.Cut(text, "://")
-	if _, after, found := strings.Cut(rest, "@"); ok && found {
-		return before + "://…@" + after
-	}
-	return text
+	return regexp.MustCompile(`://[^\s"\]]*@`).ReplaceAllString(text, "://…@")
 }
 
 // proxies are an object in the file, with the flags' names.
