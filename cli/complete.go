@@ -108,7 +108,7 @@ func (s completer) names(v *verb) cobra.CompletionFunc {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		case kind == "network":
 			switch {
-			case verb == "create" || verb == "ls" || verb == "prune" || (verb == "connect" || verb == "disconnect") && len(args) > 1:
+			case verb == "create" || verb == "dns" || verb == "ls" || verb == "prune" || (verb == "connect" || verb == "disconnect") && len(args) > 1:
 				return nil, cobra.ShellCompDirectiveNoFileComp
 			case (verb == "connect" || verb == "disconnect") && len(args) == 1:
 				found = containerNames(ctx, api, verb)

@@ -99,6 +99,7 @@ var verbs = []verb{
 	{paths: []string{"network connect"}, short: "Connect a container to a network", command: network.Connect},
 	{paths: []string{"network create"}, short: "Create a network", command: network.Create},
 	{paths: []string{"network disconnect"}, short: "Disconnect a container from a network", command: network.Disconnect},
+	{paths: []string{"network dns"}, short: "Show who has a name, and how a container looks it up", command: network.Lookup},
 	{paths: []string{"network inspect"}, short: "Display detailed information on one or more networks", command: inspect.Network},
 	{paths: []string{"network ls", "network list"}, short: "List networks", command: network.List},
 	{paths: []string{"network rm", "network remove"}, short: "Remove one or more networks", command: network.Remove},
