@@ -1,8 +1,11 @@
 package network
 
 import (
+	"cmp"
 	"context"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -200,5 +203,95 @@ func TestUserChainMayComeFirst(t *testing.T) {
 	}
 	if err := again.Cleanup(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// ufw is Debian's program, unpacked: it is installed nowhere, and what it writes are the test's own files.
+type ufw struct{ root string }
+
+func newUFW(t *testing.T) ufw {
+	t.Helper()
+	from := filepath.Join(cmp.Or(os.Getenv("BERTH_TEST_CACHE"), "/var/cache/berth-test"), "ufw")
+	if _, err := os.Stat(from + "/usr/sbin/ufw"); err != nil {
+		t.Skip("needs ufw: `make fixtures` unpacks it")
+	}
+	u := ufw{filepath.Join(t.TempDir(), "root")}
+	other(t, "cp -a "+from+" "+u.root)
+	for _, f := range must(filepath.Glob(u.root + "/usr/share/ufw/*"))(t) { // as its installation does
+		if strings.HasSuffix(f, ".rules") || strings.HasSuffix(f, ".conf") {
+			other(t, "cp "+f+" "+u.root+"/etc/ufw/")
+		}
+	}
+	return u
+}
+
+// run runs a command line of ufw's, such as our notes have.
+func (u ufw) run(t *testing.T, line string) {
+	t.Helper()
+	words := append([]string{u.root + "/usr/sbin/ufw", "--rootdir=" + u.root, "--datadir=" + u.root}, strings.Fields(line)[1:]...)
+	cmd := exec.Command("/usr/bin/python3", words...)
+	cmd.Env = append(os.Environ(), "PYTHONPATH="+u.root+"/usr/lib/python3/dist-packages")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", line, err, out)
+	}
+}
+
+// With ufw on, containers get nowhere until it is told to let the network through; its own rules stay as they are.
+func TestUFWIsHonouredAndNamed(t *testing.T) {
+	for _, before := range []bool{true, false} {
+		t.Run(map[bool]string{true: "before", false: "after"}[before], func(t *testing.T) {
+			h := newHost(t)
+			told := &wordsOf{}
+			u := newUFW(t)
+			if before {
+				u.run(t, "ufw --force enable")
+			}
+			b := restored(t, Config{Pool: -1, Warn: told.add, Default: Spec{IPv6: true}})
+			if !before {
+				u.run(t, "ufw --force enable")
+			}
+			t.Cleanup(func() {
+				u.run(t, "ufw --force disable")
+				other(t, "iptables -F", "iptables -X", "ip6tables -F", "ip6tables -X")
+			})
+			rules := func() string { return string(must(exec.Command("iptables", "-S").Output())(t)) }
+			had := rules()
+			_, ns := attach(t, b, "web", port("", 8080, 80, "tcp"))
+			serve(t, ns, "tcp", "0.0.0.0:80")
+			serve(t, h.outside, "tcp", "0.0.0.0:90")
+			reachesNot(t, "outside", h.outside, "tcp", uplinkHost+":8080")
+			reachesNot(t, "a container", ns, "tcp", outsideIP+":90")
+			if now := rules(); now != had {
+				t.Errorf("ufw's rules were\n%s\nand are\n%s", had, now)
+			}
+			notes := b.Firewalls().Obstacles(standard(b).ID)
+			const remedy = "ufw route allow in on berth0; ufw route allow out on berth0"
+			if len(notes) != 1 || !strings.Contains(notes[0], "(policy of chain ip filter FORWARD)") || !strings.Contains(notes[0], remedy) {
+				t.Fatalf("notes %q", notes)
+			}
+			if before { // else the engine's last look may be the one at its start
+				until(t, "the start is told of", func() bool { return told.has("container web", remedy) })
+			}
+			for _, line := range strings.Split(remedy, "; ") {
+				u.run(t, line)
+			}
+			reaches(t, "outside", h.outside, "tcp", uplinkHost+":8080", outsideIP)
+			reaches(t, "a container", ns, "tcp", outsideIP+":90", uplinkHost)
+			if notes := b.Firewalls().Obstacles(standard(b).ID); len(notes) != 0 {
+				t.Errorf("let through, and still %q", notes)
+			}
+			// What ufw refuses by default is only what is for the host: now the port is open, and that is told.
+			on := []string{standard(b).ID}
+			until(t, "the new look is used", func() bool {
+				notes = b.Firewalls().PortNotes(on, []PortRequest{port("", 8081, 80, "tcp")})
+				return len(notes) == 1 && strings.Contains(notes[0], "is reachable from outside, although chain ip filter INPUT")
+			})
+			// One that ufw lets in is meant to be open.
+			u.run(t, "ufw allow 8082/tcp")
+			b.Firewalls().Obstacles(on[0])
+			if notes = b.Firewalls().PortNotes(on, []PortRequest{port("", 8082, 80, "tcp")}); len(notes) != 0 {
+				t.Errorf("of a port that ufw allows: %q", notes)
+			}
+		})
 	}
 }

@@ -51,19 +51,20 @@ type Field int
 
 // The fields, and their values' form.
 const (
-	Unknown     Field = iota
-	InLink            // name, 16 bytes
-	OutLink           // name, 16 bytes
-	InIndex           // 4 bytes in the host's order
-	OutIndex          // the same
-	State             // of the connection: NFT_CT_STATE bits, 4 bytes in the host's order
-	StateOrNAT        // the same, and xt_conntrack's bits for translated ones
-	Status            // enum ip_conntrack_status, 4 bytes in the host's order
-	Protocol          // of transport, 1 byte
-	FamilyOf          // NFPROTO_IPV4 or NFPROTO_IPV6, 1 byte
-	FromAddress       // address, 4 or 16 bytes
-	ToAddress         // address
-	Port              // the destination's, 2 bytes
+	Unknown       Field = iota
+	InLink              // name, 16 bytes
+	OutLink             // name, 16 bytes
+	InIndex             // 4 bytes in the host's order
+	OutIndex            // the same
+	State               // of the connection: NFT_CT_STATE bits, 4 bytes in the host's order
+	StateOrNAT          // the same, and xt_conntrack's bits for translated ones
+	Status              // enum ip_conntrack_status, 4 bytes in the host's order
+	Protocol            // of transport, 1 byte
+	FamilyOf            // NFPROTO_IPV4 or NFPROTO_IPV6, 1 byte
+	FromAddress         // address, 4 or 16 bytes
+	ToAddress           // address
+	Port                // the destination's, 2 bytes
+	KindOfAddress       // of the destination: RTN_UNICAST, RTN_LOCAL, … (rtnetlink(7)), 4 bytes in the host's order
 )
 
 // Range is the values from Low to High, both included. Shorter ones than a packet's are compared with its beginning.

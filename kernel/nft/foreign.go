@@ -161,7 +161,9 @@ func (r *reader) rule(table *nftables.Table, exprs []expr.Any) (out Read) {
 		case *expr.Limit, *expr.Quota, *expr.Dynset, *expr.Connlimit:
 			add(Match{})
 		case *expr.Fib:
-			regs[e.Register] = slot{}
+			if regs[e.Register] = (slot{}); e.FlagDADDR && !e.FlagSADDR && !e.FlagIIF && !e.FlagOIF && e.ResultADDRTYPE {
+				regs[e.Register] = slot{field: KindOfAddress}
+			}
 		default:
 			add(Match{})
 		}
@@ -337,6 +339,8 @@ func (r *reader) xtables(e *expr.Match, add func(Match)) {
 		add(conntrackMatch(uint16(info.MatchFlags), uint16(info.InvertFlags), info.StateMask))
 	case *xt.ConntrackMtinfo1:
 		add(conntrackMatch(uint16(info.MatchFlags), uint16(info.InvertFlags), uint16(info.StateMask)))
+	case *xt.AddrTypeV1:
+		add(addressMatch(info.Source, info.Dest, uint32(info.Flags)))
 	case *xt.Tcp:
 		add(Match{Field: Protocol, Ranges: []Range{only([]byte{unix.IPPROTO_TCP})}})
 		add(portMatch(info.DstPorts, info.InvFlags&xt.TcpInvDestPorts != 0))
@@ -391,4 +395,19 @@ func (c *Conn) Chain(f Family, table, name string) (*Filter, error) {
 		return nil, r.err
 	}
 	return found, r.err
+}
+
+// addressMatch is that of xt_addrtype(h), revision 1, where it asks for the destination alone: a bit for each kind.
+func addressMatch(source, dest uint16, flags uint32) Match {
+	const invertDest = 2
+	if source != 0 || dest == 0 || flags&^invertDest != 0 {
+		return Match{}
+	}
+	m := Match{Field: KindOfAddress, Not: flags&invertDest != 0}
+	for kind := range uint32(16) {
+		if dest&(1<<kind) != 0 {
+			m.Ranges = append(m.Ranges, only(word(kind)))
+		}
+	}
+	return m
 }

@@ -218,6 +218,9 @@ func legacyMatch(name string, revision byte, data []byte) []Match {
 		return []Match{conntrackMatch(u(data[flags:]), u(data[inverted:]), u(data[states:]))}
 	case name == "state" && len(data) >= 4:
 		return []Match{conntrackMatch(1, 0, uint16(binary.NativeEndian.Uint32(data)))}
+	case name == "addrtype" && revision == 1 && len(data) >= 8:
+		u := binary.NativeEndian.Uint16
+		return []Match{addressMatch(u(data), u(data[2:]), binary.NativeEndian.Uint32(data[4:]))}
 	case name == "tcp" && len(data) >= 12:
 		u := binary.NativeEndian.Uint16
 		all := []Match{{Field: Protocol, Ranges: []Range{only([]byte{unix.IPPROTO_TCP})}}, portMatch([2]uint16{u(data[4:]), u(data[6:])}, data[11]&2 != 0)}

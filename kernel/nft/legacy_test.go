@@ -46,7 +46,7 @@ func TestRulesOfIptablesAreRead(t *testing.T) {
 	for _, program := range []string{"iptables-legacy", "ip6tables-legacy", "iptables-nft", "ip6tables-nft"} {
 		t.Run(program, func(t *testing.T) {
 			rules(t, program, "-P FORWARD DROP", "-N checks", "-N last", "-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
-				"-A FORWARD -j checks", "-A checks -i lan+ -j RETURN", "-A checks -p tcp --dport 22 -o up0 -j ACCEPT", "-A checks -g last", "-A checks -j ACCEPT",
+				"-A FORWARD -j checks", "-A checks -m addrtype --dst-type LOCAL -j DROP", "-A checks -i lan+ -j RETURN", "-A checks -p tcp --dport 22 -o up0 -j ACCEPT", "-A checks -g last", "-A checks -j ACCEPT",
 				"-A last ! -i bad0 -p udp -j ACCEPT", "-A last -m comment --comment why -i bad0 -j REJECT")
 			var f *nft.Filter
 			for _, x := range filters(t) {
@@ -64,6 +64,8 @@ func TestRulesOfIptablesAreRead(t *testing.T) {
 				chain   string
 			}{
 				{"an answer", nft.Packet{nft.StateOrNAT: state(2), nft.State: state(2)}, false, ""},
+				{"for the host", nft.Packet{nft.StateOrNAT: state(8), nft.KindOfAddress: state(2)}, true, "checks"},
+				{"not for the host", nft.Packet{nft.StateOrNAT: state(8), nft.KindOfAddress: state(1), nft.InLink: link("lan7")}, true, "FORWARD"},
 				{"from a link of that prefix", nft.Packet{nft.StateOrNAT: state(8), nft.InLink: link("lan7")}, true, "FORWARD"},
 				{"to the open port", nft.Packet{nft.StateOrNAT: state(8), nft.InLink: link("x"), nft.OutLink: link("up0"), nft.Protocol: {6}, nft.Port: {0, 22}}, false, ""},
 				{"to another port", nft.Packet{nft.StateOrNAT: state(8), nft.InLink: link("x"), nft.OutLink: link("up0"), nft.Protocol: {6}, nft.Port: {0, 23}}, true, "FORWARD"},
@@ -101,6 +103,8 @@ func TestRulesOfNftAreRead(t *testing.T) {
 		{"a mark that nobody can tell", []string{"meta mark 7 drop"}, nft.Packet{nft.InLink: link("a0")}, false},
 		{"a mark and a link that is ours", []string{`iifname "a0" meta mark 7 accept`, "drop"}, nft.Packet{nft.InLink: link("a0")}, false},
 		{"a translated flow", []string{"ct status dnat accept", "drop"}, nft.Packet{nft.Status: {1 << 5, 0, 0, 0}}, false},
+		{"an address of the host", []string{"fib daddr type local drop"}, nft.Packet{nft.KindOfAddress: {2, 0, 0, 0}}, true},
+		{"no address of the host", []string{"fib daddr type local drop"}, nft.Packet{nft.KindOfAddress: {1, 0, 0, 0}}, false},
 		{"refused", []string{"reject with icmpx admin-prohibited"}, nft.Packet{}, true},
 		{"only so many", []string{"limit rate 1/second drop"}, nft.Packet{}, false},
 	} {

@@ -37,6 +37,7 @@ const (
 	snat, dnat                 = 1 << 4, 1 << 5
 	xtSource, xtDestination    = 1 << 6, 1 << 7
 	protoTCP, protoV4, protoV6 = 6, 2, 10
+	unicast, local             = 1, 2 // RTN_UNICAST, RTN_LOCAL (rtnetlink(7))
 )
 
 func word(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
@@ -49,6 +50,7 @@ func (w Way) packets() (out, outAnswer, in, inAnswer nft.Packet) {
 	make := func(outward bool, state, status, xt uint32) nft.Packet {
 		p := nft.Packet{
 			nft.State: word(state), nft.StateOrNAT: word(state | xt), nft.Status: word(status), nft.Protocol: {protoTCP}, nft.FamilyOf: {protoV4},
+			nft.KindOfAddress: word(unicast),
 		}
 		if inside.Is6() {
 			p[nft.FamilyOf] = []byte{protoV6}
@@ -156,7 +158,8 @@ func (o Obstacle) Remedy() string {
 // uplink: what its administrator may think of as closed. "": none.
 func Shut(filters []*nft.Filter, v6 bool, uplink string, proto byte, port uint16) string {
 	p := nft.Packet{nft.State: word(fresh), nft.StateOrNAT: word(fresh), nft.Status: word(0), nft.Protocol: {proto}, nft.FamilyOf: {protoV4}, nft.OutLink: link(""),
-		nft.Port: binary.BigEndian.AppendUint16(nil, port)}
+		nft.KindOfAddress: word(local),
+		nft.Port:          binary.BigEndian.AppendUint16(nil, port)}
 	if v6 {
 		p[nft.FamilyOf] = []byte{protoV6}
 	}
