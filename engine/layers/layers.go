@@ -2,7 +2,8 @@
 // images differ.
 //
 // It is not the store of images nor a container's tree: it reads unpacked layers where they lie, and mounts, starts and keeps
-// nothing. Invariant: memory is bounded by the largest directory, not by the image; what is found is told while it is found.
+// nothing. Invariant: memory is bounded by the largest directory and by how many files have several names, not by the image; what is
+// found is told while it is found.
 package layers
 
 import (
