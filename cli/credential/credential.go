@@ -5,6 +5,7 @@
 package credential
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -82,9 +83,9 @@ func (s Store) Get(ctx context.Context, server string) (registry.AuthConfig, err
 	return decoded(a, server)
 }
 
-// Encode is how credentials travel in a header: JSON in base64url (RFC 4648, section 5).
-func Encode(a registry.AuthConfig) (string, error) {
-	text, err := json.Marshal(a)
+// Encode is how credentials, one registry's or a map of several, travel in a header: JSON in base64url (RFC 4648, section 5).
+func Encode(credentials any) (string, error) {
+	text, err := json.Marshal(credentials)
 	return base64.URLEncoding.EncodeToString(text), err
 }
 
@@ -105,7 +106,7 @@ func (s Store) Put(ctx context.Context, a registry.AuthConfig) (plain bool, err 
 }
 
 // Erase forgets the credentials of a registry, under all the names that programs have kept them under.
-// It is an error when none of the places could be cleared.
+// It is an error, the one about the first of them, when none of the places could be cleared.
 func (s Store) Erase(ctx context.Context, server string) error {
 	names := []string{server}
 	if server != DefaultServer {
@@ -116,7 +117,8 @@ func (s Store) Erase(ctx context.Context, server string) error {
 			}
 		}
 	}
-	var failures []error
+	var first error
+	failed := 0
 	for _, name := range names {
 		var err error
 		if helper := s.Helper(name); helper != "" {
@@ -126,11 +128,12 @@ func (s Store) Erase(ctx context.Context, server string) error {
 			err = s.File.DeleteAuth(name)
 		}
 		if err != nil {
-			failures = append(failures, fmt.Errorf("%s: %w", name, err))
+			failed++
+			first = cmp.Or(first, fmt.Errorf("%s: %w", name, err))
 		}
 	}
-	if len(failures) == len(names) {
-		return errors.Join(failures...)
+	if failed == len(names) {
+		return first
 	}
 	return nil
 }

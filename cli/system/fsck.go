@@ -2,7 +2,6 @@ package system
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -102,11 +101,11 @@ func registries(ctx context.Context, s *session.Session) map[string]string {
 	if len(all) == 0 {
 		return nil
 	}
-	data, err := json.Marshal(all)
+	text, err := credential.Encode(all)
 	if err != nil {
 		return nil
 	}
-	return map[string]string{"X-Registry-Config": base64.URLEncoding.EncodeToString(data)}
+	return map[string]string{"X-Registry-Config": text}
 }
 
 func (o *checkOptions) print(w io.Writer, f client.Finding) {
