@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"berth/cli/session"
 
@@ -104,12 +105,18 @@ func TestPasswordIsAskedFor(t *testing.T) {
 		}
 		return string(out)
 	}
+	silent := func() {
+		for end := time.Now().Add(20 * time.Second); !strings.Contains(mode(), " -echo "); {
+			if time.Now().After(end) {
+				t.Fatal("the terminal shows what is typed")
+			}
+		}
+	}
 	before := mode()
 	expect(t, screen, "Username: ")
 	screen.WriteString("me\r")
 	expect(t, screen, "Password: ")
-	for !strings.Contains(mode(), " -echo ") {
-	}
+	silent()
 	screen.WriteString("hidden words\r")
 	if shown := expect(t, screen, "Login Succeeded"); strings.Contains(shown, "hidden") {
 		t.Errorf("the screen shows %q", shown)
@@ -128,8 +135,7 @@ func TestPasswordIsAskedFor(t *testing.T) {
 	cmd, screen, tty = onTerminal(t, f, "login", "-u", "me", "localhost:5000")
 	before = mode()
 	expect(t, screen, "Password: ")
-	for !strings.Contains(mode(), " -echo ") {
-	}
+	silent()
 	screen.WriteString("\x03")
 	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 130 {
 		t.Errorf("got %v", err)
