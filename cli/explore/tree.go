@@ -149,7 +149,7 @@ func (t *item) rows(s sieve) []*item {
 	return list
 }
 
-// find gives the item of a path, or nil.
+// find gives where the item of a path is in rows, -1 where it is not.
 func find(rows []*item, p string) int {
 	return slices.IndexFunc(rows, func(n *item) bool { return n.Path == p })
 }
