@@ -153,14 +153,14 @@ func (s *Service) PruneImages(ctx context.Context, f journal.Filters, dry bool) 
 	}
 	for _, one := range gone {
 		for _, name := range one.Names {
-			s.Events.Publish(events.ImageEventType, events.ActionUnTag, one.ID.String(), map[string]string{"name": name})
+			s.Images.Gone(events.ActionUnTag, one.ID.String(), name)
 		}
 		if !one.Whole {
 			r.ImagesDeleted = append(r.ImagesDeleted, deletions("", one.Names)...)
 			continue
 		}
 		r.ImagesDeleted = append(r.ImagesDeleted, deletions(one.ID.String(), one.Names)...)
-		s.Events.Publish(events.ImageEventType, events.ActionDelete, one.ID.String(), map[string]string{"name": one.ID.String()})
+		s.Images.Gone(events.ActionDelete, one.ID.String(), one.ID.String())
 	}
 	_, err = s.store().Sweep(ctx)
 	err = errors.Join(err, s.inventory().Settle(ctx))

@@ -33,15 +33,15 @@ func (i *Service) Remove(_ context.Context, r RemoveRequest) ([]wire.DeleteRespo
 	for _, step := range removed {
 		all = append(all, wire.DeleteResponse{Untagged: step.Untagged, Deleted: step.Deleted})
 		if step.Untagged != "" {
-			i.gone(events.ActionUnTag, subject, step.Untagged)
+			i.Gone(events.ActionUnTag, subject, step.Untagged)
 		} else {
-			i.gone(events.ActionDelete, step.Deleted, step.Deleted)
+			i.Gone(events.ActionDelete, step.Deleted, step.Deleted)
 		}
 	}
 	return all, err
 }
 
-// gone tells of a name or an image that is not here any more.
-func (i *Service) gone(action events.Action, subject, name string) {
+// Gone tells of a name or an image that is not here any more.
+func (i *Service) Gone(action events.Action, subject, name string) {
 	i.Events.Publish(events.ImageEventType, action, subject, map[string]string{"name": name})
 }
