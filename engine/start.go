@@ -12,6 +12,7 @@ import (
 	"berth/engine/bundle"
 	"berth/engine/device"
 	"berth/engine/link"
+	"berth/engine/networks"
 	"berth/engine/request"
 	"berth/engine/stream"
 	"berth/fault"
@@ -180,7 +181,7 @@ func (c *starter) launch(ctx context.Context, i *instance, next *container.Recor
 // reserve decides the container's addresses and ports; nil without a network of its own.
 func (c *starter) reserve(r *container.Record, u *undo) (*network.Attachment, error) {
 	joins, err := c.nets.Joins(r)
-	if err != nil || len(joins) == 0 {
+	if err != nil || !networks.Own(r) {
 		return nil, err
 	}
 	ports, err := request.Ports(r.Config, r.HostConfig)

@@ -36,7 +36,7 @@ func (h *Host) Reserve(containerID string, joins []Join, ports []PortRequest) (_
 	if err := h.usable(); err != nil {
 		return nil, err
 	}
-	a := Attachment{ID: randomHex(32), ContainerID: containerID}
+	a := Attachment{ID: randomHex(32), ContainerID: containerID, Wanted: ports}
 	defer func() {
 		if err != nil {
 			for k := range a.Endpoints {

@@ -12,6 +12,7 @@ import (
 
 	"berth/fault"
 	"berth/kernel/netlink"
+	"berth/kernel/nft"
 )
 
 // Connect puts a container that runs on a further network. ns is its network namespace, which stays the caller's. Where the new network is the
@@ -19,7 +20,7 @@ import (
 // fault.Conflict: it is on that network.
 func (h *Host) Connect(ctx context.Context, a *Attachment, j Join, ns *os.File) (_ *Attachment, err error) {
 	h.departed.await(j.Address, j.Address6)
-	next, n, err := h.reserveMore(a, j)
+	next, n, held, err := h.reserveMore(a, j)
 	if err != nil {
 		return nil, fmt.Errorf("connect container %s: %w", short(a.ContainerID), err)
 	}
@@ -31,31 +32,43 @@ func (h *Host) Connect(ctx context.Context, a *Attachment, j Join, ns *os.File) 
 	if err != nil {
 		h.mu.Lock()
 		h.freeAddresses(next.On(n.ID))
+		err = errors.Join(err, h.ports.release(held))
 		h.mu.Unlock()
 		return nil, fmt.Errorf("connect container %s to network %s: %w", short(a.ContainerID), n.Name, err)
 	}
 	return next, nil
 }
 
-// reserveMore is a with one endpoint more, whose addresses are taken.
-func (h *Host) reserveMore(a *Attachment, j Join) (*Attachment, *network, error) {
+// reserveMore is a with one endpoint more, whose addresses are taken, and with the ports that this gives a way out; those that
+// were not held before are held.
+func (h *Host) reserveMore(a *Attachment, j Join) (_ *Attachment, _ *network, more []Port, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	held, err := h.wiredOne(a)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	next := held.attachment.clone()
 	if next.On(j.Network) != nil {
-		return nil, nil, fault.New(fault.Conflict, "it is on network %s already", next.On(j.Network).Network)
+		return nil, nil, nil, fault.New(fault.Conflict, "it is on network %s already", next.On(j.Network).Network)
 	}
 	e, err := reserveOne(h, j, &next)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	next.Endpoints = append(next.Endpoints, e)
 	next.arrange()
-	return &next, h.networks[j.Network], nil
+	c := &portChange{gone: slices.Clone(next.Ports)}
+	wanted, err := groups(h, &next, next.Wanted)
+	if err == nil {
+		err = c.plan(h.ports, wanted)
+	}
+	if err != nil {
+		h.freeAddresses(&e)
+		return nil, nil, nil, errors.Join(err, h.ports.release(c.held))
+	}
+	next.Ports = append(slices.Concat(c.now...), c.gone...)
+	return &next, h.networks[j.Network], c.held, nil
 }
 
 // join wires the new endpoint of next, and lets routes and ports follow.
@@ -65,7 +78,7 @@ func join(h *Host, n *network, in *inside, a, next *Attachment) error {
 	if err != nil {
 		return fault.Wrap(fault.Invalid, err)
 	}
-	how := wiring{mac: mac, hairpin: len(a.Ports) > 0}
+	how := wiring{mac: mac, hairpin: len(next.Ports) > 0}
 	err = n.driver.plug(h, n, in, e, how)
 	if errors.Is(err, fs.ErrExist) && in.unplugStale(e) {
 		err = n.driver.plug(h, n, in, e, how)
@@ -93,20 +106,22 @@ func (h *Host) follow(a, next *Attachment) error {
 	if err != nil {
 		return err
 	}
+	var changes []nft.Change
 	if held.published {
-		gone, err := h.wall.changes(a, a.Ports, nil)
-		if err != nil {
-			return err
-		}
-		added, err := h.wall.changes(next, nil, next.Ports)
-		if err != nil {
-			return err
-		}
-		if err := h.wall.fw.Update(append(gone, added...)...); err != nil {
+		if changes, err = h.wall.changes(a, a.Ports, nil); err != nil {
 			return err
 		}
 	}
-	held.attachment = next.clone()
+	added, err := h.wall.changes(next, nil, next.Ports)
+	if err != nil {
+		return err
+	}
+	if changes = append(changes, added...); len(changes) > 0 {
+		if err := h.wall.fw.Update(changes...); err != nil {
+			return err
+		}
+	}
+	held.attachment, held.published = next.clone(), len(next.Ports) > 0
 	return nil
 }
 
@@ -203,8 +218,11 @@ func (in *inside) rerouteFrom(old4, old6 *Endpoint, next *Attachment, gone strin
 			changes = append(changes, now.routes(link.Index, way, true)...)
 		}
 	}
-	if len(changes) == 0 {
-		return nil
+	for _, c := range changes {
+		// An engine that died in the middle of this may have done a part of it, and its link's end takes routes along.
+		if err := in.conn.Apply(c); err != nil && !errors.Is(err, netlink.ErrNoRoute) && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
 	}
-	return in.conn.Apply(changes...)
+	return nil
 }

@@ -85,15 +85,20 @@ func Open(ctx context.Context, c Config) (h *Host, err error) {
 	if err := h.openHost(); err != nil {
 		return h, err
 	}
-	wires, mtu := h.cfg.Pool, 0
-	if n := h.networks.byName(DefaultName); n != nil {
-		mtu = n.mtu
+	mtu, err := defaultMTU()
+	if err != nil {
+		return h, err
 	}
+	wires := h.cfg.Pool
+	standard := h.networks.byName(DefaultName)
 	switch {
-	case mtu == 0 || wires < 0:
+	case standard == nil || wires < 0:
 		wires = 0
 	case wires == 0:
 		wires = defaultPool
+	}
+	if standard != nil {
+		mtu = standard.mtu
 	}
 	h.pool, err = newPool(wires, plainReady, mtu, h.warn)
 	return h, err
@@ -101,7 +106,7 @@ func Open(ctx context.Context, c Config) (h *Host, err error) {
 
 func (h *Host) openHost() (err error) {
 	// A name in the abstract socket space is per network namespace and goes with its owner.
-	if h.lock, err = net.Listen("unix", "@berth/network/"+h.cfg.Bridge); err != nil {
+	if h.lock, err = net.Listen("unix", "@berth/network/"+h.Table()); err != nil {
 		return fault.New(fault.Conflict, "another engine runs on bridge %s in this network namespace; stop that one or name another bridge (--bridge)", h.cfg.Bridge)
 	}
 	if err = os.MkdirAll(h.cfg.recordDir(), 0o700); err != nil {
@@ -129,7 +134,7 @@ func (h *Host) openHost() (err error) {
 	if err != nil {
 		return err
 	}
-	if !there {
+	if !there && len(h.networks) > 0 {
 		if err := h.writeTables(); err != nil {
 			return err
 		}
@@ -227,7 +232,7 @@ func (h *Host) Cleanup() error {
 }
 
 // Table is the name of our nftables tables, one of each family.
-func (h *Host) Table() string { return tableName(h.cfg.Bridge) }
+func (h *Host) Table() string { return h.cfg.table() }
 
 func (c Config) recordDir() string { return filepath.Join(c.Dir, "networks") }
 

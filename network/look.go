@@ -114,5 +114,5 @@ func entriesFor(links []ViewLink) (all []ViewEntry, err error) {
 	return all, nil
 }
 
-// tablePrefix begins the names of all our tables (see tableName).
+// tablePrefix begins the names of all our tables (see Config.table).
 const tablePrefix = "berth"

@@ -110,4 +110,5 @@ type Attachment struct {
 	ContainerID string
 	Endpoints   []Endpoint // by the names of their networks
 	Ports       []Port
+	Wanted      []PortRequest `json:",omitempty"` // what Ports are of, as far as its networks have a way out
 }

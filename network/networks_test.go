@@ -564,6 +564,37 @@ func TestAddressIsHadAgainAtOnce(t *testing.T) {
 	}
 }
 
+// One that starts on no network gets its ports with the first that has a way out.
+func TestPortsComeWithTheWayOut(t *testing.T) {
+	w := newHost(t)
+	h := restored(t, Config{})
+	ctx := context.Background()
+	closed, front := create(t, h, Spec{Name: "closed", Internal: true}), create(t, h, Spec{Name: "front"})
+	web := place(t, h, "web", []PortRequest{port("", 8080, 80, "tcp"), port("", 0, 81, "tcp")})
+	serve(t, web.ns, "tcp", "0.0.0.0:80")
+	shut := must(h.Connect(ctx, web.Attachment, Join{Network: closed.ID}, web.ns))(t)
+	if len(web.Ports)+len(shut.Ports) != 0 {
+		t.Errorf("%+v, %+v", web.Ports, shut.Ports)
+	}
+	free(t, "0.0.0.0:8080")
+	open := must(h.Connect(ctx, shut, Join{Network: front.ID}, web.ns))(t)
+	if len(open.Ports) != 2 || open.Ports[0].HostPort != 8080 {
+		t.Errorf("%+v", open.Ports)
+	}
+	reaches(t, "outside", w.outside, "tcp", uplinkHost+":8080", outsideIP)
+	again := must(h.Disconnect(ctx, open, front.ID, web.ns))(t)
+	reachesNot(t, "outside", w.outside, "tcp", uplinkHost+":8080")
+	again = must(h.Connect(ctx, again, Join{Network: front.ID}, web.ns))(t)
+	if !slices.Equal(again.Ports, open.Ports) {
+		t.Errorf("%+v, %+v before", again.Ports, open.Ports)
+	}
+	reaches(t, "outside", w.outside, "tcp", uplinkHost+":8080", outsideIP)
+	if err := h.Release(again); err != nil {
+		t.Fatal(err)
+	}
+	free(t, "0.0.0.0:8080")
+}
+
 func BenchmarkCreateNetwork(b *testing.B) {
 	newHost(b)
 	h := restored(b, Config{Pool: -1})
@@ -615,4 +646,21 @@ func TestDefaultNetworkAsConfigured(t *testing.T) {
 	if s, _ := h.Default(); s.IPv6 || s.Pools[0].Gateway.String() != "10.1.0.1" {
 		t.Errorf("%+v", s)
 	}
+}
+
+// An engine without a default network writes nothing until it has another one.
+func TestNetworksWithoutADefaultOne(t *testing.T) {
+	w := newHost(t)
+	before := ruleset(t)
+	h := restored(t, Config{Bridge: "none"})
+	if got := ruleset(t); got != before {
+		t.Errorf("written without need:\n%s", got)
+	}
+	serve(t, w.outside, "tcp", "0.0.0.0:7")
+	front := create(t, h, Spec{Name: "front"})
+	web := place(t, h, "web", []PortRequest{port("", 8080, 80, "tcp")}, front)
+	serve(t, web.ns, "tcp", "0.0.0.0:80")
+	reaches(t, "outside", w.outside, "tcp", uplinkHost+":8080", outsideIP)
+	reaches(t, "web to outside", web.ns, "tcp", outsideIP+":7", uplinkHost)
+	restored(t, Config{Bridge: "none"}) // a second one
 }

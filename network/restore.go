@@ -45,8 +45,10 @@ func (h *Host) Restore(all []*Attachment) error {
 			h.warn(fmt.Sprintf("restore container %s on its networks: %v", short(a.ContainerID), err))
 		}
 	}
-	if err := h.writeTables(); err != nil {
-		return err
+	if len(h.networks) > 0 {
+		if err := h.writeTables(); err != nil {
+			return err
+		}
 	}
 	for name := range byName {
 		h.departed.add(&departed{links: []string{name}, stale: true})

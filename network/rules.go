@@ -1,6 +1,8 @@
 package network
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"net/netip"
 
 	"berth/kernel/nft"
@@ -88,12 +90,16 @@ func table(f nft.Family, name string) *nft.Table {
 	}
 }
 
-// tableName is "berth" for the usual bridge; another bridge, of a second engine, has its own.
-func tableName(bridge string) string {
-	if bridge == defaultBridge {
+// table names our tables: "berth" for the usual bridge; another bridge, of a second engine, has its own, and so has an engine without one.
+func (c Config) table() string {
+	switch c.Bridge {
+	case defaultBridge:
 		return "berth"
+	case noBridge:
+		sum := sha256.Sum256([]byte(c.Dir))
+		return "berth_" + hex.EncodeToString(sum[:4])
 	}
-	return "berth_" + bridge
+	return "berth_" + c.Bridge
 }
 
 // policy is what a network wants of the packet filter, for one family.

@@ -126,7 +126,7 @@ func sweepLinks(h *Host) error {
 const ourMark = "berth network "
 
 // mark tells a link that we made for a network from anybody else's, and from another engine's.
-func (c Config) mark(id string) string { return ourMark + tableName(c.Bridge) + " " + id }
+func (c Config) mark(id string) string { return ourMark + c.table() + " " + id }
 
 // newNetwork reads what a recorded network is; its links are the driver's business.
 func newNetwork(s Spec) (*network, error) {
@@ -206,7 +206,7 @@ func (h *Host) create(ctx context.Context, s Spec) (*Spec, error) {
 			return nil, undo(err)
 		}
 	}
-	if err := h.enter(n); err != nil {
+	if err := errors.Join(h.haveTables(n), h.enter(n)); err != nil {
 		return nil, undo(err)
 	}
 	made, err := h.admit(n)
@@ -238,6 +238,20 @@ func (h *Host) admit(n *network) (*Spec, error) {
 	h.networks[n.ID] = n
 	made := n.Spec
 	return &made, nil
+}
+
+// haveTables writes the tables for the first network that needs them.
+func (h *Host) haveTables(n *network) error {
+	if !n.driver.forwards {
+		return nil
+	}
+	there, err := h.wall.fw.Exists(nft.IPv4, h.Table())
+	if err != nil || there {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.writeTables()
 }
 
 // enter writes a network's rules.

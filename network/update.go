@@ -31,7 +31,7 @@ func (h *Host) SetPorts(a *Attachment, ports []PortRequest) (*Attachment, error)
 		return nil, errors.Join(err, h.ports.release(c.held))
 	}
 	next := before.clone()
-	next.Ports = slices.Concat(c.now...)
+	next.Ports, next.Wanted = slices.Concat(c.now...), ports
 	held.attachment, held.published = next.clone(), len(next.Ports) > 0
 	if err := h.ports.release(c.gone); err != nil {
 		h.warn(fmt.Sprintf("release ports of container %s: %v", short(a.ContainerID), err))

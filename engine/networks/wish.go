@@ -38,13 +38,13 @@ func Main(mode api.NetworkMode) string {
 	return string(mode)
 }
 
-// Own tells whether a container has a network namespace of its own with more than lo.
+// Own tells whether a container has a network namespace of its own that networks can be put into, though it may be on none now.
 func Own(r *container.Record) bool {
 	m := r.HostConfig.NetworkMode
 	if r.Config.NetworkDisabled || m.IsHost() || m.IsContainer() {
 		return false
 	}
-	return !m.IsNone() && len(Wishes(r)) > 0
+	return !m.IsNone()
 }
 
 // Joins are a container's wishes in the words of package network. fault.NotFound: a network is not there.

@@ -179,7 +179,8 @@ func answer(m syscall.NetlinkMessage) error {
 
 // Errors that callers act on, for use with errors.Is.
 var (
-	ErrNoLink error = unix.ENODEV     // no such link
-	ErrFull   error = unix.EXFULL     // the bridge has BridgePorts already
-	ErrNoKind error = unix.EOPNOTSUPP // the kernel has no links of that kind
+	ErrNoLink  error = unix.ENODEV     // no such link
+	ErrFull    error = unix.EXFULL     // the bridge has BridgePorts already
+	ErrNoKind  error = unix.EOPNOTSUPP // the kernel has no links of that kind
+	ErrNoRoute error = unix.ESRCH      // no such route
 )
