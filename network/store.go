@@ -206,7 +206,7 @@ func (h *Host) create(ctx context.Context, s Spec) (*Spec, error) {
 			return nil, undo(err)
 		}
 	}
-	if err := errors.Join(h.haveTables(n), h.enter(n)); err != nil {
+	if err := errors.Join(haveTables(h, n), enter(h, n)); err != nil {
 		return nil, undo(err)
 	}
 	made, err := h.admit(n)
@@ -241,7 +241,7 @@ func (h *Host) admit(n *network) (*Spec, error) {
 }
 
 // haveTables writes the tables for the first network that needs them.
-func (h *Host) haveTables(n *network) error {
+func haveTables(h *Host, n *network) error {
 	if !n.driver.forwards {
 		return nil
 	}
@@ -255,7 +255,7 @@ func (h *Host) haveTables(n *network) error {
 }
 
 // enter writes a network's rules.
-func (h *Host) enter(n *network) error {
+func enter(h *Host, n *network) error {
 	var changes []nft.Change
 	for _, f := range h.wall.families() {
 		if p, ok := n.policy(f); ok {
