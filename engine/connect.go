@@ -101,6 +101,9 @@ func (c connector) change(ctx context.Context, i *instance, wishes map[string]*w
 	before := i.record()
 	next := before.Clone()
 	next.Networks = wishes
+	if live, err := i.current(); err == nil && live.attachment == nil && networks.Own(next) {
+		return fault.New(fault.Conflict, "container %s runs without a network of its own: stop it first, and it is on the new one from its next start on", next.Name)
+	}
 	if err := c.store.Save(next); err != nil {
 		return err
 	}
@@ -121,7 +124,7 @@ func (c connector) follow(ctx context.Context, i *instance) error {
 		return nil
 	}
 	if live.attachment == nil {
-		return fault.New(fault.Conflict, "container %s runs without a network of its own: it is on the new one from its next start on", i.record().Name)
+		return nil // from its next start on
 	}
 	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", live.shim.Pid()))
 	if err != nil {
@@ -175,15 +178,12 @@ func (c connector) settle(i *instance, live *run, held *network.Attachment) erro
 	i.mu.Unlock()
 	next := i.record().Clone()
 	err := setAttachment(next, held)
-	if err == nil { // before it is on record, as nobody looks whether the files fit to that later
-		err = c.writeFiles(c.store.Dir(i.id), next, held)
-	}
 	if err == nil {
 		err = c.store.SaveState(next)
 	}
 	if err == nil {
 		i.snap.Store(next)
-		err = c.names.Follow(next, held, live.shim.Pid())
+		err = errors.Join(c.writeFiles(c.store.Dir(i.id), next, held), c.names.Follow(next, held, live.shim.Pid()))
 	}
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"berth/container"
 	"berth/engine/link"
 	"berth/engine/request"
+	"berth/engine/resolver"
 	"berth/network"
 )
 
@@ -18,11 +19,12 @@ func (c *starter) writeFiles(dir string, r *container.Record, held *network.Atta
 	return c.writeThose(dir, r, held, func(string, string) bool { return true })
 }
 
-// mendFiles writes those again whose writing was broken off; what the container itself wrote stays.
+// mendFiles writes those again whose writing was broken off, or didn't come about: whoever is served names must ask where. What the
+// container itself wrote stays.
 func (c *starter) mendFiles(dir string, r *container.Record, held *network.Attachment) error {
 	return c.writeThose(dir, r, held, func(at, text string) bool {
 		is, err := os.ReadFile(at)
-		return err == nil && len(is) < len(text) && strings.HasPrefix(text, string(is))
+		return err == nil && (len(is) < len(text) && strings.HasPrefix(text, string(is)) || resolver.Other(string(is), text))
 	})
 }
 

@@ -29,19 +29,16 @@ func (h *Host) Restore(all []*Attachment) error {
 		}
 	}
 	for _, a := range all {
-		live := false
 		for k := range a.Endpoints {
 			e := &a.Endpoints[k]
 			l, ok := byName[e.Link]
 			if !ok {
-				l, ok = byAlias[aliasOf(e)]
+				l = byAlias[aliasOf(e)]
 			}
 			delete(byName, l.Name)
-			if e.Link = l.Name; ok {
-				live = true
-			}
+			e.Link = l.Name
 		}
-		if err := readmit(h, a, live); err != nil {
+		if err := readmit(h, a); err != nil {
 			h.warn(fmt.Sprintf("restore container %s on its networks: %v", short(a.ContainerID), err))
 		}
 	}
@@ -67,8 +64,9 @@ func (s networkSet) hasBridge(index int) bool {
 	return false
 }
 
-// readmit takes what one attachment had. live: a link of it exists, so its ports are published.
-func readmit(h *Host, a *Attachment, live bool) (err error) {
+// readmit takes what one attachment had. Its ports are published, whether a link of it was found or not: a container that was being moved
+// from one network to another may be on none that is on record.
+func readmit(h *Host, a *Attachment) (err error) {
 	for _, e := range a.Endpoints {
 		n := h.networks[e.NetworkID]
 		if n == nil {
@@ -89,7 +87,7 @@ func readmit(h *Host, a *Attachment, live bool) (err error) {
 			h.warn(fmt.Sprintf("restore container %s: %v; the container keeps it", short(a.ContainerID), err))
 		}
 	}
-	h.attached[a.ID] = &held{attachment: a.clone(), wired: true, published: live && len(a.Ports) > 0}
+	h.attached[a.ID] = &held{attachment: a.clone(), wired: true, published: len(a.Ports) > 0}
 	return err
 }
 

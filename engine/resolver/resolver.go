@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 
 	"berth/container"
 	"berth/engine/link"
@@ -44,6 +45,12 @@ func (s *Service) Conf(r *container.Record, held *network.Attachment) (text, war
 		}
 	}
 	return text, warning, err
+}
+
+// Other tells whether one of two resolv.conf is for a container that is served, and the other for one that isn't.
+func Other(a, b string) bool {
+	const served, not = " (internal resolver)\n", " (legacy)\n"
+	return strings.Contains(a, served) && strings.Contains(b, not) || strings.Contains(a, not) && strings.Contains(b, served)
 }
 
 func options(r *container.Record, held *network.Attachment) network.ResolvOptions {
