@@ -24,7 +24,15 @@ func main() {
 	with := flag.String("engines", strings.Join(engineNames, ","), "measure these")
 	worker := flag.String("worker", "", "used by bench itself: serve one engine's measurements")
 	many := flag.Int("load", 0, "instead of all that: start so many containers of ours at once, ask for them, stop them")
+	flows := flag.Bool("flow", false, "used by bench itself: send, or take")
 	flag.Parse()
+	if *flows {
+		if err := flow(flag.Args()); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if *worker != "" {
 		os.Exit(kerneltest.World(func() int { return serve(*worker) }))
 	}

@@ -176,7 +176,9 @@ func (m measurement) once(e engine) (a answer) {
 	return a
 }
 
-func all() []measurement { return slices.Concat(measurements, fileMeasurements, imageMeasurements) }
+func all() []measurement {
+	return slices.Concat(measurements, fileMeasurements, imageMeasurements, networkMeasurements)
+}
 
 // serve measures what its standard input names, one JSON string a line.
 func serve(name string) int {
