@@ -126,6 +126,16 @@ func startForwarding(h *Host) error {
 	if s.err != nil {
 		h.warn(s.err.Error())
 	}
+	if s.withFirewalld() {
+		err := joinZone(names...)
+		if err == nil {
+			err = sweepZone()
+		}
+		if err != nil {
+			h.warn(fmt.Sprintf("put the bridges into the zone %s of firewalld: %v", zone, err))
+		}
+		s = h.others.look()
+	}
 	for _, n := range h.networks {
 		for _, o := range n.obstacles(s) {
 			h.warn(o.String())

@@ -212,6 +212,11 @@ func (h *Host) create(ctx context.Context, s Spec) (*Spec, error) {
 	made, err := h.admit(n)
 	if err == nil && n.driver.forwards {
 		err = errors.Join(h.forward.ensure(), h.forward.follow())
+		if h.others.look().withFirewalld() {
+			if zerr := joinZone(n.link); zerr != nil {
+				h.warn(fmt.Sprintf("put %s into the zone %s of firewalld: %v", n.link, zone, zerr))
+			}
+		}
 	}
 	return made, err
 }
@@ -281,6 +286,9 @@ func (h *Host) forget(n *network) error {
 		if err = h.wall.fw.Update(changes...); errors.Is(err, fs.ErrNotExist) {
 			err = nil // another program took them, or they never came to be
 		}
+	}
+	if n.driver.forwards && n.link != "" && h.others.recent(&h.background, true).withFirewalld() {
+		leaveZone(n.link)
 	}
 	if n.made && n.driver.close != nil {
 		err = errors.Join(err, n.driver.close(h, n))

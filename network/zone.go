@@ -1,0 +1,95 @@
+package network
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+
+	"berth/kernel/netlink"
+	"berth/kernel/nft"
+)
+
+// zone is ours in firewalld(1): what comes from its links is accepted there. It stands in firewalld's permanent configuration, so that bridges stay in it over
+// firewalld's reloads; what passes is still our own tables' business.
+const zone = "berth"
+
+// withFirewalld tells whether firewalld runs: its table is there as long as it does.
+func (s seen) withFirewalld() bool {
+	return slices.ContainsFunc(s.filters, func(f *nft.Filter) bool { return f.Table == "firewalld" })
+}
+
+// firewallCmd runs firewall-cmd(1), firewalld's own program, and returns what it says.
+func firewallCmd(args ...string) (string, error) {
+	const patient = 20 * time.Second // it waits for firewalld, which may be loading
+	ctx, cancel := context.WithTimeout(context.Background(), patient)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "firewall-cmd", args...).CombinedOutput()
+	text := strings.TrimSpace(string(out))
+	if err != nil {
+		return text, fmt.Errorf("firewall-cmd %s: %w: %s", strings.Join(args, " "), err, text)
+	}
+	return text, nil
+}
+
+// joinZone puts bridges into our zone, and makes that when it is missing. A bridge that the administrator has in another one stays there.
+func joinZone(bridges ...string) error {
+	if _, err := firewallCmd("--permanent", "--info-zone="+zone); err != nil {
+		if _, err := firewallCmd("--permanent", "--new-zone="+zone); err != nil && !strings.Contains(err.Error(), "NAME_CONFLICT") {
+			return err
+		}
+	}
+	target, err := firewallCmd("--permanent", "--zone="+zone, "--get-target")
+	if err == nil && target != "ACCEPT" {
+		_, err = firewallCmd("--permanent", "--zone="+zone, "--set-target=ACCEPT")
+	}
+	if err != nil {
+		return err
+	}
+	active, err := firewallCmd("--get-zones")
+	if err == nil && !slices.Contains(strings.Fields(active), zone) {
+		_, err = firewallCmd("--reload") // a new zone can be had no other way
+	}
+	if err != nil {
+		return err
+	}
+	for _, b := range bridges {
+		for _, where := range [][]string{{"--permanent"}, nil} {
+			_, err := firewallCmd(append(where, "--zone="+zone, "--add-interface="+b)...)
+			if err != nil && !strings.Contains(err.Error(), "ALREADY_ENABLED") && !strings.Contains(err.Error(), "ZONE_CONFLICT") {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// leaveZone takes links out of our zone.
+func leaveZone(links ...string) {
+	for _, l := range links {
+		for _, where := range [][]string{{"--permanent"}, nil} {
+			// It fails where the link isn't in, and then there is nothing to do.
+			_, _ = firewallCmd(append(where, "--zone="+zone, "--remove-interface="+l)...)
+		}
+	}
+}
+
+// sweepZone takes out what a killed removal left: names of links that are gone.
+func sweepZone() error {
+	text, err := firewallCmd("--permanent", "--zone="+zone, "--list-interfaces")
+	if err != nil {
+		return err
+	}
+	links, err := netlink.Links()
+	if err != nil {
+		return err
+	}
+	for _, name := range strings.Fields(text) {
+		if !slices.ContainsFunc(links, func(l netlink.Link) bool { return l.Name == name }) {
+			leaveZone(name)
+		}
+	}
+	return nil
+}
