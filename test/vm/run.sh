@@ -32,6 +32,7 @@ for p in "${packages[@]}"; do
   mkdir -p "$work/src/$p"
   [ ! -d "$p/testdata" ] || cp -a "$p/testdata" "$work/src/$p/"
 done
+mkdir -p "$work/src" && cp -a doc "$work/src/" # a test compares a page with what is written
 for p in ./cmd/{berth,berthd,berth-oci,berth-dns} ./test/isolation/breakout; do
   go build -trimpath -ldflags '-s -w' -o "$work/${p##*/}" "$p"
   files+=(-f "$work/${p##*/}")
