@@ -38,10 +38,13 @@ func Ports(c *api.Config, a *network.Attachment) wire.PortMap {
 	}
 	for _, p := range a.Ports {
 		port, ok := wire.PortFrom(p.Port, wire.IPProtocol(p.Proto))
-		switch {
-		case ok && p.Direct: // no port of the host leads to it
-			m[port] = append(m[port], []wire.PortBinding{}...)
-		case ok:
+		if !ok {
+			continue
+		}
+		if _, shown := m[port]; !shown {
+			m[port] = nil
+		}
+		if !p.Direct { // else no port of the host leads to it
 			m[port] = append(m[port], wire.PortBinding{HostIP: p.HostIP, HostPort: strconv.Itoa(int(p.HostPort))})
 		}
 	}
