@@ -14,7 +14,7 @@ import (
 func (e *Engine) account() {
 	c, d := e.Containers, e.Disk
 	d.Layers, d.Images, d.Volumes, d.Records, d.Events = c.layers, e.Images, c.volumes, c.store, e.Events
-	d.Containers, d.Making, d.Describe, d.Prune, d.Settle, d.Rewrite = c.accounted, c.index.Reserved, describeVolume, c.Prune, c.settle, c.rewrite
+	d.Containers, d.Making, d.Describe, d.Prune, d.Settle, d.Kept, d.Rewrite = c.accounted, c.index.Reserved, describeVolume, c.Prune, c.settle, c.kept, c.rewrite
 	d.Summaries = func(ctx context.Context) ([]api.Summary, error) { return c.List(ctx, ListRequest{All: true}) }
 	d.Networks = e.Networks.Spare
 	d.RemoveVolume = func(name string) error { return e.Volumes.Remove(name, false) }
@@ -42,13 +42,26 @@ func (c *shared) accounted() (all []disk.Container) {
 	return all
 }
 
-// rewrite saves the record of a container as it is known.
+// rewrite saves the record of a container as it is known. fault.NotFound: it was removed.
 func (c *shared) rewrite(id string) error {
+	return c.quiet(id, func(i *instance) error { return c.store.Save(i.record()) })
+}
+
+// kept waits for the verb that works on a container, and tells whether the container is there afterwards.
+func (c *shared) kept(id string) bool {
+	return c.quiet(id, func(*instance) error { return nil }) == nil
+}
+
+// quiet calls fn while no verb works on the container.
+func (c *shared) quiet(id string, fn func(*instance) error) error {
 	i, err := c.index.Get(id)
 	if err != nil {
 		return err
 	}
 	i.op.Lock()
 	defer i.op.Unlock()
-	return c.store.Save(i.record())
+	if _, err := c.index.Get(id); err != nil {
+		return err
+	}
+	return fn(i)
 }

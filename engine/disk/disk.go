@@ -46,6 +46,8 @@ type Service struct {
 	Prune func(ctx context.Context, f journal.Filters, dry bool) (api.PruneReport, error)
 	// Networks lists those that a prune of networks would take if the containers in gone were not there.
 	Networks func(f journal.Filters, gone map[string]bool) ([]network.Spec, error)
+	// Kept waits for the verb that works on a container, and tells whether it is there afterwards.
+	Kept func(id string) bool
 	// Rewrite writes the record of a container that is known in memory.
 	Rewrite func(id string) error
 	// Describe gives a volume in the API's words.

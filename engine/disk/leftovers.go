@@ -68,7 +68,7 @@ func (c *check) records(ctx context.Context) error {
 		case errors.Is(err, fault.NotFound) && !known[id]:
 			c.sum.Containers--
 			bare = append(bare, id)
-		case errors.Is(err, fault.NotFound) && !c.s.Making(id): // removed meanwhile
+		case errors.Is(err, fault.NotFound) && !c.s.Kept(id): // removed meanwhile
 		case err != nil && known[id]:
 			c.found(Finding{Kind: DamagedRecord, Object: "container " + container.ShortID(id), Cause: err.Error()}, func() (string, error) {
 				return "written again from memory", c.s.Rewrite(id)
