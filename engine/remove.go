@@ -100,11 +100,7 @@ func (c *Containers) erase(i *instance, volumes bool) error {
 	if err := c.store.Forget(i.id); err != nil { // from here on it is gone for good
 		return c.eraseFailed(i, r, err)
 	}
-	c.index.Remove(i.id, r.Name)
-	c.announce(r, events.ActionDestroy)
-	c.dropExecs(i)
-	i.tell(true)
-	c.jobs.add(func() {
+	c.jobs.add(func() { // while it is still known, so that a check takes nothing for a leftover
 		c.logged("forget run state", c.shims.Forget(i.id))
 		c.logged("remove root", c.layers.Delete(i.id))
 		if r.Settings.Debug != nil {
@@ -112,6 +108,10 @@ func (c *Containers) erase(i *instance, volumes bool) error {
 		}
 		c.logged("remove directory", c.store.Delete(i.id))
 	})
+	c.index.Remove(i.id, r.Name)
+	c.announce(r, events.ActionDestroy)
+	c.dropExecs(i)
+	i.tell(true)
 	return nil
 }
 

@@ -39,6 +39,17 @@ func openFiles(t *testing.T, pid int) (list []string) {
 	return list
 }
 
+// without is list less what is in other, each as often as it is there.
+func without(list, other []string) []string {
+	list = slices.Clone(list)
+	for _, o := range other {
+		if k := slices.Index(list, o); k >= 0 {
+			list = slices.Delete(list, k, k+1)
+		}
+	}
+	return list
+}
+
 // TestRenew shows that nobody notices when a supervisor begins anew.
 func TestRenew(t *testing.T) {
 	l := launcher(t, 1)
@@ -67,7 +78,8 @@ func TestRenew(t *testing.T) {
 	shim := s.state.Shim
 	before := openFiles(t, shim)
 	renewed(t, s)
-	if after := openFiles(t, shim); !slices.Equal(before, after) {
+	// Before, the last files of the exec that has ended may still be open.
+	if after := openFiles(t, shim); len(without(after, before)) > 0 {
 		t.Errorf("open files before:\n%s\nafter:\n%s", strings.Join(before, "\n"), strings.Join(after, "\n"))
 	}
 	if st, err := second.State(ctx); err != nil || st.Shim != shim || st.Pid != s.Pid() || !st.StartedAt.Equal(s.StartedAt()) {
@@ -121,7 +133,7 @@ func TestRenewTerminal(t *testing.T) {
 	}
 	before := openFiles(t, s.state.Shim)
 	renewed(t, s)
-	if after := openFiles(t, s.state.Shim); !slices.Equal(before, after) {
+	if after := openFiles(t, s.state.Shim); len(without(after, before)) > 0 {
 		t.Errorf("open files before:\n%s\nafter:\n%s", strings.Join(before, "\n"), strings.Join(after, "\n"))
 	}
 	if err := s.Resize(ctx, ConsoleSize{Height: 33, Width: 44}); err != nil {
