@@ -46,6 +46,7 @@ var mayImport = map[string][]string{
 	"network/ipam":      {"fault"},
 	"network/names":     {"kernel", "kernel/namespace", "fault"},
 	"volume":            {"kernel", "archive", "internal/record", "fault"},
+	"volume/plugin":     {"fault"},
 	"oci":               {"kernel", "kernel/namespace", "kernel/cgroup", "kernel/seccomp", "internal/record", "fault"},
 	"oci/foreign":       {"oci", "kernel", "kernel/cgroup", "internal/record", "fault"},
 	"oci/shim":          {"internal/logtext", "oci", "oci/foreign", "kernel", "kernel/cgroup", "internal/record", "fault"},
