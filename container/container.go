@@ -81,22 +81,24 @@ type Debug struct {
 
 // Mount is a volume, bind or tmpfs that the user asked for.
 type Mount struct {
-	Type        mount.Type
-	Name        string `json:",omitempty"` // of a volume
-	Source      string `json:",omitempty"` // path on the host; "" for tmpfs
-	Destination string
-	Mode        string            `json:",omitempty"` // as written behind the second colon of -v
-	ReadOnly    bool              `json:",omitempty"`
-	Propagation mount.Propagation `json:",omitempty"`
-	Anonymous   bool              `json:",omitempty"` // a volume that goes with the container
-	NoCopy      bool              `json:",omitempty"`
-	ReadOnlyTop bool              `json:",omitempty"` // with ReadOnly: what is mounted below stays writable
-	Recursive   bool              `json:",omitempty"` // bind what is mounted below, too
-	Explicit    bool              `json:",omitempty"` // asked for by --mount: a missing source is an error, not made
-	Options     []string          `json:",omitempty"` // of a tmpfs
-	Subpath     string            `json:",omitempty"`
-	Labels      map[string]string `json:",omitempty"` // that a volume gets when this mount makes it
-	IDMap       bool              `json:",omitempty"` // of a bind: its source's owner is the container's root
+	Type          mount.Type
+	Name          string `json:",omitempty"` // of a volume
+	Source        string `json:",omitempty"` // path on the host; "" for tmpfs
+	Destination   string
+	Mode          string            `json:",omitempty"` // as written behind the second colon of -v
+	ReadOnly      bool              `json:",omitempty"`
+	Propagation   mount.Propagation `json:",omitempty"`
+	Anonymous     bool              `json:",omitempty"` // a volume that goes with the container
+	NoCopy        bool              `json:",omitempty"`
+	ReadOnlyTop   bool              `json:",omitempty"` // with ReadOnly: what is mounted below stays writable
+	Recursive     bool              `json:",omitempty"` // bind what is mounted below, too
+	Explicit      bool              `json:",omitempty"` // asked for by --mount: a missing source is an error, not made
+	Options       []string          `json:",omitempty"` // of a tmpfs
+	Subpath       string            `json:",omitempty"`
+	Labels        map[string]string `json:",omitempty"` // that a volume gets when this mount makes it
+	Driver        string            `json:",omitempty"` // of the volume when this mount makes it; "": the local one
+	DriverOptions map[string]string `json:",omitempty"` // that driver's
+	IDMap         bool              `json:",omitempty"` // of a bind: its source's owner is the container's root
 }
 
 // State is how a container stands. It is written by rename, without a sync: a reboot voids it.

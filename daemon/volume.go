@@ -3,15 +3,15 @@ package daemon
 import (
 	"net/http"
 
-	"berth/engine"
+	"berth/engine/volumes"
 
 	"github.com/moby/moby/api/types/volume"
 )
 
 // volumes serves /volumes.
-type volumes struct{ engine *engine.Volumes }
+type volumeRoutes struct{ engine *volumes.Service }
 
-func (s volumes) routes() []route {
+func (s volumeRoutes) routes() []route {
 	return []route{
 		{"GET", "/volumes", s.list},
 		{"POST", "/volumes/create", s.create},
@@ -20,12 +20,12 @@ func (s volumes) routes() []route {
 	}
 }
 
-func (s volumes) list(w http.ResponseWriter, r *http.Request) error {
+func (s volumeRoutes) list(w http.ResponseWriter, r *http.Request) error {
 	filters, err := parseFilters(r.URL.Query().Get("filters"))
 	if err != nil {
 		return err
 	}
-	list, err := s.engine.List(filters)
+	list, err := s.engine.List(r.Context(), filters)
 	if err != nil {
 		return err
 	}
@@ -35,26 +35,26 @@ func (s volumes) list(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, volume.ListResponse{Volumes: list, Warnings: []string{}})
 }
 
-func (s volumes) create(w http.ResponseWriter, r *http.Request) error {
+func (s volumeRoutes) create(w http.ResponseWriter, r *http.Request) error {
 	var body volume.CreateRequest
 	if err := readJSON(r, &body, true); err != nil {
 		return err
 	}
-	v, err := s.engine.Create(body)
+	v, err := s.engine.Create(r.Context(), body)
 	if err != nil {
 		return err
 	}
 	return writeJSON(w, http.StatusCreated, v)
 }
 
-func (s volumes) inspect(w http.ResponseWriter, r *http.Request) error {
-	v, err := s.engine.Inspect(r.PathValue("name"))
+func (s volumeRoutes) inspect(w http.ResponseWriter, r *http.Request) error {
+	v, err := s.engine.Inspect(r.Context(), r.PathValue("name"))
 	if err != nil {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, v)
 }
 
-func (s volumes) remove(w http.ResponseWriter, r *http.Request) error {
-	return done(w, s.engine.Remove(r.PathValue("name"), flag(r.URL.Query(), "force")))
+func (s volumeRoutes) remove(w http.ResponseWriter, r *http.Request) error {
+	return done(w, s.engine.Remove(r.Context(), r.PathValue("name"), flag(r.URL.Query(), "force")))
 }

@@ -17,11 +17,11 @@ import (
 	"berth/engine/request"
 	"berth/engine/resolver"
 	"berth/engine/userns"
+	"berth/engine/volumes"
 	"berth/network"
 	"berth/oci"
 	"berth/oci/shim"
 	"berth/union"
-	"berth/volume"
 
 	"github.com/moby/moby/api/types/events"
 	"github.com/opencontainers/go-digest"
@@ -62,7 +62,7 @@ type shared struct {
 	nets         *networks.Service
 	names        *resolver.Service
 	shims        *shim.Launcher
-	volumes      *volume.Store
+	volumes      *volumes.Service
 	events       *journal.Journal
 	jobs         *queue
 	seccomp      *bundle.FilterCache
@@ -188,4 +188,14 @@ func (c *shared) left(id, exec string) {
 	default:
 		c.announce(i.record(), events.ActionExecDetach, "execID", exec)
 	}
+}
+
+// records are those of all containers.
+func (c *shared) records() []*container.Record {
+	all := c.index.All()
+	list := make([]*container.Record, len(all))
+	for k, i := range all {
+		list[k] = i.record()
+	}
+	return list
 }

@@ -198,7 +198,7 @@ func TestCopySurvivesTheEnd(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	v, err := w.Volumes.Inspect("v")
+	v, err := w.Volumes.Inspect(t.Context(), "v")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -60,6 +60,8 @@ func (c *maker) Create(ctx context.Context, name string, r CreateRequest) (id st
 		return "", nil, err
 	}
 	defer c.ids.Settle(rec.ID)
+	c.volumes.Claim(rec)
+	defer c.volumes.Settle(rec.ID)
 	if err := c.build(ctx, rec, &u); err != nil {
 		return "", nil, err
 	}
@@ -237,7 +239,7 @@ func (c *maker) makeVolumes(ctx context.Context, rec *container.Record, root uni
 		if m.Type != mount.TypeVolume {
 			continue
 		}
-		v, created, err := c.volumes.Create(volume.Volume{Name: m.Name, Labels: m.Labels, Anonymous: m.Anonymous})
+		v, created, err := c.volumes.Ensure(ctx, m)
 		if err != nil {
 			return err
 		}
@@ -245,8 +247,7 @@ func (c *maker) makeVolumes(ctx context.Context, rec *container.Record, root uni
 			if err := own(v.Path, root.IDs); err != nil {
 				return err
 			}
-			u.push(func() { c.logged("remove volume", c.volumes.Remove(v.Name)) })
-			c.events.Publish(events.VolumeEventType, events.ActionCreate, v.Name, map[string]string{"driver": "local"})
+			u.push(func() { c.logged("remove volume", c.volumes.Drop(c.life, v.Name)) })
 		}
 		if !m.NoCopy && m.Subpath == "" {
 			fill = append(fill, m)
@@ -257,7 +258,7 @@ func (c *maker) makeVolumes(ctx context.Context, rec *container.Record, root uni
 	}
 	return union.View(root, func(top *os.File) error {
 		for _, m := range fill {
-			if err := c.fillVolume(ctx, top, m); err != nil {
+			if err := c.fillVolume(ctx, top, rec.ID, m); err != nil {
 				return err
 			}
 		}
@@ -265,7 +266,7 @@ func (c *maker) makeVolumes(ctx context.Context, rec *container.Record, root uni
 	})
 }
 
-func (c *maker) fillVolume(ctx context.Context, top *os.File, m container.Mount) (err error) {
+func (c *maker) fillVolume(ctx context.Context, top *os.File, user string, m container.Mount) (err error) {
 	tree, err := archive.OpenDir(top, m.Destination)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil // the image has nothing for it
@@ -274,7 +275,7 @@ func (c *maker) fillVolume(ctx context.Context, top *os.File, m container.Mount)
 		return err
 	}
 	defer fault.Close(tree, &err)
-	return c.volumes.Fill(ctx, m.Name, tree)
+	return c.volumes.Fill(ctx, m.Name, user, tree)
 }
 
 // logged keeps an error that nobody waits for.

@@ -5,6 +5,7 @@ import (
 
 	"berth/container"
 	"berth/engine/disk"
+	"berth/engine/volumes"
 	"berth/union"
 
 	api "github.com/moby/moby/api/types/container"
@@ -13,11 +14,11 @@ import (
 // account wires what accounts for the data root, frees and checks.
 func (e *Engine) account() {
 	c, d := e.Containers, e.Disk
-	d.Layers, d.Images, d.Volumes, d.Records, d.Events = c.layers, e.Images, c.volumes, c.store, e.Events
-	d.Containers, d.Making, d.Describe, d.Prune, d.Settle, d.Kept, d.Rewrite = c.accounted, c.index.Reserved, describeVolume, c.Prune, c.settle, c.kept, c.rewrite
+	d.Layers, d.Images, d.Volumes, d.Records, d.Events = c.layers, e.Images, c.volumes.Store, c.store, e.Events
+	d.Containers, d.Making, d.Describe, d.Prune, d.Settle, d.Kept, d.Rewrite = c.accounted, c.index.Reserved, volumes.Describe, c.Prune, c.settle, c.kept, c.rewrite
 	d.Summaries = func(ctx context.Context) ([]api.Summary, error) { return c.List(ctx, ListRequest{All: true}) }
 	d.Networks = e.Networks.Spare
-	d.RemoveVolume = func(name string) error { return e.Volumes.Remove(name, false) }
+	d.RemoveVolume = func(name string) error { return e.Volumes.Remove(context.Background(), name, false) }
 }
 
 // settle waits until what removed containers leave is off the disk.

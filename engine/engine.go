@@ -28,6 +28,7 @@ import (
 	"berth/engine/request"
 	"berth/engine/resolver"
 	"berth/engine/userns"
+	"berth/engine/volumes"
 	"berth/fault"
 	"berth/image"
 	"berth/network"
@@ -70,7 +71,7 @@ type Engine struct {
 	Layers     *layers.Explorer
 	Networks   *networks.Service
 	Names      *resolver.Service
-	Volumes    *Volumes
+	Volumes    *volumes.Service
 	System     *System
 	Disk       *disk.Service
 	Events     *journal.Journal
@@ -117,7 +118,7 @@ func (e *Engine) bringUp(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	e.Volumes = &Volumes{e.Containers.shared}
+	e.Volumes = e.Containers.volumes
 	e.Layers = &layers.Explorer{Images: e.Images.Store, Layers: e.Containers.layers}
 	e.Networks, e.Names = e.Containers.nets, e.Containers.names
 	e.System = &System{config: c, id: id, layers: e.Containers.layers, containers: e.Containers, images: e.Images, events: e.Events}
@@ -213,9 +214,11 @@ func (e *Engine) openContainers(ctx context.Context, c Config) (err error) {
 	if s.store, err = container.OpenStore(filepath.Join(c.DataRoot, "containers")); err != nil {
 		return err
 	}
-	if s.volumes, err = volume.Open(filepath.Join(c.DataRoot, "volumes")); err != nil {
+	kept, err := volume.Open(filepath.Join(c.DataRoot, "volumes"))
+	if err != nil {
 		return err
 	}
+	s.volumes = &volumes.Service{Store: kept, Events: s.events, Log: s.log, Containers: s.records}
 	s.shims, err = shim.NewLauncher(c.OCIPath, filepath.Join(c.ExecRoot, "containers"), c.Spares)
 	if err != nil {
 		return err

@@ -87,7 +87,7 @@ func (c *insides) binds(r *container.Record) []union.Bind {
 		case mount.TypeBind:
 			b.Source, b.Recursive = m.Source, m.Recursive
 		case mount.TypeVolume:
-			source, err := below(c.volumes.Path(m.Name), m.Subpath)
+			source, err := below(c.volumes.Store.Path(m.Name), m.Subpath)
 			if err != nil {
 				continue // a start will tell
 			}

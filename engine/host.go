@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -16,7 +17,7 @@ import (
 
 // findMounts tells where on the host each volume and bind lies. A bind's missing source is made,
 // unless the user said that it exists.
-func (c *starter) findMounts(r *container.Record) ([]bundle.Mount, error) {
+func (c *starter) findMounts(ctx context.Context, r *container.Record) ([]bundle.Mount, error) {
 	var all []bundle.Mount
 	for _, m := range r.Mounts {
 		b := bundle.Mount{Mount: m}
@@ -41,11 +42,14 @@ func (c *starter) findMounts(r *container.Record) ([]bundle.Mount, error) {
 			b.Path = m.Source
 		case mount.TypeVolume:
 			// One that a crash or a user took away begins anew, empty.
-			v, _, err := c.volumes.Create(volume.Volume{Name: m.Name, Labels: m.Labels, Anonymous: m.Anonymous})
+			if _, _, err := c.volumes.Ensure(ctx, m); err != nil {
+				return nil, err
+			}
+			path, err := c.volumes.Mount(ctx, m.Name, r.ID)
 			if err != nil {
 				return nil, err
 			}
-			if b.Path, err = below(v.Path, m.Subpath); err != nil {
+			if b.Path, err = below(path, m.Subpath); err != nil {
 				return nil, err
 			}
 		}

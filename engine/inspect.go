@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"berth/engine/link"
 	"berth/engine/stream"
 	"berth/engine/view"
+	"berth/engine/volumes"
 	"berth/union"
 	"berth/volume"
 
@@ -38,7 +40,7 @@ func (c *views) Inspect(_ context.Context, ref string, size bool) (Inspection, e
 	d := api.InspectResponse{
 		ID: r.ID, Created: r.Created.Format(time.RFC3339Nano), Path: r.Path, Args: r.Args, State: view.State(r.State),
 		Image: r.Image.String(), Name: "/" + r.Name, RestartCount: r.State.RestartCount, Driver: r.Driver, Platform: "linux",
-		LogPath: stream.ShownPath(r), ExecIDs: execs, HostConfig: link.Shown(r, c.find), Config: r.Config, Mounts: mountPoints(c.volumes, r),
+		LogPath: stream.ShownPath(r), ExecIDs: execs, HostConfig: link.Shown(r, c.find), Config: r.Config, Mounts: mountPoints(c.volumes.Store, r),
 		GraphDriver: c.graphDriver(r), NetworkSettings: c.networkSettings(r),
 	}
 	if !r.State.StartedAt.IsZero() {
@@ -73,13 +75,13 @@ func (c *views) graphDriver(r *container.Record) *storage.DriverData {
 }
 
 // mountPoints describes volumes, binds and tmpfs.
-func mountPoints(volumes *volume.Store, r *container.Record) []api.MountPoint {
+func mountPoints(kept *volume.Store, r *container.Record) []api.MountPoint {
 	points := []api.MountPoint{}
 	for _, m := range r.Mounts {
 		p := api.MountPoint{Type: m.Type, Source: m.Source, Destination: m.Destination, Mode: m.Mode, RW: !m.ReadOnly, Propagation: m.Propagation}
 		if m.Type == mount.TypeVolume {
-			p.Name, p.Driver, p.Propagation = m.Name, "local", ""
-			p.Source = volumes.Path(m.Name)
+			p.Name, p.Driver, p.Propagation = m.Name, driver(m), ""
+			p.Source = kept.Path(m.Name)
 		}
 		points = append(points, p)
 	}
@@ -110,3 +112,6 @@ func (c *views) sizes(r *container.Record) (rw, all int64) {
 	}
 	return rw, all + rw
 }
+
+// driver is that of a volume that is mounted.
+func driver(m container.Mount) string { return cmp.Or(m.Driver, volumes.Local) }

@@ -240,7 +240,7 @@ func TestVolumesAndBinds(t *testing.T) {
 	if text, err := os.ReadFile(filepath.Join(dir, "file")); err != nil || string(text) != "x\n" {
 		t.Errorf("%q, %v", text, err)
 	}
-	if vs, err := w.Containers.volumes.List(); err != nil || len(vs) != 1 || vs[0].Name != "named" {
+	if vs, err := w.Containers.volumes.Store.List(); err != nil || len(vs) != 1 || vs[0].Name != "named" {
 		t.Errorf("volumes left: %v, %v", vs, err)
 	}
 	got = w.run(func(r *CreateRequest) { r.HostConfig.Binds = []string{"named:/v:ro"} }, "cat", "/v/second")
@@ -253,19 +253,19 @@ func TestVolumesAndBinds(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	user := w.create(func(r *CreateRequest) { r.HostConfig.Binds = []string{"named:/v"} }, "true")
-	if err := w.Volumes.Remove("named", true); !errors.Is(err, fault.Conflict) || err.Error() != "remove named: volume is in use - ["+user+"]" {
+	if err := w.Volumes.Remove(t.Context(), "named", true); !errors.Is(err, fault.Conflict) || err.Error() != "remove named: volume is in use - ["+user+"]" {
 		t.Errorf("%v", err)
 	}
 	if err := w.Containers.Remove(t.Context(), user, RemoveOptions{Volumes: true}); err != nil {
 		t.Error(err)
 	}
-	if vs, err := w.Volumes.List(Filters{"dangling": {"true"}, "name": {"ame"}}); err != nil || len(vs) != 1 || vs[0].Name != "named" {
+	if vs, err := w.Volumes.List(t.Context(), Filters{"dangling": {"true"}, "name": {"ame"}}); err != nil || len(vs) != 1 || vs[0].Name != "named" {
 		t.Errorf("%+v, %v", vs, err)
 	}
-	if err := w.Volumes.Remove("named", false); err != nil {
+	if err := w.Volumes.Remove(t.Context(), "named", false); err != nil {
 		t.Error(err)
 	}
-	if _, err := w.Volumes.Inspect("named"); !errors.Is(err, fault.NotFound) {
+	if _, err := w.Volumes.Inspect(t.Context(), "named"); !errors.Is(err, fault.NotFound) {
 		t.Error(err)
 	}
 }

@@ -88,11 +88,7 @@ func (c *Containers) erase(i *instance, volumes bool) error {
 		if c.volumeShared(name, i) {
 			continue
 		}
-		err := c.volumes.Remove(name)
-		switch {
-		case err == nil:
-			c.events.Publish(events.VolumeEventType, events.ActionDestroy, name, map[string]string{"driver": "local"})
-		case !errors.Is(err, fault.NotFound):
+		if err := c.volumes.Drop(c.life, name); err != nil {
 			return c.eraseFailed(i, r, err)
 		}
 	}

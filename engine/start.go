@@ -111,6 +111,7 @@ func (c *Containers) start(ctx context.Context, i *instance, by starting) error 
 	for _, w := range sh.Warnings() {
 		c.log.Warn(w, "container", next.Name)
 	}
+	c.volumes.TellUse(next, events.ActionMount)
 	c.nets.TellMember(next.ID, events.ActionConnect, held, "")
 	c.announce(next, events.ActionStart)
 	c.retellLinks(next.ID)
@@ -129,6 +130,7 @@ func (c *Containers) start(ctx context.Context, i *instance, by starting) error 
 // launch starts the supervisor while the network is brought up and the run state is written; the program waits for
 // the network. When the engine dies between, the new one ends a container that nobody was told of.
 func (c *starter) launch(ctx context.Context, i *instance, next *container.Record, u *undo) (sh *shim.Shim, held *network.Attachment, err error) {
+	u.push(func() { c.logged("give volumes back", c.volumes.Unmount(next.ID)) })
 	held, err = c.reserve(next, u)
 	if err != nil {
 		return nil, nil, err
@@ -154,7 +156,7 @@ func (c *starter) launch(ctx context.Context, i *instance, next *container.Recor
 			sh, err = nil, fmt.Errorf("failed to set up container networking: %w", netErr)
 		}
 	}()
-	request, err := c.request(next, held)
+	request, err := c.request(ctx, next, held)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -263,8 +265,8 @@ func (c *starter) pidOf(ref, what string) (int, error) {
 }
 
 // request makes all that a supervisor needs but the network namespace and the attachments.
-func (c *starter) request(r *container.Record, held *network.Attachment) (shim.Request, error) {
-	b, err := c.makeBundle(r, held)
+func (c *starter) request(ctx context.Context, r *container.Record, held *network.Attachment) (shim.Request, error) {
+	b, err := c.makeBundle(ctx, r, held)
 	if err != nil {
 		return shim.Request{}, err
 	}
@@ -280,7 +282,7 @@ func (c *starter) request(r *container.Record, held *network.Attachment) (shim.R
 }
 
 // makeBundle looks up the facts and makes the bundle.
-func (c *starter) makeBundle(r *container.Record, held *network.Attachment) (b *oci.Bundle, err error) {
+func (c *starter) makeBundle(ctx context.Context, r *container.Record, held *network.Attachment) (b *oci.Bundle, err error) {
 	f := &bundle.Facts{Record: r, CgroupParent: c.cgroupParent, Files: c.store.Dir(r.ID), Seccomp: c.seccomp, Defaults: c.defaults.Defaults, AppArmor: hasAppArmor(), Join: map[specs.LinuxNamespaceType]string{}}
 	if mode := r.HostConfig.NetworkMode; mode.IsContainer() {
 		f.Files = c.store.Dir(mode.ConnectedContainer())
@@ -303,7 +305,7 @@ func (c *starter) makeBundle(r *container.Record, held *network.Attachment) (b *
 	if f.Root, err = c.layers.Open(r.ID); err != nil {
 		return nil, err
 	}
-	if f.Mounts, err = c.findMounts(r); err != nil {
+	if f.Mounts, err = c.findMounts(ctx, r); err != nil {
 		return nil, err
 	}
 	if f.Devices, err = device.Find(r); err != nil {

@@ -226,7 +226,7 @@ func TestUpdateLive(t *testing.T) {
 		t.Errorf("the port after what was taken back: %q", got)
 	}
 	w.wantLimit(id, "cpu.shares", "1024", "cpu.weight", "100")
-	volumes, err := w.Volumes.List(nil)
+	volumes, err := w.Volumes.List(t.Context(), nil)
 	if err != nil || len(volumes) != 1 {
 		t.Errorf("%v, %v", volumes, err)
 	}
@@ -277,7 +277,7 @@ func TestUpdateInPlace(t *testing.T) {
 	if got := w.says(id, "sh", "-c", "echo $A"); got != "2\n" {
 		t.Errorf("A is %q", got)
 	}
-	if volumes, err := w.Volumes.List(nil); err != nil || len(volumes) != 1 {
+	if volumes, err := w.Volumes.List(t.Context(), nil); err != nil || len(volumes) != 1 {
 		t.Errorf("%v, %v", volumes, err)
 	}
 	if err := w.Containers.Pause(t.Context(), id); err != nil {

@@ -17,9 +17,7 @@ import (
 	"berth/fault"
 	"berth/network"
 	"berth/oci"
-	"berth/volume"
 
-	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -194,15 +192,14 @@ func (c updater) readyMounts(ctx context.Context, pid int, r *container.Record, 
 		if m.Type != mount.TypeVolume {
 			continue
 		}
-		v, created, err := c.volumes.Create(volume.Volume{Name: m.Name, Labels: m.Labels, Anonymous: m.Anonymous})
+		v, created, err := c.volumes.Ensure(ctx, m)
 		if err != nil {
 			return nil, err
 		}
 		if !created {
 			continue
 		}
-		u.push(func() { c.logged("remove volume", c.volumes.Remove(v.Name)) })
-		c.events.Publish(events.VolumeEventType, events.ActionCreate, v.Name, map[string]string{"driver": "local"})
+		u.push(func() { c.logged("remove volume", c.volumes.Drop(c.life, v.Name)) })
 		if m.NoCopy || m.Subpath != "" {
 			continue
 		}
@@ -210,13 +207,13 @@ func (c updater) readyMounts(ctx context.Context, pid int, r *container.Record, 
 		if err != nil {
 			return nil, err
 		}
-		if err := errors.Join(c.fillVolume(ctx, top, m), top.Close()); err != nil {
+		if err := errors.Join(c.fillVolume(ctx, top, r.ID, m), top.Close()); err != nil {
 			return nil, err
 		}
 	}
 	part := r.Clone()
 	part.Mounts = added
-	found, err := c.findMounts(part)
+	found, err := c.findMounts(c.life, part)
 	if err != nil {
 		return nil, err
 	}
@@ -247,7 +244,7 @@ func (c updater) unmountLive(pid int, from *container.Record, dst string, u *und
 	part := from.Clone()
 	part.Mounts = slices.DeleteFunc(part.Mounts, func(m container.Mount) bool { return m.Destination != dst })
 	u.push(func() {
-		found, err := c.findMounts(part)
+		found, err := c.findMounts(c.life, part)
 		if len(found) > 0 && err == nil {
 			err = oci.MountIn(pid, bundle.UserMount(found[0]))
 		}

@@ -57,7 +57,7 @@ func TestUsernsAuto(t *testing.T) {
 	if a, b := ids.UIDs[0], two.record().IDs.UIDs[0]; b.Size != 2000 || a.HostID+a.Size > b.HostID {
 		t.Errorf("%+v and %+v", a, b)
 	}
-	volume, err := w.Volumes.Inspect("shared")
+	volume, err := w.Volumes.Inspect(t.Context(), "shared")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -86,6 +86,7 @@ func (c *Containers) ended(i *instance, live *run, exit oci.Exit) {
 	c.announceEnd(r)
 	live.telling.Unlock()
 	c.nets.TellMember(r.ID, events.ActionDisconnect, live.attachment, "")
+	c.volumes.TellUse(r, events.ActionUnmount)
 	close(live.ended)
 	c.endExecs(i)
 	if remove {
@@ -97,6 +98,7 @@ func (c *Containers) ended(i *instance, live *run, exit oci.Exit) {
 	}
 	c.jobs.add(func() {
 		live.shim.Close()
+		c.logged("give volumes back", c.volumes.Unmount(i.id))
 		if recorded {
 			c.logged("forget run state", c.shims.Forget(i.id))
 		}

@@ -31,6 +31,7 @@ type Volume struct {
 	Name      string
 	Created   time.Time
 	Anonymous bool              // named by us; a prune may take it
+	Driver    string            `json:",omitempty"` // that keeps it; "" is this store
 	Labels    map[string]string `json:",omitempty"`
 	Options   map[string]string `json:",omitempty"`
 

@@ -1,0 +1,93 @@
+package volumes
+
+import (
+	"context"
+	"os"
+	"strconv"
+
+	"berth/container"
+	"berth/volume"
+
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/mount"
+)
+
+// Claim keeps the volumes of a container that is being made from being removed until Settle.
+func (s *Service) Claim(r *container.Record) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range r.Mounts {
+		if m.Type != mount.TypeVolume {
+			continue
+		}
+		if s.claims[m.Name] == nil {
+			if s.claims == nil {
+				s.claims = map[string]map[string]bool{}
+			}
+			s.claims[m.Name] = map[string]bool{}
+		}
+		s.claims[m.Name][r.ID] = true
+	}
+}
+
+// Ensure makes the volume that a container's mount names, unless it is there; created tells which.
+func (s *Service) Ensure(ctx context.Context, m container.Mount) (v *volume.Volume, created bool, err error) {
+	if v, err := s.Store.Get(m.Name); err == nil && m.Driver == "" {
+		return v, false, nil
+	}
+	return s.make(ctx, volume.Volume{Name: m.Name, Driver: m.Driver, Options: m.DriverOptions, Labels: m.Labels, Anonymous: m.Anonymous})
+}
+
+// Settle says that the container of that ID is among all containers by now, or will never be.
+func (s *Service) Settle(user string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, users := range s.claims {
+		if delete(users, user); len(users) == 0 {
+			delete(s.claims, name)
+		}
+	}
+}
+
+// Mount readies a volume for a container and gives the directory where it lies; "/proc/PID/root/…" is in the mount namespace of that
+// process. The same user gets the same directory. Unmount ends it.
+func (s *Service) Mount(ctx context.Context, name, user string) (path string, err error) {
+	v, err := s.Store.Get(name)
+	if err != nil {
+		return "", err
+	}
+	d, err := s.driver(ctx, v.Driver)
+	if err != nil {
+		return "", err
+	}
+	if d != nil {
+		return d.Mount(ctx, name, user)
+	}
+	return v.Path, nil
+}
+
+// Unmount ends all of a container's use of volumes.
+func (s *Service) Unmount(user string) error { return nil }
+
+// Fill copies a tree into a volume that is still empty, owner and mode of its top included.
+func (s *Service) Fill(ctx context.Context, name, user string, tree *os.File) error {
+	return s.Store.Fill(ctx, name, tree)
+}
+
+// TellUse says that a container got its volumes, or gave them back.
+func (s *Service) TellUse(r *container.Record, action events.Action) {
+	for _, m := range r.Mounts {
+		if m.Type != mount.TypeVolume {
+			continue
+		}
+		v := &volume.Volume{Name: m.Name, Driver: m.Driver}
+		if known, err := s.Store.Get(m.Name); err == nil {
+			v = known
+		}
+		more := map[string]string{"container": r.ID}
+		if action == events.ActionMount {
+			more["destination"], more["read/write"], more["propagation"] = m.Destination, strconv.FormatBool(!m.ReadOnly), string(m.Propagation)
+		}
+		s.tell(action, v, more)
+	}
+}
