@@ -28,6 +28,7 @@ var mayImport = map[string][]string{
 	"kernel/seccomp":    {"kernel", "fault"},
 	"kernel/netlink":    {"kernel", "fault"},
 	"kernel/nft":        {"kernel", "kernel/netlink", "fault"},
+	"kernel/btrfs":      {"kernel", "fault"},
 	"archive":           {"kernel", "internal/record", "fault"},
 	"archive/compress":  {"archive/inflate", "fault"},
 	"archive/inflate":   {},
