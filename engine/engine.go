@@ -50,10 +50,11 @@ type Config struct {
 	StorageDriver string         // "" is overlay2
 	ImageLimits   image.Limits   // zero: no bounds
 	Network       network.Config // Dir and Warn are the engine's to say
-	OCIPath       string         // the berth-oci binary
-	DNSPath       string         // the berth-dns binary; "": beside berth-oci
-	Packer        string         // program that container.LogHelper is the work of, for "log-helper" as its first argument; "": logs stay uncompressed
-	Spares        int            // spare shims kept ready
+	Names         resolver.Defaults
+	OCIPath       string // the berth-oci binary
+	DNSPath       string // the berth-dns binary; "": beside berth-oci
+	Packer        string // program that container.LogHelper is the work of, for "log-helper" as its first argument; "": logs stay uncompressed
+	Spares        int    // spare shims kept ready
 	Version       string
 	GitCommit     string
 	BuildTime     string
@@ -234,7 +235,7 @@ func (e *Engine) openContainers(ctx context.Context, c Config) (err error) {
 	s.nets = &networks.Service{Host: host, Events: s.events, Created: time.Now().UTC(), Members: s.members}
 	called := names.New(names.Config{Program: cmp.Or(c.DNSPath, filepath.Join(filepath.Dir(c.OCIPath), "berth-dns")), Dir: c.ExecRoot, Warn: c.Network.Warn})
 	e.onClose(called.Close)
-	s.names = &resolver.Service{Networks: s.nets, Names: called, Find: s.shared.find}
+	s.names = &resolver.Service{Networks: s.nets, Names: called, Find: s.shared.find, Defaults: c.Names}
 	return nil
 }
 

@@ -1,14 +1,10 @@
 package engine
 
 import (
-	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"berth/container"
-	"berth/engine/link"
-	"berth/engine/request"
 	"berth/engine/resolver"
 	"berth/network"
 )
@@ -19,17 +15,16 @@ func (c *starter) writeFiles(dir string, r *container.Record, held *network.Atta
 	return c.writeThose(dir, r, held, func(string, string) bool { return true })
 }
 
-// mendFiles writes those again whose writing was broken off, or didn't come about: whoever is served names must ask where. What the
-// container itself wrote stays.
+// mendFiles writes those again whose writing was broken off, or didn't come about. What the container itself wrote stays.
 func (c *starter) mendFiles(dir string, r *container.Record, held *network.Attachment) error {
 	return c.writeThose(dir, r, held, func(at, text string) bool {
 		is, err := os.ReadFile(at)
-		return err == nil && (len(is) < len(text) && strings.HasPrefix(text, string(is)) || resolver.Other(string(is), text))
+		return err == nil && resolver.Stale(string(is), text)
 	})
 }
 
 func (c *starter) writeThose(dir string, r *container.Record, held *network.Attachment, due func(at, text string) bool) error {
-	hosts, err := c.hostsFile(r, held)
+	hosts, err := c.names.Hosts(r, held)
 	if err != nil {
 		return err
 	}
@@ -55,54 +50,4 @@ func (c *starter) writeThose(dir string, r *container.Record, held *network.Atta
 		}
 	}
 	return nil
-}
-
-// hostsFile prints /etc/hosts; with the host's network it begins as the host's own.
-func (c *starter) hostsFile(r *container.Record, held *network.Attachment) (string, error) {
-	gateway := loopbackAddress()
-	var own, extra []network.HostEntry
-	if held != nil {
-		if way := held.Way(false); way != nil && !way.Gateway.IsUnspecified() {
-			gateway = way.Gateway
-		} else if c.nets.Host.Gateway().IsValid() {
-			gateway = c.nets.Host.Gateway()
-		}
-		names := []string{r.Config.Hostname}
-		if d := r.Config.Domainname; d != "" {
-			names = []string{r.Config.Hostname + "." + d, r.Config.Hostname}
-		} else if short, _, ok := strings.Cut(r.Config.Hostname, "."); ok && short != "" {
-			names = append(names, short)
-		}
-		for _, e := range held.Endpoints {
-			for _, p := range []netip.Prefix{e.Address, e.Address6} {
-				if p.IsValid() {
-					own = append(own, network.HostEntry{Address: p.Addr(), Names: names})
-				}
-			}
-		}
-	} else if own := c.nets.Host.Gateway(); own.IsValid() {
-		gateway = own
-	}
-	for _, s := range r.HostConfig.ExtraHosts {
-		e, err := request.ExtraHost(s, gateway)
-		if err != nil {
-			return "", err
-		}
-		extra = append(extra, e)
-	}
-	targets, _ := link.Targets(r, c.find) // whether one is missing is a start's business
-	for _, t := range targets {
-		extra = append(extra, t.Host())
-	}
-	if r.HostConfig.NetworkMode.IsHost() {
-		text, err := os.ReadFile("/etc/hosts")
-		if err != nil && !os.IsNotExist(err) {
-			return "", err
-		}
-		for _, e := range extra {
-			text = append(text, (e.Address.String() + "\t" + e.Names[0] + "\n")...)
-		}
-		return string(text), nil
-	}
-	return network.Hosts(own, extra), nil
 }

@@ -88,7 +88,7 @@ func (s *System) Info() (system.Info, error) {
 	d := system.Info{
 		ID: s.id, Images: len(images), Driver: s.layers.Name(), DockerRootDir: s.config.DataRoot,
 		DriverStatus:   append(s.layers.Status(), [2]string{"driver-type", "io.containerd.snapshotter.v1"}),
-		Plugins:        system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Log: request.LogDrivers()},
+		Plugins:        system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "host", "ipvlan", "macvlan", "null"}, Log: request.LogDrivers()},
 		IPv4Forwarding: true, Debug: s.config.Debug, NFd: len(fds), NGoroutines: runtime.NumGoroutine(), SystemTime: time.Now().Format(time.RFC3339Nano),
 		LoggingDriver: cmp.Or(s.config.Defaults.LogDriver, "json-file"), CgroupDriver: "cgroupfs", CgroupVersion: version, NEventsListener: s.events.Listeners(),
 		KernelVersion: machine.Kernel(), OperatingSystem: distribution["PRETTY_NAME"], OSVersion: distribution["VERSION_ID"], OSType: runtime.GOOS,
@@ -103,6 +103,9 @@ func (s *System) Info() (system.Info, error) {
 		d.SecurityOptions = append(d.SecurityOptions, "name=userns")
 	}
 	s.count(&d)
+	for _, p := range s.config.Network.Sources {
+		d.DefaultAddressPools = append(d.DefaultAddressPools, system.NetworkAddressPool{Base: p.Base, Size: p.Size})
+	}
 	devices, err := device.CDI{Dirs: d.CDISpecDirs}.Names()
 	for _, id := range devices {
 		d.DiscoveredDevices = append(d.DiscoveredDevices, system.DeviceInfo{Source: "cdi", ID: id})

@@ -101,14 +101,23 @@ func (n *network) policy(f nft.Family) (policy, bool) {
 	return p, true
 }
 
+// OtherWay4 and OtherWay6 are the names of auxiliary addresses of a bridge's subnet that are the containers' way out in the place of the bridge's own.
+const (
+	OtherWay4 = "DefaultGatewayIPv4"
+	OtherWay6 = "DefaultGatewayIPv6"
+)
+
 // gateway is where containers send what is for elsewhere; zero: nowhere; an unspecified address: onto the link itself.
 func (n *network) gateway(k int) netip.Addr {
 	if n.Internal {
 		return netip.Addr{}
 	}
 	for _, p := range n.Pools {
+		other := p.Aux[[2]string{OtherWay4, OtherWay6}[k]]
 		switch {
 		case family(p.Subnet.Addr()) != k:
+		case n.Driver == "bridge" && other.IsValid():
+			return other
 		case p.Gateway.IsValid():
 			return p.Gateway
 		case n.Driver == "ipvlan" && k == 1:

@@ -44,6 +44,10 @@ func flagOf(key string) string {
 		return "default-address-pool"
 	case "default-network-opts":
 		return "default-network-opt"
+	case "dns-opts":
+		return "dns-opt"
+	case "host-gateway-ips":
+		return "host-gateway-ip"
 	case "default-init":
 		return "init"
 	case "graph":
@@ -55,13 +59,12 @@ func flagOf(key string) string {
 // withoutEffect are keys of the field's engine that this one takes and does nothing for.
 func withoutEffect() []string {
 	return strings.Fields(`tls tlscacert tlscert tlskey tlsverify authorization-plugins min-api-version log-format raw-logs metrics-addr
-		network-diagnostic-port nri-opts live-restore shutdown-timeout storage-opts builder default-gateway
-		default-gateway-v6 ip-forward ip-forward-no-drop iptables ip6tables
-		firewall-backend allow-direct-routing bridge-accept-fwmark dns dns-opts dns-search host-gateway-ip host-gateway-ips
+		network-diagnostic-port nri-opts live-restore shutdown-timeout storage-opts builder ip-forward ip-forward-no-drop iptables ip6tables
+		firewall-backend allow-direct-routing bridge-accept-fwmark
 		userland-proxy userland-proxy-path network-control-plane-mtu
 		swarm-default-advertise-addr swarm-raft-heartbeat-tick
 		swarm-raft-election-tick node-generic-resources labels experimental features containerd containerd-namespace
-		containerd-plugin-namespace cri-containerd rootless resolv-conf`)
+		containerd-plugin-namespace cri-containerd rootless`)
 }
 
 // readFile applies a configuration file to the flags. What stands in both is refused, as is what is not known.

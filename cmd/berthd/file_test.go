@@ -32,7 +32,7 @@ func TestFile(t *testing.T) {
 	d, f, err := reading(`{
 		"hosts": ["unix:///a", "tcp://127.0.0.1:1"], "debug": true, "default-shm-size": "1m", "init": true, "default-runtime": "x",
 		"runtimes": {"x": {"path": "/bin/x", "runtimeArgs": ["-v"]}}, "default-ulimits": {"nofile": {"Soft": 1, "Hard": 2}},
-		"log-opts": {"max-size": "1m"}, "cdi-spec-dirs": [], "default-stop-timeout": 3, "dns": ["1.1.1.1"],
+		"log-opts": {"max-size": "1m"}, "cdi-spec-dirs": [], "default-stop-timeout": 3, "metrics-addr": "1.1.1.1:1",
 		"registry-mirrors": ["https://m.example", "quay.io/team=https://c.example:5000/q/"], "insecure-registries": ["10.0.0.0/8", "r.example:5000"],
 		"proxies": {"http-proxy": "http://p:1", "no-proxy": "x"}}`, "--add-runtime", "y=/bin/y")
 	if err != nil {
@@ -42,7 +42,7 @@ func TestFile(t *testing.T) {
 	if s.ShmSize != 1<<20 || !s.Init || s.Runtime != "x" || len(s.Runtimes) != 2 || s.Runtimes["x"].Args[0] != "-v" || s.Ulimits["nofile"].Hard != 2 || s.LogOpts["max-size"] != "1m" || s.StopTimeout != 3 {
 		t.Errorf("%+v", s)
 	}
-	if diff := cmp.Diff([]string{`the configuration file's "dns" has no effect in this version`}, d.warnings); diff != "" {
+	if diff := cmp.Diff([]string{`the configuration file's "metrics-addr" has no effect in this version`}, d.warnings); diff != "" {
 		t.Error(diff)
 	}
 	if hosts, _ := f.GetStringArray("host"); len(hosts) != 2 {

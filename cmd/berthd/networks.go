@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"berth/engine/resolver"
 	"berth/network"
 	"berth/network/ipam"
 
@@ -23,7 +25,10 @@ type networks struct {
 	icc, masquerade, ip6 bool
 	mtu                  int
 	pools, options       []string
+	way, way6            string
+	hosts, servers       []string
 	config               network.Config
+	names                resolver.Defaults
 }
 
 func (n *networks) declare(f *pflag.FlagSet) {
@@ -37,6 +42,13 @@ func (n *networks) declare(f *pflag.FlagSet) {
 	f.BoolVar(&n.masquerade, "ip-masq", true, "give what containers on the default network send outside the host's address")
 	f.StringVar(&n.ip, "ip", "", "address of the host that ports are published on unless one is named, on every network; 127.0.0.1 keeps them to the host (default 0.0.0.0)")
 	f.IntVar(&n.mtu, "mtu", 0, "MTU of networks in bytes (default: that of the way out)")
+	f.StringVar(&n.way, "default-gateway", "", "address on the bridge's subnet that containers on the default network send to what is for elsewhere (default: the bridge's)")
+	f.StringVar(&n.way6, "default-gateway-v6", "", "the same for IPv6")
+	f.StringArrayVar(&n.hosts, "host-gateway-ip", nil, "where containers find the host: what host-gateway in --add-host and the name host.docker.internal stand for; once for each family (default: the gateway of the container's network)")
+	f.StringArrayVar(&n.servers, "dns", nil, "name server of containers that name none; repeatable (default: the host's)")
+	f.StringArrayVar(&n.names.Options, "dns-opt", nil, "option in resolv.conf of containers that name none; repeatable")
+	f.StringArrayVar(&n.names.Search, "dns-search", nil, "search domain of containers that name none; repeatable, . for none")
+	f.StringVar(&n.names.Conf, "resolv-conf", "", "file that is read in the place of the host's resolv.conf")
 	f.StringArrayVar(&n.pools, "default-address-pool", nil, "where networks get their subnets from: base=10.10.0.0/16,size=24; repeatable")
 	f.StringArrayVar(&n.options, "default-network-opt", nil, "option of the networks of a driver: bridge=com.docker.network.driver.mtu=1400; repeatable")
 }
@@ -61,7 +73,6 @@ func (n *networks) finish() (err error) {
 		if pool4.Range, err = netip.ParsePrefix(n.fixed); err != nil || !pool4.Range.Addr().Is4() {
 			return fmt.Errorf("--fixed-cidr %s: write a part of the bridge's subnet, such as 172.17.1.0/24", n.fixed)
 		}
-		c.Default.Pools = append(c.Default.Pools, pool4)
 	}
 	if n.fixed6 != "" {
 		if pool6.Subnet, err = netip.ParsePrefix(n.fixed6); err != nil || !pool6.Subnet.Addr().Is6() {
@@ -75,13 +86,75 @@ func (n *networks) finish() (err error) {
 		}
 		pool6 = ipam.Pool{Subnet: own.Masked(), Gateway: own.Addr(), Range: pool6.Subnet}
 	}
+	if err := n.finishWays(&pool4, &pool6); err != nil {
+		return err
+	}
+	if pool4.Range.IsValid() || pool4.Aux != nil {
+		c.Default.Pools = append(c.Default.Pools, pool4)
+	}
 	if pool6.Subnet.IsValid() {
 		if !n.ip6 {
 			return fmt.Errorf("--fixed-cidr-v6 and --bip6 need --ipv6")
 		}
 		c.Default.Pools = append(c.Default.Pools, pool6)
 	}
-	return n.finishOthers()
+	return errors.Join(n.finishNames(), n.finishOthers())
+}
+
+// finishWays reads which other machines lead containers of the default network elsewhere.
+func (n *networks) finishWays(pool4, pool6 *ipam.Pool) error {
+	for _, w := range []struct {
+		flag, text, aux string
+		pool            *ipam.Pool
+		six             bool
+	}{{"--default-gateway", n.way, network.OtherWay4, pool4, false}, {"--default-gateway-v6", n.way6, network.OtherWay6, pool6, true}} {
+		if w.text == "" {
+			continue
+		}
+		a, err := netip.ParseAddr(w.text)
+		if err != nil || a.Is6() != w.six {
+			return fmt.Errorf("%s %s: write an address of the default network", w.flag, w.text)
+		}
+		if w.six && !w.pool.Subnet.IsValid() {
+			return fmt.Errorf("%s needs --ipv6, and --fixed-cidr-v6 or --bip6", w.flag)
+		}
+		w.pool.Aux = map[string]netip.Addr{w.aux: a}
+	}
+	return nil
+}
+
+// finishNames reads what the names of containers that say nothing are asked of.
+func (n *networks) finishNames() error {
+	for _, text := range nonEmpty(n.servers) {
+		a, err := netip.ParseAddr(text)
+		if err != nil {
+			return fmt.Errorf("--dns %s: write the address of a name server", text)
+		}
+		n.names.Servers = append(n.names.Servers, a)
+	}
+	n.names.Options, n.names.Search = nonEmpty(n.names.Options), nonEmpty(n.names.Search)
+	for _, s := range n.names.Search {
+		if strings.ContainsAny(s, " \t\n") {
+			return fmt.Errorf("--dns-search %q: write one domain", s)
+		}
+	}
+	has := [2]bool{}
+	for _, text := range nonEmpty(n.hosts) {
+		a, err := netip.ParseAddr(text)
+		if err != nil {
+			return fmt.Errorf("--host-gateway-ip %s: write an address of this host", text)
+		}
+		k := 0
+		if a.Is6() {
+			k = 1
+		}
+		if has[k] {
+			return fmt.Errorf("--host-gateway-ip %s: one address of each family is the most", text)
+		}
+		has[k] = true
+		n.names.Host = append(n.names.Host, a)
+	}
+	return nil
 }
 
 // finishOthers reads what every network gets.

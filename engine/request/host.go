@@ -99,7 +99,7 @@ func checkConfig(h *api.HostConfig, c *api.Config, _ Machine) error {
 		return invalid("invalid hostname: %q", c.Hostname)
 	}
 	for _, extra := range h.ExtraHosts {
-		if _, err := ExtraHost(extra, loopbackAddress()); err != nil {
+		if _, err := ExtraHost(extra, nil); err != nil {
 			return err
 		}
 	}

@@ -67,22 +67,24 @@ func Ports(c *api.Config, h *api.HostConfig) ([]network.PortRequest, error) {
 	return all, nil
 }
 
-// ExtraHost reads "name:address" of --add-host, also with "=" and an address in brackets;
-// host-gateway means the given one.
-func ExtraHost(s string, gateway netip.Addr) (network.HostEntry, error) {
+// ExtraHost reads "name:address" of --add-host, also with "=" and an address in brackets; host-gateway means the given ones, a line each.
+func ExtraHost(s string, gateways []netip.Addr) (lines []network.HostEntry, err error) {
 	name, address, ok := strings.Cut(s, "=")
 	if !ok {
 		name, address, ok = strings.Cut(s, ":")
 	}
 	if !ok || name == "" {
-		return network.HostEntry{}, invalid("bad format for add-host: %q", s)
+		return nil, invalid("bad format for add-host: %q", s)
 	}
-	if address == "host-gateway" {
-		return network.HostEntry{Address: gateway, Names: []string{name}}, nil
+	if address != "host-gateway" {
+		ip, err := netip.ParseAddr(strings.Trim(address, "[]"))
+		if err != nil {
+			return nil, invalid("invalid IP address in add-host: %q", address)
+		}
+		gateways = []netip.Addr{ip}
 	}
-	ip, err := netip.ParseAddr(strings.Trim(address, "[]"))
-	if err != nil {
-		return network.HostEntry{}, invalid("invalid IP address in add-host: %q", address)
+	for _, a := range gateways {
+		lines = append(lines, network.HostEntry{Address: a, Names: []string{name}})
 	}
-	return network.HostEntry{Address: ip, Names: []string{name}}, nil
+	return lines, nil
 }

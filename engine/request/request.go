@@ -5,8 +5,6 @@
 package request
 
 import (
-	"net/netip"
-
 	"berth/fault"
 	"berth/oci"
 )
@@ -20,8 +18,5 @@ type Machine struct {
 	Remap    bool        // containers are in a user namespace unless they say otherwise (--userns-remap)
 	Limits   *oci.Limits // what it can hold; nil: every limit
 }
-
-// loopbackAddress stands for a gateway where only the form of a request is judged.
-func loopbackAddress() netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, 1}) }
 
 func invalid(format string, args ...any) error { return fault.New(fault.Invalid, format, args...) }

@@ -241,10 +241,15 @@ func TestSignals(t *testing.T) {
 }
 
 func TestExtraHosts(t *testing.T) {
-	gateway := netip.MustParseAddr("172.17.0.1")
-	for s, want := range map[string]string{"a:10.0.0.1": "10.0.0.1", "a=10.0.0.1": "10.0.0.1", "a:host-gateway": "172.17.0.1", "a:[::1]": "::1", "a:::1": "::1"} {
-		if e, err := ExtraHost(s, gateway); err != nil || e.Address.String() != want || e.Names[0] != "a" {
-			t.Errorf("%s: %+v, %v", s, e, err)
+	gateways := []netip.Addr{netip.MustParseAddr("172.17.0.1"), netip.MustParseAddr("fd00::1")}
+	for s, want := range map[string]string{"a:10.0.0.1": "10.0.0.1", "a=10.0.0.1": "10.0.0.1", "a:host-gateway": "172.17.0.1 fd00::1", "a:[::1]": "::1", "a:::1": "::1"} {
+		lines, err := ExtraHost(s, gateways)
+		var got []string
+		for _, l := range lines {
+			got = append(got, l.Address.String())
+		}
+		if err != nil || strings.Join(got, " ") != want || lines[0].Names[0] != "a" {
+			t.Errorf("%s: %+v, %v", s, lines, err)
 		}
 	}
 }

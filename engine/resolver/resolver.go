@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"strings"
 
 	"berth/container"
 	"berth/engine/link"
@@ -23,6 +22,7 @@ type Service struct {
 	Networks *networks.Service
 	Names    *names.Client
 	Find     link.Find
+	Defaults Defaults
 }
 
 // served tells whether a container has a network with names.
@@ -32,14 +32,15 @@ func served(r *container.Record, held *network.Attachment) bool {
 
 // Conf is a container's resolv.conf, and what a user should know of it; "": nothing.
 func (s *Service) Conf(r *container.Record, held *network.Attachment) (text, warning string, err error) {
-	text, from, err := network.HostResolvConf("")
+	text, from, err := network.HostResolvConf(s.Defaults.Conf)
+	o := s.options(r, held)
 	switch {
 	case err != nil:
 	case served(r, held):
-		in := network.InnerResolv(text, from, names.Address, options(r, held))
+		in := network.InnerResolv(text, from, names.Address, o)
 		text, warning = in.Text, in.Warning
-	case !r.HostConfig.NetworkMode.IsHost() || len(r.HostConfig.DNS) > 0:
-		text, warning = network.Resolv(text, from, options(r, held))
+	case !r.HostConfig.NetworkMode.IsHost() || len(o.Servers)+len(o.Search)+len(o.Options) > 0:
+		text, warning = network.Resolv(text, from, o)
 		if r.HostConfig.NetworkMode.IsNone() {
 			warning = ""
 		}
@@ -47,28 +48,33 @@ func (s *Service) Conf(r *container.Record, held *network.Attachment) (text, war
 	return text, warning, err
 }
 
-// Other tells whether one of two resolv.conf is for a container that is served, and the other for one that isn't.
-func Other(a, b string) bool {
-	const served, not = " (internal resolver)\n", " (legacy)\n"
-	return strings.Contains(a, served) && strings.Contains(b, not) || strings.Contains(a, not) && strings.Contains(b, served)
-}
-
-func options(r *container.Record, held *network.Attachment) network.ResolvOptions {
+// options are the container's own settings, each else the daemon's.
+func (s *Service) options(r *container.Record, held *network.Attachment) network.ResolvOptions {
 	o := network.ResolvOptions{IPv6: held != nil && held.Way(true) != nil, Search: r.HostConfig.DNSSearch, Options: r.HostConfig.DNSOptions}
-	for _, a := range r.HostConfig.DNS {
+	servers := r.HostConfig.DNS
+	if len(servers) == 0 {
+		servers = s.Defaults.Servers
+	}
+	for _, a := range servers {
 		o.Servers = append(o.Servers, a.String())
+	}
+	if len(o.Search) == 0 {
+		o.Search = s.Defaults.Search
+	}
+	if len(o.Options) == 0 {
+		o.Options = s.Defaults.Options
 	}
 	return o
 }
 
 // member is a container that is served.
 func (s *Service) member(r *container.Record, held *network.Attachment) (m names.Member, err error) {
-	text, from, err := network.HostResolvConf("")
+	text, from, err := network.HostResolvConf(s.Defaults.Conf)
 	if err != nil {
 		return m, err
 	}
-	in := network.InnerResolv(text, from, names.Address, options(r, held))
-	m = names.Member{ID: r.ID, Dotted: in.Dotted, Outside: held.Way(false) != nil || held.Way(true) != nil, Gateways: s.gateways(held)}
+	in := network.InnerResolv(text, from, names.Address, s.options(r, held))
+	m = names.Member{ID: r.ID, Dotted: in.Dotted, Outside: held.Way(false) != nil || held.Way(true) != nil, Gateways: s.host(held)}
 	for _, u := range in.Upstreams {
 		m.Servers = append(m.Servers, names.Server{Address: u.Address, Host: u.Host})
 	}
@@ -123,30 +129,24 @@ func links(r *container.Record, on string) map[string]string {
 	return by
 }
 
-// gateways are the host's addresses on the container's way out; on internal networks, its own on the bridge.
+// gateways are the host's addresses on the bridges that the container is on, at most one of each family: that of its way out comes before others.
 func (s *Service) gateways(held *network.Attachment) (all []netip.Addr) {
 	for _, six := range []bool{false, true} {
+		on := held.Endpoints
 		if way := held.Way(six); way != nil {
-			g := way.Gateway
-			if six {
-				g = way.Gateway6
-			}
-			if !g.IsUnspecified() {
-				all = append(all, g)
-			}
-			continue
+			on = append([]network.Endpoint{*way}, on...)
 		}
-		if a := s.onBridge(held, six); a.IsValid() {
+		if a := s.onBridge(on, six); a.IsValid() {
 			all = append(all, a)
 		}
 	}
 	return all
 }
 
-func (s *Service) onBridge(held *network.Attachment, six bool) netip.Addr {
-	for _, e := range held.Endpoints {
+func (s *Service) onBridge(on []network.Endpoint, six bool) netip.Addr {
+	for _, e := range on {
 		n, ok := s.Networks.Host.Get(e.NetworkID)
-		if !ok || n.Driver != "bridge" {
+		if !ok || n.Driver != "bridge" || n.Mode(six) == "isolated" {
 			continue
 		}
 		for _, p := range n.Pools {

@@ -112,6 +112,9 @@ func (d *directory) local(m *names.Member, q *query, note func(names.Step)) []by
 	default:
 		six := q.question.Qtype == dns.TypeAAAA
 		found, known := d.find(m, q.question.Name, six, note)
+		if owner := serviceOwner(q.question.Name); !known && owner != "" {
+			_, known = d.find(m, owner, six, note)
+		}
 		if !known {
 			return nil
 		}
@@ -128,6 +131,18 @@ func (d *directory) local(m *names.Member, q *query, note func(names.Step)) []by
 		}
 	}
 	return q.answer(answers)
+}
+
+// serviceOwner is whose service a name such as _http._tcp.web is (RFC 2782, RFC 8552); "": it is no such name.
+func serviceOwner(name string) string {
+	owner := name
+	for strings.HasPrefix(owner, "_") {
+		_, owner, _ = strings.Cut(owner, ".")
+	}
+	if owner == name {
+		return ""
+	}
+	return owner
 }
 
 // answer packs records into the room that there is.

@@ -149,6 +149,42 @@ func TestRead(t *testing.T) {
 	}
 }
 
+// TestOtherTypesOfNamesThatAreHere are none, and nobody outside hears of them.
+func TestOtherTypesOfNamesThatAreHere(t *testing.T) {
+	d, asks := town()
+	for _, c := range []struct {
+		name  string
+		kind  uint16
+		known bool
+	}{
+		{"x.", dns.TypeSRV, true},
+		{"x.", dns.TypeMX, true},
+		{"_http._tcp.x.", dns.TypeSRV, true},
+		{"_http._tcp.X.a.", dns.TypeSRV, true},
+		{"_443._tcp.shop.", dns.TypeTLSA, true},
+		{"_http._tcp.host.docker.internal.", dns.TypeSRV, true},
+		{"_http._tcp.far.", dns.TypeSRV, false},
+		{"_http._tcp.x.b.", dns.TypeSRV, false},
+		{"_http._tcp.", dns.TypeSRV, false},
+		{"_.", dns.TypeSRV, false},
+		{"tcp.x.", dns.TypeSRV, false},
+	} {
+		raw, err := new(dns.Msg).SetQuestion(c.name, c.kind).Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		q, _ := read(raw, false)
+		out := d.local(asks, q, nil)
+		if (out != nil) != c.known {
+			t.Errorf("%s %d: answered here: %v", c.name, c.kind, out != nil)
+		}
+		r := new(dns.Msg)
+		if out != nil && (r.Unpack(out) != nil || r.Rcode != dns.RcodeSuccess || len(r.Answer) > 0) {
+			t.Errorf("%s %d: %v", c.name, c.kind, r)
+		}
+	}
+}
+
 // FuzzQuestion has a packet of a container's, and what a server outside says to it.
 func FuzzQuestion(f *testing.F) {
 	q := new(dns.Msg).SetQuestion("same.a.", dns.TypeA)
