@@ -9,13 +9,13 @@ import (
 	"strings"
 
 	"berth/container"
-	"berth/engine/files"
 	"berth/engine/images"
 	"berth/engine/request"
 	"berth/fault"
 	"berth/image"
 	"berth/image/instruction"
 	"berth/oci/shim"
+	"berth/union"
 
 	"github.com/distribution/reference"
 	api "github.com/moby/moby/api/types/container"
@@ -75,7 +75,7 @@ func (c *insides) Commit(ctx context.Context, ref string, q CommitRequest) (id s
 		}
 		defer thaw()
 	}
-	img, err := c.images.Store.Commit(ctx, func(ctx context.Context, w io.Writer) error { return files.PackUpper(ctx, w, root) }, o)
+	img, err := c.images.Store.Commit(ctx, func(ctx context.Context, w io.Writer) error { return union.Pack(ctx, w, root) }, o)
 	if err != nil {
 		return "", fmt.Errorf("commit container %s: %w", r.Name, err)
 	}

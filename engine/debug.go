@@ -12,6 +12,7 @@ import (
 	"berth/fault"
 	"berth/image"
 	"berth/oci"
+	"berth/union"
 
 	api "github.com/moby/moby/api/types/container"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -175,11 +176,9 @@ func (c *shared) addTools(r *container.Record, f *bundle.Facts) (specs.Mount, er
 		if o := other.record(); o.State.Status.Alive() {
 			return specs.Mount{}, fault.New(fault.Conflict, "container %s was started meanwhile: debug it again", o.Name)
 		}
-		written, err := c.layers.Open(d.Of)
-		if err != nil {
+		if f.Root, err = union.Beneath(c.layers, r.ID, d.Of); err != nil {
 			return specs.Mount{}, err
 		}
-		f.Root = toolbox.Under(f.Root, written.Upper)
 	}
 	img, err := c.images.Store.Get(d.Tools)
 	if err != nil {

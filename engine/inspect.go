@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"time"
 
@@ -12,7 +13,6 @@ import (
 	"berth/engine/stream"
 	"berth/engine/view"
 	"berth/engine/volumes"
-	"berth/union"
 	"berth/volume"
 
 	api "github.com/moby/moby/api/types/container"
@@ -63,14 +63,7 @@ func (c *views) graphDriver(r *container.Record) *storage.DriverData {
 	if err != nil {
 		return d // being removed
 	}
-	lower := ""
-	for k, dir := range root.Lower {
-		if k > 0 {
-			lower += ":"
-		}
-		lower += dir
-	}
-	d.Data["LowerDir"], d.Data["UpperDir"], d.Data["WorkDir"], d.Data["MergedDir"] = lower, root.Upper, root.Work, root.Merged
+	maps.Copy(d.Data, root.Data())
 	return d
 }
 
@@ -104,9 +97,11 @@ func (c *views) sizes(r *container.Record) (rw, all int64) {
 	if err != nil {
 		return 0, 0
 	}
-	if _, rw, err = union.Usage(root.Upper); err != nil {
+	space, err := root.Written()
+	if err != nil {
 		return 0, 0 // it goes just now
 	}
+	rw = space.Shown
 	if img, err := c.images.Store.Get(r.Image.String()); err == nil {
 		all = img.Unpacked
 	}

@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -35,11 +34,12 @@ func (c *insides) Prune(ctx context.Context, f Filters, dry bool) (report api.Pr
 		if err := ctx.Err(); err != nil {
 			return report, fault.Wrap(fault.Canceled, err)
 		}
-		dirs := []string{c.store.Dir(i.id)}
+		bytes := files.Usage(c.store.Dir(i.id))
 		if root, err := c.layers.Open(i.id); err == nil {
-			dirs = append(dirs, filepath.Dir(root.Upper))
+			if kept, err := root.Kept(); err == nil {
+				bytes += kept
+			}
 		}
-		bytes := files.Usage(dirs...)
 		if !dry {
 			err := c.remove(ctx, i.id, RemoveOptions{})
 			if errors.Is(err, fault.NotFound) || errors.Is(err, fault.Conflict) { // it went, or runs again

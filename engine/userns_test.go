@@ -10,8 +10,8 @@ import (
 	"syscall"
 	"testing"
 
-	"berth/engine/files"
 	"berth/fault"
+	"berth/union"
 
 	api "github.com/moby/moby/api/types/container"
 )
@@ -65,7 +65,7 @@ func TestUsernsAuto(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string]uint32{volume.Mountpoint + "/two": 0, root.Upper + "/new": 1000, root.Upper: 0} {
+	for path, want := range map[string]uint32{volume.Mountpoint + "/two": 0, root.Stacked.Upper + "/new": 1000, root.Stacked.Upper: 0} {
 		var st syscall.Stat_t
 		if err := syscall.Lstat(path, &st); err != nil || st.Uid != want {
 			t.Errorf("%s belongs to %d on disk, not to %d (%v)", path, st.Uid, want, err)
@@ -169,11 +169,11 @@ func TestUsernsByCopies(t *testing.T) {
 	}
 	first := i.record().IDs.UIDs[0].HostID
 	var st syscall.Stat_t
-	if err := syscall.Lstat(root.Upper+"/new", &st); err != nil || st.Uid != first+1000 {
+	if err := syscall.Lstat(root.Stacked.Upper+"/new", &st); err != nil || st.Uid != first+1000 {
 		t.Errorf("on disk it belongs to %d, not to %d (%v)", st.Uid, first+1000, err)
 	}
 	var tar bytes.Buffer
-	if err := files.PackUpper(context.Background(), &tar, root); err != nil {
+	if err := union.Pack(context.Background(), &tar, root); err != nil {
 		t.Fatal(err)
 	}
 	for r := archivetar.NewReader(&tar); ; {

@@ -3,7 +3,6 @@ package union
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"os"
 	"path"
@@ -27,27 +26,6 @@ const (
 type Change struct {
 	Path string // absolute in the root
 	Kind Kind
-}
-
-// Changes lists what r has beyond its layers, sorted by directory. It reads the writable directory, so that it may run
-// while r is in use, and what changes meanwhile is in the list or not. A directory counts as modified when its
-// attributes did change, or when something directly in it was added or deleted, as the field's engines have it; "/" itself is never listed.
-func Changes(ctx context.Context, r Root) (list []Change, err error) {
-	upper, err := os.Open(r.Upper)
-	if err != nil {
-		return nil, err
-	}
-	defer fault.Close(upper, &err)
-	lower, err := merged(r.Lower)
-	if err != nil {
-		return nil, err
-	}
-	defer fault.Close(lower, &err)
-	d := &differ{ctx: ctx}
-	if err := d.dir(upper, lower, "/"); err != nil {
-		return nil, fmt.Errorf("compare root %s with its layers: %w", r.ID, err)
-	}
-	return d.list, nil
 }
 
 // differ compares a writable directory with what lies below.

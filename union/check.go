@@ -2,7 +2,6 @@ package union
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -28,10 +27,6 @@ func (o *overlay) check() error {
 	if magic == kernel.OverlayMagic {
 		return fault.New(fault.Unsupported, "storage driver overlay2: %s lies on an overlay file system, which can't carry another one: "+
 			"give --data-root a directory on a disk, a volume or tmpfs", o.dir)
-	}
-	o.backing = backing[magic]
-	if o.backing == "" {
-		o.backing = fmt.Sprintf("0x%x", magic)
 	}
 	err = try(o.path("stage"))
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
@@ -66,12 +61,12 @@ func try(stage string) (err error) {
 	if known, err := kernel.KnowsTypes(lower); err != nil || !known {
 		return errors.Join(err, errors.New("its directories don't tell the types of their entries (d_type; for xfs: make it with ftype=1)"))
 	}
-	r := Root{ID: "check", Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work")}
-	r.Mount = overlayMount([]string{lower.Name()}, r.Upper, r.Work)
+	s := &Stacked{[]string{lower.Name()}, filepath.Join(dir, "upper"), filepath.Join(dir, "work")}
+	r := Root{ID: "check", Stacked: s, Mount: overlayMount(s.Lower, s.Upper, s.Work)}
 	if err := View(r, func(d *os.File) error { return kernel.UnlinkIn(d, "f") }); err != nil {
 		return err
 	}
-	upper, err := os.Open(r.Upper)
+	upper, err := os.Open(s.Upper)
 	if err != nil {
 		return err
 	}

@@ -30,14 +30,14 @@ func (o *overlay) lower(chain digest.Digest) ([]string, error) {
 }
 
 func (o *overlay) shortLower(chain digest.Digest) (dirs []string, short bool) {
-	dirs = o.chainDirs(chain)
+	dirs = o.dirs(chain)
 	return dirs, len(dirs) < maxLower
 }
 
-// chainDirs lists the chain's directories, top first.
-func (o *overlay) chainDirs(chain digest.Digest) (dirs []string) {
+// dirs lists the chain's directories, top first.
+func (o *overlay) dirs(chain digest.Digest) (dirs []string) {
 	for _, c := range o.chain(chain) {
-		dirs = append(dirs, o.path("layers", key(c), "diff"))
+		dirs = append(dirs, o.layerDir(c))
 	}
 	return dirs
 }
@@ -63,7 +63,7 @@ func (o *overlay) mergedDir(chain digest.Digest) (string, error) {
 	if _, err := os.Lstat(to); err == nil {
 		return filepath.Join(to, "diff"), nil
 	}
-	dirs := o.chainDirs(chain)
+	dirs := o.dirs(chain)
 	if len(dirs) > mergeStep {
 		base, err := o.mergedDir(o.ancestor(chain, mergeStep))
 		if err != nil {

@@ -20,8 +20,13 @@ import (
 type Inventory interface {
 	// Places lists all that lies in the driver's directory by kind, strays included.
 	Places() ([]Place, error)
-	// Dir is where a layer's own files lie, whether it is here or not.
+	// Dir is the directory that stands for a layer, whether it is here or not: it is another one when the layer was put in place anew.
 	Dir(chain digest.Digest) string
+	// Measure sums up what a layer takes: on the disk all that goes with it, in files all that it has, and what its own files show.
+	// os.ErrNotExist when its files are gone.
+	Measure(chain digest.Digest) (Space, error)
+	// Apart lists directories below the driver's whose bytes count as those of layers, roots and places.
+	Apart() []string
 	// Drop moves a stray to the trash; fault.Conflict when it is none any more.
 	Drop(p Place) error
 	// Settle waits until what was removed before the call is gone from the disk, or can't be removed.
@@ -33,7 +38,7 @@ type Inventory interface {
 }
 
 // InventoryOf returns the other side of a driver that Open returned.
-func InventoryOf(d Driver) Inventory { return inventory{d.(*overlay)} }
+func InventoryOf(d Driver) Inventory { return d.(complete).inventory() }
 
 // inventory is overlay's.
 type inventory struct{ *overlay }
@@ -43,7 +48,9 @@ type Place struct {
 	Kind  PlaceKind
 	Name  string // the chain's digits, the root's id, or whatever it is called
 	Path  string
-	Stray bool // nothing that the driver knows refers to it
+	Stray bool                  // nothing that the driver knows refers to it
+	below *digest.Digest        // what it stands on, when a link in it doesn't tell
+	more  func() (int64, error) // bytes that it takes elsewhere; nil for none
 }
 
 // PlaceKind says what a place is for.
@@ -76,6 +83,9 @@ func (p Place) Chain() digest.Digest {
 
 // Below is the chain that a root's or spare's place stands on; "" for none.
 func (p Place) Below() digest.Digest {
+	if p.below != nil {
+		return *p.below
+	}
 	target, err := os.Readlink(filepath.Join(p.Path, "lower"))
 	if err != nil {
 		return ""
@@ -86,7 +96,11 @@ func (p Place) Below() digest.Digest {
 // Size is what the place takes on disk. Of a merged place, the files that are links to those of layers don't count.
 func (p Place) Size() (int64, error) {
 	s, err := measure(p.Path, nil, p.Kind == MergedPlace)
-	return s.Disk, err
+	if err != nil || p.more == nil {
+		return s.Disk, err
+	}
+	more, err := p.more()
+	return s.Disk + more, err
 }
 
 // Places implements Inventory.
@@ -131,7 +145,21 @@ func (o inventory) stray(p Place) bool {
 }
 
 // Dir implements Inventory.
-func (o inventory) Dir(chain digest.Digest) string { return o.path("layers", key(chain), "diff") }
+func (o inventory) Dir(chain digest.Digest) string { return o.path("layers", key(chain)) }
+
+// Measure implements Inventory.
+func (o inventory) Measure(chain digest.Digest) (Space, error) {
+	diff := o.layerDir(chain)
+	s, err := Measure(diff, nil)
+	if err != nil {
+		return s, err
+	}
+	beside, err := Measure(o.Dir(chain), func(path string) bool { return path == diff })
+	return Space{Disk: s.Disk + beside.Disk, Top: beside.Top, Shown: s.Shown, Files: s.Files + beside.Files + 1}, err
+}
+
+// Apart implements Inventory.
+func (o inventory) Apart() []string { return nil }
 
 // Drop implements Inventory.
 func (o inventory) Drop(p Place) error {
@@ -174,7 +202,7 @@ func (o inventory) renew(chain digest.Digest, s *Stage, u archive.Unpacked, repl
 	if err := o.fit(dir, s.root, Layer{Chain: l.Chain, Parent: l.Parent, Size: u.Size, IDs: s.ids}, u); err != nil {
 		return "", err
 	}
-	difference, err = compareTrees(o.Dir(chain), s.root)
+	difference, err = compareTrees(o.layerDir(chain), s.root)
 	if err == nil && difference == "" {
 		var have Layer
 		if record.Load(o.path("layers", key(chain), "layer.json"), &have) != nil || have.Chain != l.Chain || have.Parent != l.Parent {

@@ -118,7 +118,7 @@ func TestRenewFindsAndMendsDamage(t *testing.T) {
 			chain := addLayer(t, d, "", files...)
 			child := addLayer(t, d, chain, "dir/g=2")
 			inv := union.InventoryOf(d)
-			if err := c.damage(inv.Dir(chain)); err != nil {
+			if err := c.damage(filepath.Join(inv.Dir(chain), "diff")); err != nil {
 				t.Fatal(err)
 			}
 			for _, replace := range []bool{false, true} {

@@ -31,15 +31,9 @@ import (
 //
 // Everything is built under stage or spare and put in place by one rename.
 type overlay struct {
-	dir     string
-	lock    *os.File
-	backing string
-	trash   *trash
-	spares  *spares
-	closed  sync.Once
-
-	index
-	unsynced bool // DIR/unsynced is there; under mu
+	home
+	spares *spares
+	closed sync.Once
 
 	building sync.Mutex // one init or merged directory at a time
 }
@@ -47,20 +41,21 @@ type overlay struct {
 // maxDir keeps every path in a mount option below the 256 bytes that fsconfig(2) takes.
 const maxDir = 160
 
-func openOverlay(dir string) (Driver, error) {
+func openOverlay(dir string, options []string) (Driver, error) {
+	if err := noOptions("overlay2", options); err != nil {
+		return nil, err
+	}
 	if len(dir) > maxDir {
 		return nil, fault.New(fault.Unsupported, "storage driver overlay2: the path %s is longer than %d bytes, which mount options can't hold: choose a shorter --data-root", dir, maxDir)
 	}
-	o := &overlay{dir: dir, index: index{layers: map[digest.Digest]*layer{}, roots: map[string]*rootState{}}}
-	for _, d := range []string{"layers", "inits", "merged", "roots", "empty", "stage", "spare", "trash"} {
-		if err := os.MkdirAll(o.path(d), 0o700); err != nil {
-			return nil, fmt.Errorf("open storage driver overlay2: %w", err)
-		}
+	o := &overlay{home: newHome(dir)}
+	if err := o.make("layers", "inits", "merged", "roots", "empty", "stage", "spare", "trash"); err != nil {
+		return nil, fmt.Errorf("open storage driver overlay2: %w", err)
 	}
 	if err := os.Chmod(o.path("empty"), 0o755); err != nil {
 		return nil, fmt.Errorf("open storage driver overlay2: %w", err)
 	}
-	if err := o.scatter(); err != nil {
+	if err := scatter(o.path("stage"), o.path("spare")); err != nil {
 		return nil, fmt.Errorf("open storage driver overlay2: %w", err)
 	}
 	if err := o.open(); err != nil {
@@ -74,9 +69,9 @@ func openOverlay(dir string) (Driver, error) {
 
 // scatter keeps what is made under stage and spare away from what was just removed:
 // 2,000 → 25,000 files/s, and a root in 0.2 ms where it took between 0.1 and 3.
-func (o *overlay) scatter() error {
-	for _, name := range []string{"stage", "spare"} {
-		dir, err := os.Open(o.path(name))
+func scatter(paths ...string) error {
+	for _, path := range paths {
+		dir, err := os.Open(path)
 		if err != nil {
 			return err
 		}
@@ -90,15 +85,8 @@ func (o *overlay) scatter() error {
 }
 
 func (o *overlay) open() (err error) {
-	if o.lock, err = os.OpenFile(o.path("lock"), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
+	if err := o.acquire(); err != nil {
 		return err
-	}
-	free, err := kernel.TryLock(o.lock)
-	if err != nil {
-		return err
-	}
-	if !free {
-		return fault.New(fault.Conflict, "storage directory %s is in use by another process: stop that daemon or choose another --data-root", o.dir)
 	}
 	if err := o.check(); err != nil {
 		return err
@@ -112,31 +100,12 @@ func (o *overlay) open() (err error) {
 	return nil
 }
 
-func (o *overlay) path(elem ...string) string {
-	return filepath.Join(append([]string{o.dir}, elem...)...)
-}
-
-// key is the directory name of a chain.
-func key(chain digest.Digest) string {
-	if chain == "" {
-		return "none"
-	}
-	return chain.Encoded()
-}
-
-func validChain(chain digest.Digest) error {
-	if err := chain.Validate(); err != nil || chain.Algorithm() != digest.SHA256 {
-		return fault.New(fault.Invalid, "layer chain %q is not a sha256 digest", chain)
-	}
-	return nil
-}
-
 // load reads what is on disk and moves every half state to the trash.
 func (o *overlay) load() error {
 	if err := o.sweepStages(); err != nil {
 		return err
 	}
-	if err := o.dropTorn(); err != nil {
+	if err := o.dropTorn("layers", "merged"); err != nil {
 		return err
 	}
 	if err := o.loadLayers(); err != nil {
@@ -167,61 +136,10 @@ func (o *overlay) load() error {
 	return nil
 }
 
-func each(dir string, fn func(name string) error) error {
-	entries, err := os.ReadDir(dir)
-	for _, e := range entries {
-		if err == nil {
-			err = fn(e.Name())
-		}
-	}
-	return err
-}
-
 func (o *overlay) sweepStages() error {
 	for _, kind := range []string{"stage", "spare"} {
 		if err := each(o.path(kind), func(name string) error { return o.trash.take(o.path(kind, name)) }); err != nil {
 			return err
-		}
-	}
-	return nil
-}
-
-// loadLayers indexes the layers; one that doesn't parse or has lost its parent can't be used by anyone.
-func (o *overlay) loadLayers() error {
-	err := each(o.path("layers"), func(name string) error {
-		var l layer
-		err := record.Load(o.path("layers", name, "layer.json"), &l.Layer)
-		switch {
-		case errors.Is(err, fault.NotFound), errors.Is(err, fault.Corrupt), err == nil && key(l.Chain) != name:
-			return o.trash.take(o.path("layers", name))
-		case err != nil:
-			return err
-		}
-		o.layers[l.Chain] = &l
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	for lost := true; lost; {
-		lost = false
-		for chain, l := range o.layers {
-			if l.Parent == "" || o.layers[l.Parent] != nil {
-				continue
-			}
-			lost = true
-			delete(o.layers, chain)
-			if err := o.trash.take(o.path("layers", key(chain))); err != nil {
-				return err
-			}
-		}
-	}
-	for _, l := range o.layers {
-		for p := l.Parent; p != ""; p = o.layers[p].Parent {
-			l.depth++
-		}
-		if p := o.layers[l.Parent]; p != nil {
-			p.children++
 		}
 	}
 	return nil

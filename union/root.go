@@ -111,8 +111,8 @@ func (o *overlay) root(id string, b base) (Root, error) {
 		lower = append([]string{o.top(b.below)}, lower...)
 	}
 	dir := o.path("roots", id)
-	r := Root{ID: id, Lower: lower, Upper: filepath.Join(dir, "diff"), Work: filepath.Join(dir, "work"), Merged: filepath.Join(dir, "merged")}
-	r.Mount = overlayMount(lower, r.Upper, r.Work)
+	r := Root{ID: id, Merged: filepath.Join(dir, "merged"), Stacked: &Stacked{Lower: lower, Upper: filepath.Join(dir, "diff"), Work: filepath.Join(dir, "work")}}
+	r.Mount = overlayMount(lower, r.Stacked.Upper, r.Stacked.Work)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if l := o.layers[b.chain]; l != nil {
@@ -153,15 +153,15 @@ func (o *overlay) fillInit(dir, diff string, chain digest.Digest, init func(root
 	if err := makeUpper(diff, lower[0]); err != nil {
 		return err
 	}
-	r := Root{ID: "init of " + key(chain), Lower: lower, Upper: diff, Work: filepath.Join(dir, "work")}
-	if err := os.Mkdir(r.Work, 0o700); err != nil {
+	work := filepath.Join(dir, "work")
+	if err := os.Mkdir(work, 0o700); err != nil {
 		return err
 	}
-	r.Mount = overlayMount(lower, r.Upper, r.Work)
+	r := Root{ID: "init of " + key(chain), Mount: overlayMount(lower, diff, work), Stacked: &Stacked{lower, diff, work}}
 	if err := View(r, init); err != nil {
 		return err
 	}
-	return os.RemoveAll(r.Work)
+	return os.RemoveAll(work)
 }
 
 // Open implements Driver.
@@ -192,7 +192,7 @@ func (o *overlay) Open(id string) (Root, error) {
 	}
 	// A volatile mount that ended, or died with the machine, leaves its note; whoever asked
 	// for volatile accepted that.
-	if err := clearVolatile(r.Work); err != nil {
+	if err := clearVolatile(r.Stacked.Work); err != nil {
 		return Root{}, fmt.Errorf("open root %s: %w", id, err)
 	}
 	return r, nil

@@ -33,7 +33,7 @@ func TestCreateShifted(t *testing.T) {
 			if !reflect.DeepEqual(r.IDs, ids) {
 				t.Errorf("the root's ids are %+v", r.IDs)
 			}
-			if st, err := kernel.StatIn(nil, r.Upper); err != nil || st.Uid != 100000 || st.Gid != 200000 {
+			if st, err := kernel.StatIn(nil, r.Stacked.Upper); err != nil || st.Uid != 100000 || st.Gid != 200000 {
 				t.Errorf("what is written goes to a directory of %d:%d (%v)", st.Uid, st.Gid, err)
 			}
 			if _, copied, err := union.CreateShifted(context.Background(), d, "b", chain, ids, init); err != nil || copied {

@@ -25,31 +25,25 @@ type Stack struct {
 	roots  []*os.File
 }
 
-// layered is a driver whose layers are directories of their own.
-type layered interface {
-	chain(top digest.Digest) []digest.Digest // top first
-	layerDir(chain digest.Digest) string
-}
-
 func (o *overlay) layerDir(chain digest.Digest) string { return o.path("layers", key(chain), "diff") }
 
 // OpenStack opens the layers of a chain; "" has none. The caller closes the stack. fault.NotFound: no such chain.
 func OpenStack(d Driver, chain digest.Digest) (*Stack, error) {
-	s := &Stack{driver: d}
 	if chain == "" {
-		return s, nil
+		return &Stack{driver: d}, nil
 	}
-	dirs, ok := d.(layered)
-	if !ok {
-		return nil, fault.New(fault.Unsupported, "storage driver %s can't show its layers one by one", d.Name())
-	}
-	s.chains = dirs.chain(chain)
+	return d.(complete).openStack(chain)
+}
+
+// openStack implements complete.
+func (o *overlay) openStack(chain digest.Digest) (*Stack, error) {
+	s := &Stack{driver: o, chains: o.chain(chain)}
 	slices.Reverse(s.chains)
 	if len(s.chains) == 0 {
 		return nil, fault.New(fault.NotFound, "layer %s: not found", chain)
 	}
 	for _, c := range s.chains {
-		f, err := kernel.OpenIn(nil, dirs.layerDir(c), kernel.ODirectory|kernel.OPath, 0, 0)
+		f, err := kernel.OpenIn(nil, o.layerDir(c), kernel.ODirectory|kernel.OPath, 0, 0)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("open layer %s: %w", c, err), s.Close())
 		}
@@ -59,15 +53,11 @@ func OpenStack(d Driver, chain digest.Digest) (*Stack, error) {
 }
 
 // Dirs are the directories that a chain's layers lie in, top first; none where the driver keeps them otherwise, or has no such chain.
-func Dirs(d Driver, chain digest.Digest) (list []string) {
-	dirs, ok := d.(layered)
-	if !ok || chain == "" {
+func Dirs(d Driver, chain digest.Digest) []string {
+	if chain == "" {
 		return nil
 	}
-	for _, c := range dirs.chain(chain) {
-		list = append(list, dirs.layerDir(c))
-	}
-	return list
+	return d.(complete).dirs(chain)
 }
 
 // Len is how many layers there are.

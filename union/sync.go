@@ -14,11 +14,19 @@ import (
 )
 
 // Sync implements Driver.
-func (o *overlay) Sync() error {
+func (o *overlay) Sync() error { return o.sync(nil) }
+
+// sync writes all out and takes the mark back; first, when given, what lies elsewhere.
+func (o *home) sync(first func() error) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.unsynced {
 		return nil
+	}
+	if first != nil {
+		if err := first(); err != nil {
+			return fmt.Errorf("sync layers: %w", err)
+		}
 	}
 	if err := kernel.SyncFS(o.lock); err != nil {
 		return fmt.Errorf("sync layers: %w", err)
@@ -32,7 +40,7 @@ func (o *overlay) Sync() error {
 
 // mark notes on disk that a layer is about to be committed without its bytes
 // being there for sure. The caller holds o.mu.
-func (o *overlay) mark() error {
+func (o *home) mark() error {
 	if o.unsynced {
 		return nil
 	}
@@ -49,7 +57,7 @@ func (o *overlay) mark() error {
 
 // dropTorn acts on that mark. In the boot that wrote it the page cache holds everything; after
 // another one, layers committed since are dropped: nothing durable refers to them yet.
-func (o *overlay) dropTorn() error {
+func (o *home) dropTorn(kinds ...string) error {
 	var boot string
 	err := record.Load(o.path("unsynced"), &boot)
 	if errors.Is(err, fault.NotFound) {
@@ -68,7 +76,7 @@ func (o *overlay) dropTorn() error {
 		return err
 	}
 	since := info.ModTime().Add(-time.Minute)
-	for _, kind := range []string{"layers", "merged"} {
+	for _, kind := range kinds {
 		err := each(o.path(kind), func(name string) error {
 			// The rename into place changed the directory's own change time at the earliest.
 			info, err := os.Lstat(o.path(kind, name))

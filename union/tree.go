@@ -274,15 +274,36 @@ func (t *Tree) attach(source *os.File, b Bind) (err error) {
 // mount makes a detached mount of r; end clears up after it was closed.
 func (r Root) mount() (m *os.File, end func() error, err error) {
 	options, end := slices.Clone(r.Mount.Options), func() error { return nil }
-	if r.Mount.Type == "overlay" && r.Upper != "" {
+	switch {
+	case r.tree != nil:
+		end = r.tree.leave
+	case r.Mount.Type == "overlay" && r.Stacked != nil && r.Stacked.Upper != "":
 		// Unmounting would sync the whole file system below; a container's own mount doesn't promise more.
 		options = append(options, "volatile")
-		end = func() error { return clearVolatile(r.Work) }
+		end = func() error { return clearVolatile(r.Stacked.Work) }
 	}
-	// An image's device nodes and programs are nothing to open or run from outside.
-	m, err = kernel.NewMount(r.Mount.Type, r.Mount.Source, options, kernel.NoDev|kernel.NoSUID|kernel.NoExec)
-	if err != nil {
+	if m, err = (Mount{r.Mount.Type, r.Mount.Source, options}).open(); err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("mount root %s: %w", r.ID, err), end())
 	}
 	return m, end, nil
+}
+
+// open makes a detached mount. The caller closes it.
+func (m Mount) open() (*os.File, error) {
+	// An image's device nodes and programs are nothing to open or run from outside.
+	const attrs = kernel.NoDev | kernel.NoSUID | kernel.NoExec
+	if m.Type != "bind" {
+		return kernel.NewMount(m.Type, m.Source, m.Options, attrs)
+	}
+	f, err := kernel.CloneMount(nil, m.Source, false)
+	if err != nil {
+		return nil, err
+	}
+	if !kernel.CanSetMount() { // a mount that is attached nowhere can't be changed otherwise
+		return f, nil
+	}
+	if err := kernel.SetMount(f, false, attrs, 0, 0); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }

@@ -8,6 +8,7 @@ package union
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -62,18 +63,25 @@ type Layer struct {
 	IDs    archive.IDMap `json:",omitzero"` // how their owners are shifted
 }
 
-// Root is a writable directory over a chain of layers.
+// Root is a writable tree over a chain of layers.
 type Root struct {
-	ID     string
-	Mount  Mount
-	Lower  []string // directories, top first
-	Upper  string   // what was written
-	Work   string
-	Merged string        // where older tools expect the mounted root; nothing is mounted there on the host
-	IDs    archive.IDMap // how owners in Upper and in a View are shifted. Empty also for a container in a user namespace, unless its layers had to be copied
+	ID      string
+	Mount   Mount
+	Merged  string        // where older tools expect the mounted root; nothing is mounted there on the host
+	IDs     archive.IDMap // how owners on disk and in a View are shifted. Empty also for a container in a user namespace, unless its layers had to be copied
+	Stacked *Stacked      // of drivers that stack directories; nil where every root is a whole tree
+	tree    *wholeRoot    // the other case
 }
 
-// Mount says how a root is mounted: overlay takes one "lowerdir+=PATH" per layer, top first,
+// Stacked are the directories of a root whose layers are stacked when it is mounted.
+type Stacked struct {
+	Lower []string // top first
+	Upper string   // what was written
+	Work  string
+}
+
+// Mount says how a root is mounted. It holds in every process of the machine and until the root is deleted or the machine goes down. Type "bind" shows the directory Source as it
+// is; any other is a file system's, Source being what that one takes. Overlay takes one "lowerdir+=PATH" per layer, top first,
 // "upperdir=", "workdir=" and flags such as "volatile" (see kernel.NewMount).
 type Mount struct {
 	Type    string
@@ -115,33 +123,52 @@ func (s *Stage) Abort() (err error) {
 	return err
 }
 
-// drivers in the order of their names; no other way in than this table.
-var drivers = map[string]func(dir string) (Driver, error){
+// complete is what a driver of this package is beside Driver.
+type complete interface {
+	Driver
+	inventory() Inventory
+	openStack(chain digest.Digest) (*Stack, error)
+	dirs(chain digest.Digest) []string
+	beneath(id, of string) (Root, error)
+	idle(id string) error
+	limit(id string, bytes int64) error
+}
+
+// drivers is the only way in: a driver's own directory is made when missing; options are those of --storage-opt that are the driver's, "KEY=VALUE" without
+// its prefix, and fault.Invalid is for one that it doesn't know.
+var drivers = map[string]func(dir string, options []string) (Driver, error){
 	"overlay2": openOverlay,
 }
 
+// Drivers lists the names of all drivers, sorted.
+func Drivers() []string { return slices.Sorted(maps.Keys(drivers)) }
+
 // Open opens the driver called name ("" = overlay2, "overlay" means the same) in dir, made
 // when missing, and sweeps what a crash left. The caller closes it. fault.Unsupported says why the
-// driver can't work there, fault.Conflict that another process has it open.
-func Open(name, dir string) (Driver, error) {
+// driver can't work there, fault.Conflict that another process has it open, fault.Invalid that it has no such option.
+func Open(name, dir string, options ...string) (Driver, error) {
 	if name == "" || name == "overlay" {
 		name = "overlay2"
 	}
 	open := drivers[name]
 	if open == nil {
-		var known []string
-		for n := range drivers {
-			known = append(known, n)
-		}
-		slices.Sort(known)
-		return nil, fault.New(fault.Unsupported, "storage driver %q is not supported: use one of %s", name, strings.Join(known, ", "))
+		return nil, fault.New(fault.Unsupported, "storage driver %q is not supported: use one of %s", name, strings.Join(Drivers(), ", "))
 	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
-	return open(dir)
+	return open(dir, options)
 }
+
+// Beneath opens the root id with what the root of shows below its own writing. Neither may be in use. The layers of both are to be the same.
+func Beneath(d Driver, id, of string) (Root, error) { return d.(complete).beneath(id, of) }
+
+// Idle tells the driver that nobody has the root mounted any more. It may be called too often, and for a root that is gone.
+func Idle(d Driver, id string) error { return d.(complete).idle(id) }
+
+// Limit bounds what may be written to a root, in bytes; it holds until the root is deleted. fault.Unsupported says why the driver can't.
+func Limit(d Driver, id string, bytes int64) error { return d.(complete).limit(id, bytes) }
 
 // View mounts r where no process can reach it by path, calls fn with its directory and unmounts it. The
 // directory is fn's only for the call. r must not be in use: two mounts of one root disagree about it.

@@ -679,7 +679,7 @@ func views(t *testing.T, d union.Driver, _ string) {
 		}
 		same(t, "tree", view(t, r), []string{fmt.Sprintf("n 100644 0:0 %d", i+1)})
 	}
-	if data, _ := os.ReadFile("/proc/self/mountinfo"); bytes.Contains(data, []byte(r.Work)) {
+	if data, _ := os.ReadFile("/proc/self/mountinfo"); bytes.Contains(data, []byte(r.Stacked.Work)) {
 		t.Error("the view shows in our mount table")
 	}
 }
@@ -729,7 +729,7 @@ func frees(t *testing.T, d union.Driver, dir string) {
 	if err := d.Delete("r"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Lstat(r.Upper); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Lstat(r.Stacked.Upper); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the root is still in place: %v", err)
 	}
 	wait(t, "the trash is empty", func() bool {
@@ -799,8 +799,8 @@ func TestOverlayLimits(t *testing.T) {
 	}
 	check := func(r union.Root, what string) {
 		t.Helper()
-		if len(r.Lower) > 500 {
-			t.Errorf("%s: %d lower directories", what, len(r.Lower))
+		if len(r.Stacked.Lower) > 500 {
+			t.Errorf("%s: %d lower directories", what, len(r.Stacked.Lower))
 		}
 		got := view(t, r)
 		if len(got) != 505-2+3+2+2+1-1 {

@@ -2,9 +2,9 @@ package disk
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -297,20 +297,18 @@ func (c *check) layers(ctx context.Context) error {
 
 // glance looks at a layer without reading its files: their number and sizes are as they were.
 func (c *check) glance(l union.Layer, measured layerSize) (kind, cause string) {
-	dir := c.s.inventory().Dir(l.Chain)
-	space, err := union.Measure(dir, nil)
+	space, err := c.s.inventory().Measure(l.Chain)
 	switch {
-	case os.IsNotExist(err):
+	case errors.Is(err, os.ErrNotExist):
 		return MissingLayer, "its directory is gone"
 	case err != nil:
 		return DamagedLayer, err.Error()
 	case space.Shown != l.Size:
 		return DamagedLayer, fmt.Sprintf("its files have %d bytes instead of %d", space.Shown, l.Size)
 	}
-	if inode, err := inodeOf(filepath.Dir(dir)); err == nil && inode == measured.Inode {
-		if whole, err := union.Measure(filepath.Dir(dir), nil); err == nil && whole.Files != measured.Files {
-			return DamagedLayer, fmt.Sprintf("it has %d files instead of %d", whole.Files, measured.Files)
-		}
+	inode, err := inodeOf(c.s.inventory().Dir(l.Chain))
+	if err == nil && inode == measured.Inode && space.Files != measured.Files {
+		return DamagedLayer, fmt.Sprintf("it has %d files instead of %d", space.Files, measured.Files)
 	}
 	return DamagedLayer, ""
 }

@@ -3,7 +3,6 @@ package disk
 import (
 	"context"
 	"maps"
-	"path/filepath"
 
 	"berth/engine/journal"
 	"berth/image"
@@ -101,14 +100,13 @@ func (s *Service) Plan(ctx context.Context, r PlanRequest) (*Plan, error) {
 
 // ContainerSize is what the removal of a container frees: its directory with the log, and what it wrote.
 func (s *Service) ContainerSize(id string) (sum int64) {
-	dirs := []string{s.Records.Dir(id)}
 	if root, err := s.Layers.Open(id); err == nil {
-		dirs = append(dirs, filepath.Dir(root.Upper))
-	}
-	for _, dir := range dirs {
-		if space, err := union.Measure(dir, nil); err == nil {
-			sum += space.Disk
+		if bytes, err := root.Kept(); err == nil {
+			sum += bytes
 		}
+	}
+	if space, err := union.Measure(s.Records.Dir(id), nil); err == nil {
+		sum += space.Disk
 	}
 	return sum
 }

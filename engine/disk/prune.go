@@ -198,7 +198,7 @@ func (s *Service) snapshot() (map[string]snapped, error) {
 		return nil, err
 	}
 	for chain, size := range layers {
-		all[filepath.Dir(s.inventory().Dir(chain))] = snapped{size: size.Disk}
+		all[s.inventory().Dir(chain)] = snapped{size: size.Disk}
 	}
 	places, err := s.inventory().Places()
 	if err != nil {

@@ -10,7 +10,6 @@ import (
 
 	"berth/fault"
 	"berth/internal/record"
-	"berth/union"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
@@ -57,7 +56,7 @@ func (s *Service) layerSizes() (map[digest.Digest]layerSize, error) {
 	var group errgroup.Group
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for _, l := range layers {
-		dir := filepath.Dir(s.inventory().Dir(l.Chain))
+		dir := s.inventory().Dir(l.Chain)
 		inode, err := inodeOf(dir)
 		if err != nil {
 			continue // a check will tell
@@ -71,7 +70,7 @@ func (s *Service) layerSizes() (map[digest.Digest]layerSize, error) {
 		}
 		changed = true
 		group.Go(func() error {
-			space, err := union.Measure(dir, nil)
+			space, err := s.inventory().Measure(l.Chain)
 			if err != nil {
 				return nil // it goes just now
 			}

@@ -88,7 +88,10 @@ func (s *Service) look() (*census, error) {
 		c.counted[f.Path] = true
 	}
 	for chain := range c.layers {
-		c.counted[filepath.Dir(s.inventory().Dir(chain))] = true
+		c.counted[s.inventory().Dir(chain)] = true
+	}
+	for _, dir := range s.inventory().Apart() {
+		c.counted[dir] = true
 	}
 	c.holdings, c.claimed = image.Holdings(s.store())
 	c.standing, err = s.standing(nil)
@@ -245,9 +248,11 @@ func (c *census) containersUsage(ctx context.Context) (*container.DiskUsage, err
 	u := &container.DiskUsage{Items: []container.Summary{}, TotalCount: int64(len(list))}
 	for _, one := range list {
 		if root, err := c.s.Layers.Open(one.ID); err == nil {
-			if space, err := union.Measure(root.Upper, nil); err == nil {
+			if space, err := root.Written(); err == nil {
 				one.SizeRw = space.Content()
-				c.counted[root.Upper] = true
+				if root.Stacked != nil {
+					c.counted[root.Stacked.Upper] = true
+				}
 			}
 		}
 		one.SizeRootFs, one.ImageManifestDescriptor = one.SizeRw, nil // that is the list's alone

@@ -2,26 +2,12 @@ package files
 
 import (
 	"context"
-	"io"
-	"os"
 	"strings"
 
-	"berth/archive"
-	"berth/fault"
 	"berth/union"
 
 	api "github.com/moby/moby/api/types/container"
 )
-
-// PackUpper writes what was written to a root as a layer.
-func PackUpper(ctx context.Context, w io.Writer, root union.Root) (err error) {
-	upper, err := os.Open(root.Upper)
-	if err != nil {
-		return err
-	}
-	defer fault.Close(upper, &err)
-	return archive.Pack(ctx, w, upper, archive.PackOptions{Whiteouts: true, Live: true, IDs: root.IDs})
-}
 
 // Changes lists what was written to a root; nil when nothing.
 func Changes(ctx context.Context, root union.Root) ([]api.FilesystemChange, error) {

@@ -72,7 +72,10 @@ func (l Lender) Hold(user string, img *image.Image, at string) (specs.Mount, err
 		return specs.Mount{}, err
 	}
 	root, err := l.Layers.Create("tools-"+user, img.Chain, nil)
-	return Mount(root.Lower, at), err
+	if err != nil {
+		return specs.Mount{}, err
+	}
+	return Mount(root.Lent(), at), nil
 }
 
 // LetGo ends what Hold began. It may be called without.

@@ -126,17 +126,13 @@ func portable(root *os.Root, name string) string {
 	return ""
 }
 
-// Mount is the mount of an image's layers, the topmost first, read-only at a path.
-func Mount(lower []string, at string) specs.Mount {
-	const readOnly, noSUID, noDev = "ro", "nosuid", "nodev"
-	if len(lower) == 1 { // an overlay has two at least
-		return specs.Mount{Destination: at, Type: "bind", Source: lower[0], Options: []string{"bind", readOnly, noSUID, noDev, "private"}}
+// Mount is a root's mount to be read at a path.
+func Mount(m union.Mount, at string) specs.Mount {
+	options := slices.Clone(m.Options)
+	if m.Type == "bind" {
+		options = append(options, "bind", "private")
 	}
-	m := specs.Mount{Destination: at, Type: "overlay", Source: "overlay"}
-	for _, dir := range lower {
-		m.Options = append(m.Options, "lowerdir+="+dir)
-	}
-	return specs.Mount{Destination: at, Type: m.Type, Source: m.Source, Options: append(m.Options, readOnly, noSUID, noDev)}
+	return specs.Mount{Destination: at, Type: m.Type, Source: m.Source, Options: append(options, "ro", "nosuid", "nodev")}
 }
 
 // Command is args, or the shell where there are none; its tools stand at the path at.
@@ -161,13 +157,4 @@ func (k Kit) Environment(env []string, at string) []string {
 		}
 	}
 	return append(env, "PATH="+strings.Join(dirs, ":"))
-}
-
-// Under gives a root one more read-only layer on top of its others: what another root holds.
-func Under(r union.Root, written string) union.Root {
-	r.Lower = slices.Insert(slices.Clone(r.Lower), 0, written)
-	options := slices.Clone(r.Mount.Options)
-	at := max(0, slices.IndexFunc(options, func(o string) bool { return strings.HasPrefix(o, "lowerdir+=") }))
-	r.Mount.Options = slices.Insert(options, at, "lowerdir+="+written)
-	return r
 }

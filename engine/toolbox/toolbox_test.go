@@ -107,13 +107,15 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
-func TestUnder(t *testing.T) {
-	r := union.Root{Lower: []string{"/b"}, Mount: union.Mount{Options: []string{"index=off", "lowerdir+=/b", "upperdir=/u"}}}
-	got := Under(r, "/a")
-	if !slices.Equal(got.Lower, []string{"/a", "/b"}) || !slices.Equal(got.Mount.Options, []string{"index=off", "lowerdir+=/a", "lowerdir+=/b", "upperdir=/u"}) {
+func TestMount(t *testing.T) {
+	stacked := union.Mount{Type: "overlay", Source: "overlay", Options: []string{"lowerdir+=/a", "lowerdir+=/b"}}
+	if got := Mount(stacked, Fresh); got.Type != "overlay" || !slices.Equal(got.Options, []string{"lowerdir+=/a", "lowerdir+=/b", "ro", "nosuid", "nodev"}) {
 		t.Errorf("%+v", got)
 	}
-	if len(r.Mount.Options) != 3 {
+	if got := Mount(union.Mount{Type: "bind", Source: "/a"}, Fresh); got.Source != "/a" || !slices.Equal(got.Options, []string{"bind", "private", "ro", "nosuid", "nodev"}) {
+		t.Errorf("%+v", got)
+	}
+	if len(stacked.Options) != 2 {
 		t.Error("the argument was changed")
 	}
 }
