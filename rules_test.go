@@ -34,6 +34,7 @@ var mayImport = map[string][]string{
 	"archive/inflate":   {},
 	"blob":              {"kernel", "internal/record", "fault"},
 	"union":             {"kernel", "archive", "internal/record", "fault"},
+	"union/btrfs":       {"kernel", "kernel/btrfs", "fault"},
 	"container":         {"internal/logtext", "internal/record", "fault"},
 	"container/forward": {"container", "internal/record", "fault"},
 	"image":             {"image/hello", "image/instruction", "image/schema1", "blob", "union", "archive", "archive/compress", "internal/record", "fault"},

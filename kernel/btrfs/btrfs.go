@@ -223,22 +223,31 @@ func Delete(dir *os.File, name string) error {
 // deleteInside removes the subvolumes inside of the one with that number, the innermost first. Any process that may write
 // there can make them, as deep as it likes and read-only, so no path is walked.
 func deleteInside(dir *os.File, id uint64) error {
-	found := []ref{{id: id}}
-	for k := 0; k < len(found); k++ { // parents before children
-		inside, err := Inside(dir, found[k].id)
-		if err != nil {
-			return err
-		}
-		for _, c := range inside {
-			found = append(found, ref{c, found[k].id})
-		}
+	refs, err := below(dir, id)
+	if err != nil {
+		return err
 	}
-	for k := len(found) - 1; k > 0; k-- {
-		if err := deleteByID(dir, found[k]); err != nil {
-			return fmt.Errorf("subvolume %d inside of it: %w", found[k].id, err)
+	for k := len(refs) - 1; k > 0; k-- {
+		if err := deleteByID(dir, refs[k]); err != nil {
+			return fmt.Errorf("subvolume %d inside of it: %w", refs[k].id, err)
 		}
 	}
 	return nil
+}
+
+// below lists a subvolume and all that lie in it, parents before children.
+func below(f *os.File, id uint64) ([]ref, error) {
+	refs := []ref{{id: id}}
+	for k := 0; k < len(refs); k++ {
+		inside, err := Inside(f, refs[k].id)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range inside {
+			refs = append(refs, ref{c, refs[k].id})
+		}
+	}
+	return refs, nil
 }
 
 // ref is a subvolume and the one that it lies in.

@@ -156,11 +156,11 @@ func TestLimitHoldsForRoot(t *testing.T) {
 	if on, err := btrfs.HasQuota(d); on || err != nil {
 		t.Errorf("quotas of a new file system: %v, %v", on, err)
 	}
-	if err := btrfs.Limit(a, 1<<20); !errors.Is(err, fault.Unsupported) {
+	if err := btrfs.Limit(a, 1<<20, 0); !errors.Is(err, fault.Unsupported) {
 		t.Errorf("a limit without quotas gives %v", err)
 	}
-	if got, err := btrfs.Limited(a); got != 0 || err != nil {
-		t.Errorf("limited to %d, %v", got, err)
+	if rfer, excl, err := btrfs.Limited(a); rfer != 0 || excl != 0 || err != nil {
+		t.Errorf("limited to %d, %d, %v", rfer, excl, err)
 	}
 	if _, _, ok, err := btrfs.Usage(a); ok || err != nil {
 		t.Errorf("usage without quotas: %v, %v", ok, err)
@@ -170,9 +170,9 @@ func TestLimitHoldsForRoot(t *testing.T) {
 	must(t, btrfs.EnableQuota(d))
 	must(t, btrfs.EnableQuota(d))
 	b := open(t, d.Name(), "b")
-	must(t, btrfs.Limit(b, 12<<20))
-	if got, err := btrfs.Limited(b); got != 12<<20 || err != nil {
-		t.Errorf("limited to %d, %v", got, err)
+	must(t, btrfs.LimitOwn(b, 8<<20))
+	if rfer, excl, err := btrfs.Limited(b); rfer < 12<<20 || rfer > 13<<20 || excl != 8<<20 || err != nil {
+		t.Errorf("limited to %d, %d, %v", rfer, excl, err)
 	}
 	content := make([]byte, 1<<20)
 	rand.Read(content)
@@ -191,11 +191,11 @@ func TestLimitHoldsForRoot(t *testing.T) {
 	fill(t, 16<<20, a.Name(), "free") // the other one has no limit
 	must(t, kernel.SyncFS(d))
 	rfer, excl, ok, err := btrfs.Usage(b)
-	if !ok || err != nil || rfer > 12<<20 || rfer < 10<<20 || excl < 6<<20 || excl > 9<<20 {
+	if !ok || err != nil || rfer > 13<<20 || rfer < 10<<20 || excl < 6<<20 || excl > 9<<20 {
 		t.Errorf("usage: %d, %d, %v, %v", rfer, excl, ok, err)
 	}
 	must(t, os.Remove(filepath.Join(b.Name(), "big")))
-	must(t, btrfs.Limit(b, 0))
+	must(t, btrfs.Limit(b, 0, 0))
 	fill(t, 16<<20, b.Name(), "free")
 	must(t, btrfs.Delete(d, "b"))
 	must(t, btrfs.Delete(d, "a"))
@@ -237,6 +237,11 @@ func TestOwnCountsWhatWasWrittenSince(t *testing.T) {
 	must(t, err)
 	if n := own("b"); n != 3<<20+100+4096 {
 		t.Errorf("b owns %d bytes, want %d", n, 3<<20+100+4096)
+	}
+	must(t, btrfs.Create(open(t, d.Name(), "b"), "inside"))
+	fill(t, 2<<20, d.Name(), "b", "inside", "f")
+	if n := own("b"); n != 5<<20+100+4096 {
+		t.Errorf("b owns %d bytes, want %d", n, 5<<20+100+4096)
 	}
 	must(t, btrfs.Snapshot(open(t, d.Name(), "b"), d, "c", true))
 	if n := own("c"); n != 0 {

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"berth/fault"
+	"berth/kernel"
 )
 
 // Kinds of items in the quota tree (linux/btrfs_tree.h).
@@ -39,15 +40,25 @@ func EnableQuota(f *os.File) error {
 	return failed("count for the quotas of", f.Name(), ioctl(f, rescanWait, nil))
 }
 
-// Limit bounds the bytes that the subvolume of f refers to, shared ones included; 0 lifts the bound. Writes beyond it fail with EDQUOT,
-// for everybody. fault.Unsupported when quotas are off.
-func Limit(f *os.File, bytes uint64) error {
+// Bits of a group's limit: which bounds hold (BTRFS_QGROUP_LIMIT_MAX_RFER, BTRFS_QGROUP_LIMIT_MAX_EXCL).
+const (
+	boundReferenced = 1 << 0
+	boundExclusive  = 1 << 1
+)
+
+// Limit bounds the bytes that the subvolume of f refers to, shared ones included, and those of them that only it does; 0 lifts a bound. Writes beyond
+// it fail with EDQUOT, for everybody. fault.Unsupported when quotas are off.
+func Limit(f *os.File, referenced, exclusive uint64) error {
 	var args struct { // struct btrfs_ioctl_qgroup_limit_args; group 0 is that of the subvolume
 		group, flags, referenced, exclusive, reservedReferenced, reservedExclusive uint64
 	}
-	args.flags, args.referenced = 1, bytes // BTRFS_QGROUP_LIMIT_MAX_RFER
-	if bytes == 0 {
-		args.referenced = ^uint64(0) // CLEAR_VALUE of fs/btrfs/qgroup.c
+	args.flags = boundReferenced | boundExclusive
+	args.referenced, args.exclusive = referenced, exclusive
+	if referenced == 0 {
+		args.referenced = clearBound
+	}
+	if exclusive == 0 {
+		args.exclusive = clearBound
 	}
 	err := ioctl(f, qgroupLimit, unsafe.Pointer(&args))
 	if errors.Is(err, unix.ENOTCONN) {
@@ -56,17 +67,40 @@ func Limit(f *os.File, bytes uint64) error {
 	return failed("limit the size of", f.Name(), err)
 }
 
-// Limited is the bound that Limit set, 0 when there is none.
-func Limited(f *os.File) (uint64, error) {
+const clearBound = ^uint64(0) // CLEAR_VALUE of fs/btrfs/qgroup.c
+
+// LimitOwn bounds what the subvolume of f takes beyond what it shares with others now. Later copies of it don't widen the bound: what they share with it still counts.
+func LimitOwn(f *os.File, bytes uint64) error {
+	if err := kernel.SyncFS(f); err != nil { // the count is that of the last transaction
+		return err
+	}
+	referenced, exclusive, ok, err := Usage(f)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return fault.New(fault.Unsupported, "limit the size of %s: quotas of this btrfs are off", f.Name())
+	}
+	return Limit(f, referenced-min(referenced, exclusive)+bytes, bytes)
+}
+
+// Limited gives the bounds that Limit set, 0 where there is none.
+func Limited(f *os.File) (referenced, exclusive uint64, err error) {
 	id, err := ID(f)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	item, ok, err := quotaItem(f, limitItem, id) // flags, max_rfer, …
-	if err != nil || !ok || item[0]&1 == 0 {
-		return 0, err
+	item, ok, err := quotaItem(f, limitItem, id) // flags, max_rfer, max_excl, …
+	if err != nil || !ok {
+		return 0, 0, err
 	}
-	return item[1], nil
+	if item[0]&boundReferenced != 0 {
+		referenced = item[1]
+	}
+	if item[0]&boundExclusive != 0 {
+		exclusive = item[2]
+	}
+	return referenced, exclusive, nil
 }
 
 // Usage gives the bytes that the subvolume of f refers to and those of them that only it does, as of the last transaction (a

@@ -2,8 +2,11 @@ package btrfs
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // key bounds a search in one of the file system's trees (struct btrfs_ioctl_search_key).
@@ -93,9 +96,37 @@ const (
 	extentItem = 108
 )
 
-// Own gives the bytes of file content that the subvolume that f lies in has beyond what the one it is a copy of had then: those in extents that were written
-// since, as they lie on the disk. It reads only what changed. Call SyncFS before it: what waits in memory has no place yet. It needs CAP_SYS_ADMIN.
+// Own gives the bytes of file content that the subvolume that f is the top of has beyond what the one it is a copy of had then, with those inside of it, which Delete takes too: of extents
+// that were written since, as they lie on the disk. It reads only what changed. Call SyncFS before it: what waits in memory has no place yet. It needs CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH.
 func Own(f *os.File) (bytes int64, err error) {
+	id, err := ID(f)
+	if err != nil {
+		return 0, err
+	}
+	refs, err := below(f, id)
+	if err != nil {
+		return 0, err
+	}
+	seen := map[uint64]bool{} // by place on the disk: clones of ranges share extents
+	for _, r := range refs {
+		sub, err := openByID(f, r.id)
+		if errors.Is(err, unix.ESTALE) {
+			continue // deleted meanwhile
+		}
+		if err != nil {
+			return 0, err
+		}
+		own, err := own(sub, seen)
+		if err = errors.Join(err, sub.Close()); err != nil {
+			return 0, err
+		}
+		bytes += own
+	}
+	return bytes, nil
+}
+
+// own counts one subvolume's extents that are not in seen.
+func own(f *os.File, seen map[uint64]bool) (bytes int64, err error) {
 	about, err := About(f)
 	if err != nil {
 		return 0, err
@@ -104,7 +135,6 @@ func Own(f *os.File) (bytes int64, err error) {
 	if about.Copy {
 		since++ // the transaction that made the snapshot is also the last of its origin that is in it
 	}
-	seen := map[uint64]bool{} // by place on the disk: clones of ranges share extents
 	err = search(f, key{minObject: topInode, maxObject: ^uint64(0), maxKind: ^uint32(0), maxOffset: ^uint64(0), since: since}, func(h header, data []byte) bool {
 		if h.kind != extentItem || len(data) < 21 || little64(data) < since {
 			return true
