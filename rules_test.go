@@ -35,6 +35,7 @@ var mayImport = map[string][]string{
 	"blob":              {"kernel", "internal/record", "fault"},
 	"union":             {"kernel", "archive", "internal/record", "fault"},
 	"union/btrfs":       {"kernel", "kernel/btrfs", "fault"},
+	"union/zfs":         {"kernel", "fault"},
 	"container":         {"internal/logtext", "internal/record", "fault"},
 	"container/forward": {"container", "internal/record", "fault"},
 	"image":             {"image/hello", "image/instruction", "image/schema1", "blob", "union", "archive", "archive/compress", "internal/record", "fault"},
