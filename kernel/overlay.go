@@ -17,6 +17,9 @@ import (
 // kernels that lack it (before 6.7) get them by mount(2), for which the calling thread needs a mount
 // namespace and a working directory of its own (Thread, UnshareFS).
 func NewMount(kind, source string, options []string, attrs int) (*os.File, error) {
+	if kind == FuseOverlay {
+		return newFuseOverlay(source, options, attrs)
+	}
 	m, err := newMount(kind, source, options, attrs)
 	if errors.Is(err, unix.EINVAL) && kind == "overlay" && !CanAddLower() {
 		return overlayByPath(options, attrs)
