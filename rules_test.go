@@ -29,6 +29,7 @@ var mayImport = map[string][]string{
 	"kernel/netlink":    {"kernel", "fault"},
 	"kernel/nft":        {"kernel", "kernel/netlink", "fault"},
 	"kernel/btrfs":      {"kernel", "fault"},
+	"kernel/quota":      {"kernel", "fault"},
 	"archive":           {"kernel", "internal/record", "fault"},
 	"archive/compress":  {"archive/inflate", "fault"},
 	"archive/inflate":   {},

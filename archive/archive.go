@@ -37,7 +37,7 @@ func isWhiteout(mode uint32, rdev uint64) bool {
 // of a security module belong to the host that set them.
 func carried(attr string) bool {
 	switch {
-	case strings.HasPrefix(attr, "trusted.overlay."), strings.HasPrefix(attr, "user.overlay."):
+	case strings.HasPrefix(attr, "trusted.overlay."), strings.HasPrefix(attr, "user.overlay."), strings.HasPrefix(attr, "user.fuseoverlayfs."):
 		return false
 	case attr == "security.capability", strings.HasPrefix(attr, "system.posix_acl_"):
 		return true

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -19,7 +20,7 @@ import (
 
 // PackOptions says what Pack writes.
 type PackOptions struct {
-	// Whiteouts translates overlay's 0/0 devices and opaque directories into .wh. members.
+	// Whiteouts translates overlay's 0/0 devices and opaque directories into .wh. members, and leaves out the files that fuse-overlayfs has for itself.
 	Whiteouts bool
 	// IDs are those of a container whose tree it is: the archive gets owners as the container sees them.
 	IDs IDMap
@@ -146,6 +147,9 @@ func (p *Packer) children(dir *os.File, prefix string) error {
 	}
 	slices.Sort(names)
 	for _, name := range names {
+		if p.o.Whiteouts && ofUnion(name) {
+			continue
+		}
 		if err := p.ctx.Err(); err != nil {
 			return fault.New(fault.Canceled, "pack: %w", err)
 		}
@@ -154,6 +158,12 @@ func (p *Packer) children(dir *os.File, prefix string) error {
 		}
 	}
 	return nil
+}
+
+// ofUnion tells the names of files that a file system leaves in a writable directory for itself, such as fuse-overlayfs in one that
+// is opaque. A file of a container's that is called so would be taken for one when the archive is unpacked.
+func ofUnion(name string) bool {
+	return name == ".wh..opq" || strings.HasPrefix(name, ".wh..wh.")
 }
 
 // vanished tells an error by which a live tree says that something went or was replaced since its directory was read.

@@ -17,7 +17,7 @@ func unixTime(sec, nsec int64) time.Time { return time.Unix(sec, nsec) }
 
 // isOverlays tells attributes by which overlay keeps its own state.
 func isOverlays(attr string) bool {
-	return strings.HasPrefix(attr, "trusted.overlay.") || strings.HasPrefix(attr, "user.overlay.")
+	return strings.HasPrefix(attr, "trusted.overlay.") || strings.HasPrefix(attr, "user.overlay.") || strings.HasPrefix(attr, "user.fuseoverlayfs.")
 }
 
 const opaqueXattr = "trusted.overlay.opaque"
@@ -35,8 +35,8 @@ type adoption struct {
 }
 
 // adopt fits the implied directories of the layer top to the merged directories dirs (top first).
-func adopt(top *os.File, implied []string, dirs []string) (err error) {
-	lower, err := merged(dirs)
+func adopt(top *os.File, implied []string, dirs []string, by stacking) (err error) {
+	lower, err := merged(dirs, by)
 	if err != nil {
 		return err
 	}
@@ -54,11 +54,11 @@ func adopt(top *os.File, implied []string, dirs []string) (err error) {
 }
 
 // merged opens a read-only view of directories, top first. The caller closes it, which unmounts it.
-func merged(dirs []string) (*os.File, error) {
+func merged(dirs []string, by stacking) (*os.File, error) {
 	if len(dirs) == 1 { // overlay wants two; one alone looks the same
 		return os.Open(dirs[0])
 	}
-	m := overlayMount(dirs, "", "")
+	m := by.mount(dirs, "", "")
 	f, err := kernel.NewMount(m.Type, m.Source, m.Options, kernel.ReadOnly|kernel.NoDev|kernel.NoSUID|kernel.NoExec)
 	if err != nil {
 		return nil, fmt.Errorf("mount the layers below: %w", err)

@@ -45,7 +45,9 @@ func (d *differ) dir(up, low *os.File, at string) error {
 	}
 	here := map[string]bool{}
 	for _, n := range names {
-		here[n] = true
+		if !mark(n) {
+			here[n] = true
+		}
 	}
 	if gone, err := d.hidden(up, low, here); err != nil {
 		return err

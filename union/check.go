@@ -24,22 +24,22 @@ func (o *overlay) check() error {
 	if err != nil {
 		return err
 	}
-	if magic == kernel.OverlayMagic {
-		return fault.New(fault.Unsupported, "storage driver overlay2: %s lies on an overlay file system, which can't carry another one: "+
-			"give --data-root a directory on a disk, a volume or tmpfs", o.dir)
+	if magic == kernel.OverlayMagic && o.by.kind == "overlay" {
+		return fault.New(fault.Unsupported, "storage driver %s: %s lies on an overlay file system, which can't carry another one: "+
+			"give --data-root a directory on a disk, a volume or tmpfs", o.by.driver, o.dir)
 	}
-	err = try(o.path("stage"))
+	err = try(o.path("stage"), o.by)
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return nil // a full disk says nothing of overlay, and space is freed by an engine that runs
 	}
 	if err != nil {
-		return fault.New(fault.Unsupported, "storage driver overlay2 does not work in %s (%s): %w", o.dir, o.backing, err)
+		return fault.New(fault.Unsupported, "storage driver %s does not work in %s (%s): %w", o.by.driver, o.dir, o.backing, err)
 	}
 	return nil
 }
 
-// try mounts a small overlay and deletes a file in it.
-func try(stage string) (err error) {
+// try mounts a small stack and deletes a file in it.
+func try(stage string, by stacking) (err error) {
 	dir, err := os.MkdirTemp(stage, "check-")
 	if err != nil {
 		return err
@@ -61,8 +61,8 @@ func try(stage string) (err error) {
 	if known, err := kernel.KnowsTypes(lower); err != nil || !known {
 		return errors.Join(err, errors.New("its directories don't tell the types of their entries (d_type; for xfs: make it with ftype=1)"))
 	}
-	s := &Stacked{[]string{lower.Name()}, filepath.Join(dir, "upper"), filepath.Join(dir, "work")}
-	r := Root{ID: "check", Stacked: s, Mount: overlayMount(s.Lower, s.Upper, s.Work)}
+	s := &Stacked{[]string{lower.Name()}, filepath.Join(dir, "upper"), filepath.Join(dir, "work"), by}
+	r := Root{ID: "check", Stacked: s, Mount: s.mount()}
 	if err := View(r, func(d *os.File) error { return kernel.UnlinkIn(d, "f") }); err != nil {
 		return err
 	}
@@ -76,19 +76,4 @@ func try(stage string) (err error) {
 		err = errors.New("a deleted file leaves no whiteout")
 	}
 	return err
-}
-
-// overlayMount is a mount of lower (top first) below upper and work; these are empty for a read-only one.
-func overlayMount(lower []string, upper, work string) Mount {
-	m := Mount{Type: "overlay", Source: "overlay"}
-	for _, l := range lower {
-		m.Options = append(m.Options, "lowerdir+="+l)
-	}
-	if upper != "" {
-		m.Options = append(m.Options, "upperdir="+upper, "workdir="+work)
-	}
-	// Off whatever the module's defaults are: with them the writable directory
-	// alone would not tell what changed, and each doubles the mount's cost.
-	m.Options = append(m.Options, "index=off", "metacopy=off", "redirect_dir=off")
-	return m
 }

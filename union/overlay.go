@@ -15,7 +15,7 @@ import (
 	"berth/kernel"
 )
 
-// overlay is the overlay2 driver.
+// overlay is the overlay2 driver, and those that differ in what they mount.
 //
 //	DIR/lock                      held by the process that has the driver open
 //	DIR/layers/HEX/diff           a layer's own files, in overlay's form
@@ -32,6 +32,7 @@ import (
 // Everything is built under stage or spare and put in place by one rename.
 type overlay struct {
 	home
+	by     stacking
 	spares *spares
 	closed sync.Once
 
@@ -42,21 +43,33 @@ type overlay struct {
 const maxDir = 160
 
 func openOverlay(dir string, options []string) (Driver, error) {
-	if err := noOptions("overlay2", options); err != nil {
+	return openStacking(dir, options, overlayStack())
+}
+
+func openFuseOverlay(dir string, options []string) (Driver, error) {
+	by, err := fuseStack(dir)
+	if err != nil {
+		return nil, err
+	}
+	return openStacking(dir, options, by)
+}
+
+func openStacking(dir string, options []string, by stacking) (Driver, error) {
+	if err := noOptions(by.driver, options); err != nil {
 		return nil, err
 	}
 	if len(dir) > maxDir {
-		return nil, fault.New(fault.Unsupported, "storage driver overlay2: the path %s is longer than %d bytes, which mount options can't hold: choose a shorter --data-root", dir, maxDir)
+		return nil, fault.New(fault.Unsupported, "storage driver %s: the path %s is longer than %d bytes, which mount options can't hold: choose a shorter --data-root", by.driver, dir, maxDir)
 	}
-	o := &overlay{home: newHome(dir)}
+	o := &overlay{home: newHome(dir), by: by}
 	if err := o.make("layers", "inits", "merged", "roots", "empty", "stage", "spare", "trash"); err != nil {
-		return nil, fmt.Errorf("open storage driver overlay2: %w", err)
+		return nil, fmt.Errorf("open storage driver %s: %w", by.driver, err)
 	}
 	if err := os.Chmod(o.path("empty"), 0o755); err != nil {
-		return nil, fmt.Errorf("open storage driver overlay2: %w", err)
+		return nil, fmt.Errorf("open storage driver %s: %w", by.driver, err)
 	}
 	if err := scatter(o.path("stage"), o.path("spare")); err != nil {
-		return nil, fmt.Errorf("open storage driver overlay2: %w", err)
+		return nil, fmt.Errorf("open storage driver %s: %w", by.driver, err)
 	}
 	if err := o.open(); err != nil {
 		if o.lock != nil {
@@ -94,7 +107,7 @@ func (o *overlay) open() (err error) {
 	o.trash = newTrash(o.path("trash"))
 	if err := o.load(); err != nil {
 		o.trash.close()
-		return fmt.Errorf("open storage driver overlay2: %w", err)
+		return fmt.Errorf("open storage driver %s: %w", o.by.driver, err)
 	}
 	o.spares = newSpares(o.newRoot, o.trash.take, o.alive)
 	return nil
@@ -167,7 +180,7 @@ func (o *overlay) loadRoots() error {
 }
 
 // Name implements Driver.
-func (o *overlay) Name() string { return "overlay2" }
+func (o *overlay) Name() string { return o.by.driver }
 
 // Status implements Driver.
 func (o *overlay) Status() [][2]string {

@@ -111,8 +111,8 @@ func (o *overlay) root(id string, b base) (Root, error) {
 		lower = append([]string{o.top(b.below)}, lower...)
 	}
 	dir := o.path("roots", id)
-	r := Root{ID: id, Merged: filepath.Join(dir, "merged"), Stacked: &Stacked{Lower: lower, Upper: filepath.Join(dir, "diff"), Work: filepath.Join(dir, "work")}}
-	r.Mount = overlayMount(lower, r.Stacked.Upper, r.Stacked.Work)
+	r := Root{ID: id, Merged: filepath.Join(dir, "merged"), Stacked: &Stacked{Lower: lower, Upper: filepath.Join(dir, "diff"), Work: filepath.Join(dir, "work"), by: o.by}}
+	r.Mount = r.Stacked.mount()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if l := o.layers[b.chain]; l != nil {
@@ -157,7 +157,7 @@ func (o *overlay) fillInit(dir, diff string, chain digest.Digest, init func(root
 	if err := os.Mkdir(work, 0o700); err != nil {
 		return err
 	}
-	r := Root{ID: "init of " + key(chain), Mount: overlayMount(lower, diff, work), Stacked: &Stacked{lower, diff, work}}
+	r := Root{ID: "init of " + key(chain), Mount: o.by.mount(lower, diff, work), Stacked: &Stacked{lower, diff, work, o.by}}
 	if err := View(r, init); err != nil {
 		return err
 	}

@@ -66,7 +66,7 @@ func (o *overlay) fit(dir string, root *os.File, l Layer, u archive.Unpacked) er
 		if err != nil {
 			return err
 		}
-		if err := adopt(root, u.Implied, lower); err != nil {
+		if err := adopt(root, u.Implied, lower, o.by); err != nil {
 			return err
 		}
 	}

@@ -78,6 +78,7 @@ type Stacked struct {
 	Lower []string // top first
 	Upper string   // what was written
 	Work  string
+	by    stacking
 }
 
 // Mount says how a root is mounted. It holds in every process of the machine and until the root is deleted or the machine goes down. Type "bind" shows the directory Source as it
@@ -137,7 +138,8 @@ type complete interface {
 // drivers is the only way in: a driver's own directory is made when missing; options are those of --storage-opt that are the driver's, "KEY=VALUE" without
 // its prefix, and fault.Invalid is for one that it doesn't know.
 var drivers = map[string]func(dir string, options []string) (Driver, error){
-	"overlay2": openOverlay,
+	"overlay2":       openOverlay,
+	"fuse-overlayfs": openFuseOverlay,
 }
 
 // Drivers lists the names of all drivers, sorted.

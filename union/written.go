@@ -69,7 +69,7 @@ func (r Root) Lent() Mount {
 	case len(r.Stacked.Lower) == 1: // an overlay has two at least
 		m.Type, m.Source = "bind", r.Stacked.Lower[0]
 	default:
-		m = overlayMount(r.Stacked.Lower, "", "")
+		m = r.Stacked.by.mount(r.Stacked.Lower, "", "")
 	}
 	return m
 }
@@ -90,7 +90,7 @@ func (s *Stacked) changes(ctx context.Context) (list []Change, err error) {
 		return nil, err
 	}
 	defer fault.Close(upper, &err)
-	lower, err := merged(s.Lower)
+	lower, err := merged(s.Lower, s.by)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +112,7 @@ func (o *overlay) beneath(id, of string) (Root, error) {
 	}
 	s := r.Stacked
 	s.Lower = append([]string{other.Stacked.Upper}, s.Lower...)
-	r.Mount = overlayMount(s.Lower, s.Upper, s.Work)
+	r.Mount = s.mount()
 	return r, nil
 }
 
@@ -121,7 +121,7 @@ func (o *home) idle(string) error { return nil }
 
 // limit implements complete.
 func (o *overlay) limit(string, int64) error {
-	return fault.New(fault.Unsupported, "storage driver overlay2 can't bound the size of a container on %s", o.backing)
+	return fault.New(fault.Unsupported, "storage driver %s can't bound the size of a container on %s", o.by.driver, o.backing)
 }
 
 // inventory implements complete.
