@@ -38,6 +38,7 @@ import (
 	"berth/registry"
 	"berth/union"
 	"berth/volume"
+	"berth/volume/hold"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -219,7 +220,9 @@ func (e *Engine) openContainers(ctx context.Context, c Config) (err error) {
 	if err != nil {
 		return err
 	}
-	s.volumes = &volumes.Service{Store: kept, Events: s.events, Log: s.log, Containers: s.records}
+	s.volumes = &volumes.Service{Store: kept, Events: s.events, Log: s.log, Containers: s.records,
+		Run: filepath.Join(c.ExecRoot, "volumes"), Keeper: &hold.Keeper{Program: c.OCIPath}}
+	e.onClose(s.volumes.Keeper.Close)
 	s.shims, err = shim.NewLauncher(c.OCIPath, filepath.Join(c.ExecRoot, "containers"), c.Spares)
 	if err != nil {
 		return err

@@ -71,7 +71,11 @@ func (c *insides) openTree(ctx context.Context, i *instance) (t *union.Tree, don
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	t, err = i.mounted.Open(func() (*union.Tree, error) { return union.StoppedTree(root, c.binds(r), r.HostConfig.ReadonlyRootfs) })
+	t, err = i.mounted.Open(func() (*union.Tree, error) {
+		user := "files-" + r.ID // the tree has its own copies of the mounts
+		defer func() { c.logged("give volumes back", c.volumes.Unmount(ctx, user)) }()
+		return union.StoppedTree(root, c.binds(ctx, r, user), r.HostConfig.ReadonlyRootfs)
+	})
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("open the files of container %s: %w", r.Name, err)
 	}
@@ -79,7 +83,7 @@ func (c *insides) openTree(ctx context.Context, i *instance) (t *union.Tree, don
 }
 
 // binds lists what shows in the tree of a container that does not run.
-func (c *insides) binds(r *container.Record) []union.Bind {
+func (c *insides) binds(ctx context.Context, r *container.Record, user string) []union.Bind {
 	var all []union.Bind
 	for _, m := range r.Mounts {
 		b := union.Bind{Target: m.Destination, ReadOnly: m.ReadOnly, Recursive: true}
@@ -87,7 +91,10 @@ func (c *insides) binds(r *container.Record) []union.Bind {
 		case mount.TypeBind:
 			b.Source, b.Recursive = m.Source, m.Recursive
 		case mount.TypeVolume:
-			source, err := below(c.volumes.Store.Path(m.Name), m.Subpath)
+			source, err := c.volumes.Mount(ctx, m.Name, user)
+			if err == nil {
+				source, err = below(source, m.Subpath)
+			}
 			if err != nil {
 				continue // a start will tell
 			}

@@ -38,6 +38,11 @@ func (c *Containers) restore(ctx context.Context) error {
 			return fmt.Errorf("restore container %s: %w", container.ShortID(id), err)
 		}
 	}
+	later, err := c.volumes.Restore(c.life, c.lives)
+	if err != nil {
+		return err
+	}
+	c.watchers.Go(later)
 	c.logged("serve names", c.names.Restore())
 	if err := (updater{c}).settleUpdates(ctx); err != nil {
 		return err
@@ -189,4 +194,10 @@ func (c *Containers) stopShim(ctx context.Context, id string, sh *shim.Shim) {
 	}
 	c.logged("end a container that nobody was told of", errors.Join(err, sh.Close()))
 	c.log.Warn("ended a container whose start was never announced", "container", id)
+}
+
+// lives tells whether a container runs.
+func (c *shared) lives(id string) bool {
+	i, err := c.index.Get(id)
+	return err == nil && i.id == id && i.record().State.Status.Alive()
 }

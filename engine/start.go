@@ -130,7 +130,7 @@ func (c *Containers) start(ctx context.Context, i *instance, by starting) error 
 // launch starts the supervisor while the network is brought up and the run state is written; the program waits for
 // the network. When the engine dies between, the new one ends a container that nobody was told of.
 func (c *starter) launch(ctx context.Context, i *instance, next *container.Record, u *undo) (sh *shim.Shim, held *network.Attachment, err error) {
-	u.push(func() { c.logged("give volumes back", c.volumes.Unmount(next.ID)) })
+	u.push(func() { c.logged("give volumes back", c.volumes.Unmount(c.life, next.ID)) })
 	held, err = c.reserve(next, u)
 	if err != nil {
 		return nil, nil, err

@@ -98,7 +98,7 @@ func (c *Containers) ended(i *instance, live *run, exit oci.Exit) {
 	}
 	c.jobs.add(func() {
 		live.shim.Close()
-		c.logged("give volumes back", c.volumes.Unmount(i.id))
+		c.logged("give volumes back", c.volumes.Unmount(c.life, i.id))
 		if recorded {
 			c.logged("forget run state", c.shims.Forget(i.id))
 		}

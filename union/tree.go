@@ -210,7 +210,7 @@ func (t *Tree) build(m *os.File, binds []Bind, readOnly bool) (err error) {
 		}
 	}()
 	for k, b := range binds {
-		sources[k], err = kernel.CloneMount(nil, b.Source, b.Recursive)
+		sources[k], err = b.clone()
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}

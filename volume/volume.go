@@ -24,6 +24,7 @@ import (
 	"berth/archive"
 	"berth/fault"
 	"berth/internal/record"
+	"berth/kernel"
 )
 
 // Volume is one named directory.
@@ -140,6 +141,63 @@ func (s *Store) Create(v Volume) (made *Volume, created bool, err error) {
 	}
 	v.Path = filepath.Join(s.path(v.Name), dataDir)
 	return &v, true, nil
+}
+
+// FillIn is Fill for a directory anywhere. It is empty, or what it has is from a copy that was cut short; that is removed.
+func FillIn(ctx context.Context, dir string, tree *os.File) error {
+	stage := filepath.Join(dir, stagePrefix+"copy")
+	if _, err := os.Lstat(stage); err != nil {
+		if empty, err := isEmpty(dir); err != nil || !empty {
+			return err
+		}
+	} else if err := clear(dir, filepath.Base(stage)); err != nil {
+		return err
+	}
+	if err := os.Mkdir(stage, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := copyTree(ctx, stage, tree); err != nil {
+		return errors.Join(fmt.Errorf("fill %s: %w", dir, err), os.RemoveAll(stage))
+	}
+	top, err := os.Open(stage)
+	if err != nil {
+		return err
+	}
+	defer top.Close()
+	names, err := top.Readdirnames(-1)
+	for _, name := range names {
+		err = errors.Join(err, os.Rename(filepath.Join(stage, name), filepath.Join(dir, name)))
+	}
+	if err != nil {
+		return err
+	}
+	// What a tree has of its own at its top.
+	return errors.Join(sameTop(top, dir), os.Remove(stage))
+}
+
+// clear removes all of a directory but one name.
+func clear(dir, but string) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if e.Name() != but {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
+	}
+	return errors.Join(err, os.RemoveAll(filepath.Join(dir, but)))
+}
+
+// sameTop gives dir owner, mode and time of the directory from.
+func sameTop(from *os.File, dir string) error {
+	to, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	st, err := kernel.Stat(from)
+	if err != nil {
+		return err
+	}
+	return errors.Join(kernel.Chown(to, st.Uid, st.Gid), kernel.Chmod(to, st.Mode&^kernel.TypeMask))
 }
 
 // Fill copies a tree into a volume that is still empty, owner and mode of its top included. A volume

@@ -14,6 +14,7 @@ import (
 
 	"berth/oci"
 	"berth/oci/shim"
+	"berth/volume/hold"
 )
 
 // version is set by the linker.
@@ -47,6 +48,9 @@ func main() {
 	oci.InitMain()
 	if len(os.Args) > 1 && os.Args[1] == "shim" {
 		os.Exit(shim.Main(os.Args[2:]))
+	}
+	if len(os.Args) > 1 && os.Args[1] == hold.Arg {
+		os.Exit(hold.Main())
 	}
 	os.Exit(run(os.Args[1:]))
 }

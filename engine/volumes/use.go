@@ -2,6 +2,7 @@ package volumes
 
 import (
 	"context"
+	"errors"
 	"os"
 	"strconv"
 
@@ -49,29 +50,20 @@ func (s *Service) Settle(user string) {
 	}
 }
 
-// Mount readies a volume for a container and gives the directory where it lies; "/proc/PID/root/…" is in the mount namespace of that
-// process. The same user gets the same directory. Unmount ends it.
-func (s *Service) Mount(ctx context.Context, name, user string) (path string, err error) {
-	v, err := s.Store.Get(name)
-	if err != nil {
-		return "", err
-	}
-	d, err := s.driver(ctx, v.Driver)
-	if err != nil {
-		return "", err
-	}
-	if d != nil {
-		return d.Mount(ctx, name, user)
-	}
-	return v.Path, nil
-}
-
-// Unmount ends all of a container's use of volumes.
-func (s *Service) Unmount(user string) error { return nil }
-
 // Fill copies a tree into a volume that is still empty, owner and mode of its top included.
 func (s *Service) Fill(ctx context.Context, name, user string, tree *os.File) error {
-	return s.Store.Fill(ctx, name, tree)
+	v, err := s.Store.Get(name)
+	if err != nil || !v.Away() {
+		return errors.Join(err, s.Store.Fill(ctx, name, tree))
+	}
+	filler := "fill-" + user // no container, so that the next engine knows of no need for the mount
+	dir, err := s.Mount(ctx, name, filler)
+	if err == nil {
+		unlock := s.lock(name)
+		err = volume.FillIn(ctx, dir, tree)
+		unlock()
+	}
+	return errors.Join(err, s.Unmount(ctx, filler))
 }
 
 // TellUse says that a container got its volumes, or gave them back.

@@ -7,7 +7,7 @@ package volumes
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -19,6 +19,7 @@ import (
 	"berth/engine/journal"
 	"berth/fault"
 	"berth/volume"
+	"berth/volume/hold"
 
 	"github.com/moby/moby/api/types/events"
 	wire "github.com/moby/moby/api/types/volume"
@@ -36,7 +37,13 @@ type Service struct {
 	// Containers are the records of all there are.
 	Containers func() []*container.Record
 
+	// Run is the directory where mounted volumes are recorded, best on a tmpfs; what is mounted there outlives this engine.
+	Run    string
+	Keeper *hold.Keeper
+
 	mu     sync.Mutex
+	busy   map[string]*turn           // volumes that somebody is at work on
+	used   map[string]*use            // mounted volumes
 	claims map[string]map[string]bool // by volume: containers that are being made and not among Containers yet
 }
 
@@ -203,10 +210,16 @@ func (s *Service) make(ctx context.Context, v volume.Volume) (made *volume.Volum
 	}
 	d, err := s.driver(ctx, v.Driver)
 	if err != nil {
-		return nil, false, fault.Wrap(fault.NotFound, errors.Join(err))
+		return nil, false, fmt.Errorf("create %s: %w", v.Name, err)
 	}
-	if d == nil && len(v.Options) > 0 {
-		return nil, false, fault.New(fault.Unsupported, "create %s: options of the local driver are not supported yet", v.Name)
+	if d == nil {
+		_, size, err := volume.ParseOptions(v.Options)
+		if err == nil && size > 0 {
+			err = invalid("quota size requested but no quota support")
+		}
+		if err != nil {
+			return nil, false, fault.Wrap(fault.Invalid, fmt.Errorf("create %s: %w", v.Name, err))
+		}
 	}
 	if d != nil {
 		if err := d.Create(ctx, v.Name, v.Options); err != nil {
@@ -218,7 +231,7 @@ func (s *Service) make(ctx context.Context, v volume.Volume) (made *volume.Volum
 		return nil, false, err
 	}
 	if !created && made.Driver != v.Driver {
-		return nil, false, fault.New(fault.Conflict, "a volume named %s already exists with the %s driver. Choose a different volume name", v.Name, driverName(made.Driver))
+		return nil, false, fault.New(fault.Conflict, "create %s: conflict: driver '%s' already has volume '%s': volume name must be unique", v.Name, driverName(made.Driver), v.Name)
 	}
 	if created {
 		s.tell(events.ActionCreate, made, nil)
@@ -257,6 +270,10 @@ func (s *Service) Drop(ctx context.Context, name string) error {
 }
 
 func (s *Service) erase(ctx context.Context, v *volume.Volume) error {
+	defer s.lock(v.Name)()
+	if u := s.current(v.Name); len(u.Users) > 0 { // files of it are just being copied
+		return fault.New(fault.Conflict, "remove %s: volume is in use - [%s]", v.Name, strings.Join(slices.Sorted(maps.Keys(u.Users)), ", "))
+	}
 	d, err := s.driver(ctx, v.Driver)
 	if err == nil && d != nil {
 		err = d.Remove(ctx, v.Name)
