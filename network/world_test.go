@@ -166,7 +166,7 @@ func answerConnections(l net.Listener) {
 }
 
 const (
-	patience   = 10 * time.Second       // for what must arrive
+	patience   = 60 * time.Second       // for what must arrive, on a machine that is emulated and busy
 	impatience = 300 * time.Millisecond // for what must not
 )
 

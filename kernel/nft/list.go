@@ -1,11 +1,15 @@
 package nft
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"net/netip"
 	"sort"
 	"strings"
+
+	"github.com/google/nftables"
 )
 
 // Entry is an element of a map or set, where it was found.
@@ -39,7 +43,7 @@ func (c *Conn) LeadingTo(prefix string, to netip.Addr) ([]Entry, error) {
 			if s.Anonymous || s.Interval {
 				continue
 			}
-			elements, err := c.nl.GetSetElements(s)
+			elements, err := c.wholeSet(s)
 			if err != nil {
 				return nil, fmt.Errorf("list the elements of %s in nftables table %s: %w", s.Name, t.Name, err)
 			}
@@ -54,6 +58,30 @@ func (c *Conn) LeadingTo(prefix string, to netip.Addr) ([]Entry, error) {
 		return found[i].Table+found[i].Map+found[i].Text < found[j].Table+found[j].Map+found[j].Text
 	})
 	return found, nil
+}
+
+// wholeSet lists the elements of a set, by their keys. The kernel makes the table behind a set larger in the background, some time after elements came, and
+// a listing that meets this has some of them twice and others not at all, without a word (seen on Linux 6.18: the listing counts its way back to where
+// its last message ended, and the order has changed). So it is read until two listings in a row are the same.
+func (c *Conn) wholeSet(s *nftables.Set) (map[string]nftables.SetElement, error) {
+	const most = 100 // a table that grows doubles, so that this is never reached while nobody adds elements
+	var last map[string]nftables.SetElement
+	for range most {
+		list, err := c.nl.GetSetElements(s)
+		if err != nil {
+			return nil, err
+		}
+		now := make(map[string]nftables.SetElement, len(list))
+		for _, e := range list {
+			now[string(e.Key)] = e
+		}
+		same := func(a, b nftables.SetElement) bool { return bytes.Equal(a.Val, b.Val) }
+		if len(now) == len(list) && last != nil && maps.EqualFunc(last, now, same) {
+			return now, nil
+		}
+		last = now
+	}
+	return last, nil
 }
 
 // leadingText reads an element that Publish or ReachablePort has made, if it leads to the address.
