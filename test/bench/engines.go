@@ -15,7 +15,7 @@ import (
 )
 
 // engineNames lists the engines; ours is first, the others are divided by it.
-var engineNames = []string{"berth", "docker.io", "podman"}
+var engineNames = []string{"berth", "docker.io", "podman", bareName}
 
 func newEngine(name string) (engine, error) {
 	dir, err := os.MkdirTemp("/var/tmp", "berth-bench-")
@@ -31,6 +31,8 @@ func newEngine(name string) (engine, error) {
 		return &docker{base: b, root: filepath.Join(cache(), "docker.io")}, nil
 	case "podman":
 		return &podman{base: b}, nil
+	case bareName:
+		return &bare{base: b}, nil
 	}
 	return nil, fmt.Errorf("no engine is called %s", name)
 }

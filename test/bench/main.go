@@ -99,7 +99,9 @@ func compare(rounds int, only string, engines []string) error {
 		}
 		for i := range n + 1 {
 			for _, p := range peers { // alternately, so that noise hits all alike
-				p.measure(m.name, i > 0) // the first round warms up
+				if m.takes(p.name) {
+					p.measure(m.name, i > 0) // the first round warms up
+				}
 			}
 		}
 		row(peers, m.name, m.name, m.unit) // at once, so that a run that is cut short was not for nothing

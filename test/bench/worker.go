@@ -177,7 +177,7 @@ func (m measurement) once(e engine) (a answer) {
 }
 
 func all() []measurement {
-	return slices.Concat(measurements, fileMeasurements, imageMeasurements, networkMeasurements)
+	return slices.Concat(measurements, fileMeasurements, imageMeasurements, networkMeasurements, flowMeasurements())
 }
 
 // serve measures what its standard input names, one JSON string a line.
