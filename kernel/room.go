@@ -28,3 +28,11 @@ func Room(f *os.File) error {
 	}
 	return nil
 }
+
+// FreeSpace is how many bytes more the file system of f takes from us (statfs(2)).
+func FreeSpace(f *os.File) (int64, error) {
+	var st unix.Statfs_t
+	err := retry(func() error { return unix.Fstatfs(fd(f), &st) })
+	keep(f)
+	return int64(st.Bavail) * int64(st.Bsize), pathError("statfs", f.Name(), err)
+}
