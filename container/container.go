@@ -99,6 +99,8 @@ type Mount struct {
 	Driver        string            `json:",omitempty"` // of the volume when this mount makes it; "": the local one
 	DriverOptions map[string]string `json:",omitempty"` // that driver's
 	IDMap         bool              `json:",omitempty"` // of a bind: its source's owner is the container's root
+	Image         digest.Digest     `json:",omitempty"` // whose tree is shown; Source is how the user named it
+	Root          string            `json:",omitempty"` // holds that image's layers
 }
 
 // State is how a container stands. It is written by rename, without a sync: a reboot voids it.

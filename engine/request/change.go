@@ -240,7 +240,7 @@ func removeMount(r *container.Record, target string) error {
 	h := r.HostConfig
 	asked := len(h.Binds) + len(h.Mounts) + len(h.Tmpfs) + len(r.Config.Volumes)
 	h.Binds = slices.DeleteFunc(slices.Clone(h.Binds), func(s string) bool {
-		m, err := parseBind(s)
+		m, err := parseBind(s, h.VolumeDriver)
 		return err == nil && m.Destination == target
 	})
 	h.Mounts = slices.DeleteFunc(slices.Clone(h.Mounts), func(m mount.Mount) bool { return path.Clean(m.Target) == target })

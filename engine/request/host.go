@@ -146,9 +146,6 @@ func checkNetwork(h *api.HostConfig, c *api.Config, _ Machine) error {
 
 // checkMissing refuses what would otherwise be taken and do nothing.
 func checkMissing(h *api.HostConfig, _ *api.Config, _ Machine) error {
-	if d := h.VolumeDriver; d != "" && d != "local" {
-		return invalid("error looking up volume plugin %s: plugin %q not found", d, d)
-	}
 	for k := range h.StorageOpt {
 		return invalid("--storage-opt %s is not supported: the overlay2 driver sets no limits", k)
 	}

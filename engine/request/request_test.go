@@ -97,7 +97,6 @@ func TestRefusedHostConfigs(t *testing.T) {
 		"no log driver named 'x' is registered":                                  {LogConfig: api.LogConfig{Type: "x"}},
 		"unknown log opt 'x' for json-file log driver":                           {LogConfig: api.LogConfig{Config: map[string]string{"x": "y"}}},
 		"invalid value for max-size":                                             {LogConfig: api.LogConfig{Config: map[string]string{"max-size": "big"}}},
-		"plugin \"x\" not found":                                                 {VolumeDriver: "x"},
 		"--storage-opt size is not supported":                                    {StorageOpt: map[string]string{"size": "1g"}},
 		"container type network can't be used with links":                        {NetworkMode: "container:x", Links: []string{"a"}},
 		"port publishing and the container type network mode":                    {NetworkMode: "container:x", PublishAllPorts: true},
@@ -151,22 +150,26 @@ func TestMounts(t *testing.T) {
 			Tmpfs:       map[string]string{"/tmp": ""},
 			Mounts: []mount.Mount{
 				{Type: mount.TypeBind, Source: "/a/../b", Target: "/m", ReadOnly: true, BindOptions: &mount.BindOptions{NonRecursive: true, Propagation: "shared"}},
-				{Type: mount.TypeVolume, Target: "/fresh", VolumeOptions: &mount.VolumeOptions{Labels: map[string]string{"a": "b"}, Subpath: "x/../y"}},
-				{Type: mount.TypeTmpfs, Target: "/t", TmpfsOptions: &mount.TmpfsOptions{SizeBytes: 5, Mode: 0o700, Options: [][]string{{"exec"}, {"a", "b"}}}},
+				{Type: mount.TypeVolume, Target: "/fresh", VolumeOptions: &mount.VolumeOptions{Labels: map[string]string{"a": "b"}}},
+				{Type: mount.TypeImage, Source: "img", Target: "/i", ImageOptions: &mount.ImageOptions{Subpath: "etc"}},
+				{Type: mount.TypeVolume, Source: "far", Target: "/far", VolumeOptions: &mount.VolumeOptions{Subpath: "x/../y", DriverConfig: &mount.Driver{Name: "net", Options: map[string]string{"o": "p"}}}},
+				{Type: mount.TypeTmpfs, Target: "/t", TmpfsOptions: &mount.TmpfsOptions{SizeBytes: 5, Mode: 0o700, Options: [][]string{{"exec"}, {"uid", "7"}}}},
 			},
 		}, func(string) ([]container.Mount, error) { return other, nil })
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []container.Mount{
-		{Type: mount.TypeVolume, Destination: "/alone", Anonymous: true, Recursive: true},
-		{Type: mount.TypeVolume, Destination: "/anon", Anonymous: true},
+		{Type: mount.TypeVolume, Destination: "/alone", Anonymous: true, Recursive: true, Mode: "z"},
+		{Type: mount.TypeVolume, Destination: "/anon", Anonymous: true, Recursive: true},
 		{Type: mount.TypeBind, Source: "/host", Destination: "/bind", Mode: "ro,rslave,z", ReadOnly: true, Propagation: "rslave", Recursive: true},
-		{Type: mount.TypeVolume, Destination: "/fresh", Anonymous: true, Recursive: true, Explicit: true, Labels: map[string]string{"a": "b"}, Subpath: "x/../y"},
+		{Type: mount.TypeVolume, Name: "far", Destination: "/far", Recursive: true, Explicit: true, Subpath: "x/../y", Driver: "net", DriverOptions: map[string]string{"o": "p"}},
+		{Type: mount.TypeVolume, Destination: "/fresh", Anonymous: true, Recursive: true, Explicit: true, Labels: map[string]string{"a": "b"}, Mode: "z"},
+		{Type: mount.TypeImage, Source: "img", Destination: "/i", ReadOnly: true, Recursive: true, Explicit: true, Subpath: "etc", Propagation: "rprivate"},
 		{Type: mount.TypeBind, Source: "/b", Destination: "/m", ReadOnly: true, Propagation: "shared", Explicit: true},
 		{Type: mount.TypeVolume, Name: "data", Destination: "/named", Mode: "nocopy", NoCopy: true, Recursive: true},
-		{Type: mount.TypeTmpfs, Destination: "/t", Options: []string{"size=5", "mode=700", "exec", "a=b"}, Recursive: true, Explicit: true},
-		{Type: mount.TypeVolume, Name: "theirs", Destination: "/theirs", ReadOnly: true},
+		{Type: mount.TypeTmpfs, Destination: "/t", Options: []string{"size=5", "mode=700", "exec", "uid=7"}, Recursive: true, Explicit: true},
+		{Type: mount.TypeVolume, Name: "theirs", Destination: "/theirs", ReadOnly: true, NoCopy: true},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -175,20 +178,32 @@ func TestMounts(t *testing.T) {
 		t.Error("the other container's mounts were changed")
 	}
 	for bind, want := range map[string]string{
-		"":                      "invalid volume specification",
-		":/x":                   "invalid volume specification",
-		"/a:":                   "invalid volume specification",
-		"/a:/b:ro:x":            "invalid volume specification",
-		"/a:/":                  "destination can't be '/'",
-		"/a:b":                  "mount path must be absolute",
-		"/a:/b:rw,ro":           "invalid mode: rw,ro",
-		"/a:/b:fly":             "invalid mode: fly",
-		"a/b:/c":                "includes invalid characters for a local volume name",
-		"v:/c:rshared":          "invalid mode: rshared",
-		"/a:/b:shared,rprivate": "invalid mode",
+		"":                       "invalid volume specification",
+		":/x":                    "invalid volume specification",
+		"/a:":                    "invalid volume specification",
+		"/a:/b:ro:x":             "invalid volume specification",
+		"/a:/":                   "destination can't be '/'",
+		"/a:b":                   "mount path must be absolute",
+		"/a:/b:rw,ro":            "invalid mode: rw,ro",
+		"/a:/b:fly":              "invalid mode: fly",
+		"/x:ro":                  "invalid volume specification: '/x:ro'",
+		"v:/c:rshared":           `invalid volume specification: 'v:/c:rshared': invalid mount config for type "volume": field BindOptions must not be specified`,
+		"/v:/c:nocopy":           `invalid volume specification: '/v:/c:nocopy': invalid mount config for type "bind": field VolumeOptions must not be specified`,
+		"v:/c:idmap":             "a volume's owners need no mapping",
+		"/a:/b:z,Z":              "invalid mode: z,Z",
+		"/a:/b:cached,delegated": "invalid mode",
+		"/a:/b:ro,ro":            "invalid mode",
+		"/a:/b:ro,":              "invalid mode",
+		`C:\x:/b`:                "invalid mode: /b",
+		"/a:/b:shared,rprivate":  "invalid mode",
 	} {
 		if _, err := Mounts(&api.Config{}, &api.HostConfig{Binds: []string{bind}}, nil); !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", bind, err)
+		}
+	}
+	for _, from := range []string{"", ":ro", "x:nocopy", "x:rshared", "x:idmap", "x:ro,rw"} {
+		if _, err := Mounts(&api.Config{}, &api.HostConfig{VolumesFrom: []string{from}}, nil); !errors.Is(err, fault.Invalid) {
+			t.Errorf("volumes-from %q: %v", from, err)
 		}
 	}
 	if _, err := Mounts(&api.Config{}, &api.HostConfig{VolumesFrom: []string{"other:bar"}}, nil); !errors.Is(err, fault.Invalid) || err.Error() != "invalid mode: bar" {
@@ -204,8 +219,18 @@ func TestMounts(t *testing.T) {
 		`invalid mount config for type "bind": field Source must not be empty`:        {Type: mount.TypeBind, Target: "/x"},
 		`invalid mount config for type "bind": field Target must not be empty`:        {Type: mount.TypeBind, Source: "/x"},
 		`invalid mount config for type "x": mount type unknown`:                       {Type: "x", Target: "/x"},
-		`invalid mount config for type "volume": subpath must be a relative path wi`:  {Type: mount.TypeVolume, Target: "/x", VolumeOptions: &mount.VolumeOptions{Subpath: "/etc"}},
-		`invalid mount config for type "volume": subpath must be a relative path w`:   {Type: mount.TypeVolume, Target: "/x", VolumeOptions: &mount.VolumeOptions{Subpath: "a/../../b"}},
+		`invalid mount config for type "npipe": mount type unknown`:                   {Type: mount.TypeNamedPipe, Source: "x", Target: "/x"},
+		`invalid mount config for type "cluster": mount type unknown`:                 {Type: mount.TypeCluster, Source: "x", Target: "/x"},
+		`invalid mount config for type "bind": field VolumeOptions must not be speci`: {Type: mount.TypeBind, Source: "/x", Target: "/x", VolumeOptions: &mount.VolumeOptions{}},
+		`invalid mount config for type "image": field Source must not be empty`:       {Type: mount.TypeImage, Target: "/x"},
+		`invalid mount config for type "image": subpath must be a relative path with`: {Type: mount.TypeImage, Source: "i", Target: "/x", ImageOptions: &mount.ImageOptions{Subpath: "../x"}},
+		`invalid mount config for type "volume": must not set Subpath when using ano`: {Type: mount.TypeVolume, Target: "/x", VolumeOptions: &mount.VolumeOptions{Subpath: "x"}},
+		`invalid mount config for type "tmpfs": invalid option: size`:                 {Type: mount.TypeTmpfs, Target: "/x", TmpfsOptions: &mount.TmpfsOptions{Options: [][]string{{"size", "1"}}}},
+		`invalid mount config for type "tmpfs": invalid option array length`:          {Type: mount.TypeTmpfs, Target: "/x", TmpfsOptions: &mount.TmpfsOptions{Options: [][]string{{"uid", "1", "2"}}}},
+		`invalid mount config for type "bind": invalid specification: destination ca`: {Type: mount.TypeBind, Source: "/x", Target: "/.."},
+		`invalid mount config for type "bind": ReadOnlyForceRecursive needs ReadOnly`: {Type: mount.TypeBind, Source: "/x", Target: "/x", BindOptions: &mount.BindOptions{ReadOnlyForceRecursive: true}},
+		`invalid mount config for type "volume": subpath must be a relative path wi`:  {Type: mount.TypeVolume, Source: "v", Target: "/x", VolumeOptions: &mount.VolumeOptions{Subpath: "/etc"}},
+		`invalid mount config for type "volume": subpath must be a relative path w`:   {Type: mount.TypeVolume, Source: "v", Target: "/x", VolumeOptions: &mount.VolumeOptions{Subpath: "a/../../b"}},
 		`invalid mount config for type "tmpfs": field Source must not be specified`:   {Type: mount.TypeTmpfs, Source: "x", Target: "/x"},
 		`invalid mount config for type "bind": invalid mount path: 'x' mount path mu`: {Type: mount.TypeBind, Source: "x", Target: "/x"},
 	} {
@@ -220,7 +245,7 @@ func FuzzBind(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		m, err := parseBind(s)
+		m, err := parseBind(s, "")
 		if err == nil && (!path.IsAbs(m.Destination) || m.Destination == "/" || path.Clean(m.Destination) != m.Destination || m.Source != "" && !path.IsAbs(m.Source)) {
 			t.Errorf("%q: %+v", s, m)
 		}
