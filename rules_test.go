@@ -77,7 +77,7 @@ var mayImport = map[string][]string{
 	"engine/stream":     {"container", "container/forward", "engine/request", "oci/shim", "fault"},
 	"engine/userns":     {"container", "fault"},
 	"engine/usage":      {"oci", "fault"},
-	"engine/volumes":    {"engine/journal", "container", "volume", "volume/hold", "internal/record", "fault"},
+	"engine/volumes":    {"engine/journal", "container", "volume", "volume/hold", "volume/plugin", "internal/record", "fault"},
 	"daemon":            {"engine/disk", "engine/explain", "engine", "engine/images", "engine/files", "engine/layers", "engine/networks", "engine/resolver", "engine/volumes", "console", "container", "image", "network", "volume", "fault"},
 	"client":            {"fault"},
 	"cli":               {"cli/container", "cli/flag", "cli/image", "cli/inspect", "cli/manifest", "cli/network", "cli/prune", "cli/registry", "cli/session", "cli/system", "cli/terminal", "client", "fault"},
@@ -104,7 +104,7 @@ var mayImport = map[string][]string{
 }
 
 // outside lists the folders that wire or test whatever they need.
-var outside = []string{"cmd", "test", "internal/kerneltest", "registry/registrytest", "."}
+var outside = []string{"cmd", "test", "internal/kerneltest", "registry/registrytest", "volume/plugin/plugintest", "."}
 
 // callsKernel lists the packages that may make system calls.
 func callsKernel(dir string) bool {

@@ -140,6 +140,9 @@ func (c *maker) draft(ctx context.Context, r CreateRequest) (*container.Record, 
 		if err := checkBindSource(m); err != nil {
 			return nil, nil, nil, err
 		}
+		if m.Type == mount.TypeImage {
+			return nil, nil, nil, invalid("invalid mount config for type %q: mounting images is not supported by this version of berth; copy the files out with berth cp", m.Type)
+		}
 	}
 	return rec, img, warnings, nil
 }
@@ -240,6 +243,9 @@ func (c *maker) makeVolumes(ctx context.Context, rec *container.Record, root uni
 			continue
 		}
 		v, created, err := c.volumes.Ensure(ctx, m)
+		if errors.Is(err, fault.NotFound) {
+			err = fault.Wrap(fault.Invalid, err) // a driver; 404 would make clients pull the image
+		}
 		if err != nil {
 			return err
 		}

@@ -18,6 +18,7 @@ import (
 	"berth/engine/machine"
 	"berth/engine/request"
 	"berth/engine/usage"
+	"berth/engine/volumes"
 	"berth/fault"
 	"berth/internal/record"
 	"berth/union"
@@ -88,7 +89,7 @@ func (s *System) Info() (system.Info, error) {
 	d := system.Info{
 		ID: s.id, Images: len(images), Driver: s.layers.Name(), DockerRootDir: s.config.DataRoot,
 		DriverStatus:   append(s.layers.Status(), [2]string{"driver-type", "io.containerd.snapshotter.v1"}),
-		Plugins:        system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "host", "ipvlan", "macvlan", "null"}, Log: request.LogDrivers()},
+		Plugins:        system.PluginsInfo{Volume: append([]string{volumes.Local}, s.containers.volumes.Drivers.Names()...), Network: []string{"bridge", "host", "ipvlan", "macvlan", "null"}, Log: request.LogDrivers()},
 		IPv4Forwarding: true, Debug: s.config.Debug, NFd: len(fds), NGoroutines: runtime.NumGoroutine(), SystemTime: time.Now().Format(time.RFC3339Nano),
 		LoggingDriver: cmp.Or(s.config.Defaults.LogDriver, "json-file"), CgroupDriver: "cgroupfs", CgroupVersion: version, NEventsListener: s.events.Listeners(),
 		KernelVersion: machine.Kernel(), OperatingSystem: distribution["PRETTY_NAME"], OSVersion: distribution["VERSION_ID"], OSType: runtime.GOOS,

@@ -254,7 +254,7 @@ func (s *Service) chooseVolumes(f journal.Filters, gone map[string]bool) ([]*vol
 		}
 	}
 	return slices.DeleteFunc(list, func(v *volume.Volume) bool {
-		return used[v.Name] || !v.Anonymous && !all || len(v.Options) > 0 || !fits(s.Describe(v).Labels, v.Created)
+		return used[v.Name] || !v.Anonymous && !all || len(v.Options) > 0 || v.Driver != "" || !fits(s.Describe(v).Labels, v.Created)
 	}), nil
 }
 

@@ -36,6 +36,9 @@ func (s *Service) Ensure(ctx context.Context, m container.Mount) (v *volume.Volu
 	if v, err := s.Store.Get(m.Name); err == nil && m.Driver == "" {
 		return v, false, nil
 	}
+	if m.Driver == "" && !m.Anonymous {
+		m.Driver = s.keeper(ctx, m.Name)
+	}
 	return s.make(ctx, volume.Volume{Name: m.Name, Driver: m.Driver, Options: m.DriverOptions, Labels: m.Labels, Anonymous: m.Anonymous})
 }
 

@@ -52,7 +52,6 @@ type Driver interface {
 	Create(ctx context.Context, name string, options map[string]string) error
 	Remove(ctx context.Context, name string) error
 	Get(ctx context.Context, name string) (Found, error)
-	List(ctx context.Context) ([]Found, error)
 	// Mount readies a volume for a user, a container's ID, and gives its directory on this host. Each Mount is followed by one Unmount of the
 	// same user, be it by the next engine.
 	Mount(ctx context.Context, name, user string) (path string, err error)
@@ -71,8 +70,10 @@ type Found struct {
 type Drivers interface {
 	// Find gives the driver of that name. fault.NotFound: there is none.
 	Find(ctx context.Context, name string) (Driver, error)
-	// All are those that are known now, by name.
-	All(ctx context.Context) map[string]Driver
+	// Names lists those that are known now.
+	Names() []string
+	// List gives the volumes of all of them by the driver's name; failed are those that don't answer.
+	List(ctx context.Context) (all map[string][]Found, failed map[string]error)
 }
 
 func invalid(format string, args ...any) error { return fault.New(fault.Invalid, format, args...) }
@@ -147,26 +148,26 @@ func (s *Service) List(ctx context.Context, f journal.Filters) ([]wire.Volume, e
 	if err != nil {
 		s.Log.Warn("list volumes", "error", err) // one that can't be read hides no other
 	}
-	all := make([]wire.Volume, 0, len(found))
-	for _, one := range found {
+	all := []wire.Volume{}
+	for _, one := range withForeign(found, s.lists(ctx)) {
 		if s.fits(one, f) {
-			all = append(all, Describe(one))
+			all = append(all, one)
 		}
 	}
 	return all, nil
 }
 
-func (s *Service) fits(one *volume.Volume, f journal.Filters) bool {
+func (s *Service) fits(one wire.Volume, f journal.Filters) bool {
 	for key, values := range f {
 		ok := len(values) == 0
 		for _, want := range values {
 			switch key {
 			case "driver":
-				ok = ok || want == driverName(one.Driver)
+				ok = ok || want == one.Driver
 			case "name":
 				ok = ok || strings.Contains(one.Name, want)
 			case "label":
-				ok = ok || journal.HasLabel(labels(one), want)
+				ok = ok || journal.HasLabel(one.Labels, want)
 			case "dangling":
 				ok = ok || (want == "true" || want == "1") == (len(s.Users(one.Name)) == 0)
 			}
@@ -181,7 +182,12 @@ func (s *Service) fits(one *volume.Volume, f journal.Filters) bool {
 // Inspect describes one. fault.NotFound "get x: no such volume".
 func (s *Service) Inspect(ctx context.Context, name string) (wire.Volume, error) {
 	found, err := s.Store.Get(name)
-	if err != nil {
+	switch {
+	case err == nil && found.Driver != "":
+		return s.inspectForeign(ctx, name, found)
+	case fault.Of(err) == fault.NotFound:
+		return s.inspectForeign(ctx, name, nil)
+	case err != nil:
 		return wire.Volume{}, err
 	}
 	return Describe(found), nil
@@ -242,6 +248,11 @@ func (s *Service) make(ctx context.Context, v volume.Volume) (made *volume.Volum
 // Remove deletes one. fault.Conflict while a container has it; with force an absent one is no error.
 func (s *Service) Remove(ctx context.Context, name string, force bool) error {
 	v, err := s.Store.Get(name)
+	if fault.Of(err) == fault.NotFound {
+		if driver := s.keeper(ctx, name); driver != "" {
+			v, err = &volume.Volume{Name: name, Driver: driver}, nil
+		}
+	}
 	if err != nil {
 		if !force || fault.Of(err) != fault.NotFound && fault.Of(err) != fault.Corrupt {
 			return err
@@ -254,7 +265,12 @@ func (s *Service) Remove(ctx context.Context, name string, force bool) error {
 	if users := s.Users(name); len(users) > 0 {
 		return fault.New(fault.Conflict, "remove %s: volume is in use - [%s]", name, strings.Join(users, ", "))
 	}
-	return s.erase(ctx, v)
+	err = s.erase(ctx, v)
+	if kind := fault.Of(err); force && v.Driver != "" && (kind == fault.NotFound || kind == fault.Unavailable) {
+		s.Log.Warn("forget a volume whose driver is gone", "volume", name, "error", err)
+		err = s.Store.Remove(name)
+	}
+	return err
 }
 
 // Drop deletes the volume of a container that goes, which no other one has. An absent one is no error.
@@ -279,7 +295,9 @@ func (s *Service) erase(ctx context.Context, v *volume.Volume) error {
 		err = d.Remove(ctx, v.Name)
 	}
 	if err == nil {
-		err = s.Store.Remove(v.Name)
+		if err = s.Store.Remove(v.Name); v.Driver != "" && fault.Of(err) == fault.NotFound {
+			err = nil // the driver had it before us
+		}
 	}
 	if err != nil {
 		return err

@@ -2,89 +2,19 @@ package plugin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"berth/fault"
+	"berth/volume/plugin/plugintest"
 )
-
-// served is a plugin for tests: directories by name, and who has them mounted.
-type served struct {
-	dir     string
-	scope   string
-	old     bool // knows no Capabilities
-	mu      sync.Mutex
-	made    map[string]map[string]string
-	mounted []string
-	asked   []string
-}
-
-func (p *served) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	method := strings.TrimPrefix(r.URL.Path, "/")
-	p.asked = append(p.asked, method)
-	var q struct {
-		Name, ID string
-		Opts     map[string]string
-	}
-	if err := json.NewDecoder(r.Body).Decode(&q); err != nil || r.Method != http.MethodPost || r.Header.Get("Accept") != "application/vnd.docker.plugins.v1.2+json" {
-		http.Error(w, fmt.Sprintf("%s %v %v", r.Method, r.Header, err), http.StatusBadRequest)
-		return
-	}
-	_, known := p.made[q.Name]
-	answer := map[string]any{"Err": ""}
-	switch method {
-	case "Plugin.Activate":
-		answer = map[string]any{"Implements": []string{"VolumeDriver"}}
-	case "VolumeDriver.Capabilities":
-		if p.old {
-			http.NotFound(w, r)
-			return
-		}
-		answer["Capabilities"] = map[string]string{"Scope": p.scope}
-	case "VolumeDriver.Create":
-		if q.Opts["bad"] != "" {
-			answer["Err"] = "bad option"
-		} else {
-			p.made[q.Name] = q.Opts
-		}
-	case "VolumeDriver.List":
-		var all []map[string]string
-		for name := range p.made {
-			all = append(all, map[string]string{"Name": name})
-		}
-		answer["Volumes"] = all
-	default:
-		switch {
-		case !known:
-			w.WriteHeader(http.StatusInternalServerError)
-			answer["Err"] = "no volume " + q.Name
-		case method == "VolumeDriver.Remove":
-			delete(p.made, q.Name)
-		case method == "VolumeDriver.Get":
-			answer["Volume"] = map[string]any{"Name": q.Name, "Mountpoint": p.dir, "Status": map[string]any{"k": "v"}}
-		case method == "VolumeDriver.Unmount":
-			p.mounted = slices.DeleteFunc(p.mounted, func(m string) bool { return m == q.Name+" "+q.ID })
-		case method == "VolumeDriver.Mount":
-			p.mounted = append(p.mounted, q.Name+" "+q.ID)
-			fallthrough
-		case method == "VolumeDriver.Path":
-			answer["Mountpoint"] = p.dir
-		}
-	}
-	json.NewEncoder(w).Encode(answer)
-}
 
 // serve listens on a socket until the test ends.
 func serve(t *testing.T, socket string, h http.Handler) {
@@ -113,7 +43,8 @@ func newSet(t *testing.T) *Set {
 
 func TestLifeOfAVolume(t *testing.T) {
 	s, ctx := newSet(t), t.Context()
-	p := &served{dir: "/srv/data", scope: "global", made: map[string]map[string]string{}}
+	p := &plugintest.Plugin{Dir: t.TempDir(), Scope: "global"}
+	at := filepath.Join(p.Dir, "a")
 	serve(t, filepath.Join(s.Sockets, "store.sock"), p)
 	d, err := s.Driver(ctx, "store")
 	if err != nil {
@@ -122,52 +53,50 @@ func TestLifeOfAVolume(t *testing.T) {
 	if again, err := s.Driver(ctx, "store"); err != nil || again != d || d.Scope() != "global" || d.Name() != "store" {
 		t.Errorf("%p %p %+v %v", again, d, d, err)
 	}
-	if err := d.Create(ctx, "a", map[string]string{"size": "1g"}); err != nil || p.made["a"]["size"] != "1g" {
-		t.Errorf("%v, %v", p.made, err)
+	if err := d.Create(ctx, "a", map[string]string{"size": "1g"}); err != nil || p.Options("a")["size"] != "1g" {
+		t.Errorf("%v, %v", p.Options("a"), err)
 	}
 	if err := d.Create(ctx, "b", map[string]string{"bad": "1"}); err == nil || err.Error() != "bad option" {
 		t.Errorf("refused: %v", err)
 	}
-	if v, err := d.Get(ctx, "a"); err != nil || v.Name != "a" || v.Mountpoint != "/srv/data" || v.Status["k"] != "v" {
+	if v, err := d.Get(ctx, "a"); err != nil || v.Name != "a" || v.Mountpoint != at || v.Status["users"] != 0.0 {
 		t.Errorf("%+v, %v", v, err)
 	}
 	if _, err := d.Get(ctx, "nosuch"); !errors.Is(err, fault.NotFound) {
 		t.Errorf("get of none: %v", err)
 	}
-	if path, err := d.Mount(ctx, "a", "one"); err != nil || path != "/srv/data" || len(p.mounted) != 1 || p.mounted[0] != "a one" {
-		t.Errorf("%q, %v, %v", path, err, p.mounted)
+	if path, err := d.Mount(ctx, "a", "one"); err != nil || path != at || strings.Join(p.Mounted(), ";") != "a one" {
+		t.Errorf("%q, %v, %v", path, err, p.Mounted())
 	}
-	if path, err := d.Path(ctx, "a"); err != nil || path != "/srv/data" {
+	if path, err := d.Path(ctx, "a"); err != nil || path != at {
 		t.Errorf("%q, %v", path, err)
 	}
-	if err := d.Unmount(ctx, "a", "one"); err != nil || len(p.mounted) != 0 {
-		t.Errorf("%v, %v", err, p.mounted)
+	if err := d.Unmount(ctx, "a", "one"); err != nil || len(p.Mounted()) != 0 {
+		t.Errorf("%v, %v", err, p.Mounted())
 	}
 	if found, failed := s.List(ctx); len(failed) != 0 || len(found["store"]) != 1 || found["store"][0].Name != "a" {
 		t.Errorf("%v, %v", found, failed)
 	}
-	if err := d.Remove(ctx, "a"); err != nil || len(p.made) != 0 {
-		t.Errorf("%v, %v", err, p.made)
+	if err := d.Remove(ctx, "a"); err != nil {
+		t.Error(err)
 	}
 	if err := d.Remove(ctx, "a"); err == nil || err.Error() != "VolumeDriver.Remove: no volume a" {
 		t.Errorf("removed twice: %v", err)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if n := strings.Count(strings.Join(p.asked, " "), "Plugin.Activate"); n != 1 {
-		t.Errorf("greeted %d times: %v", n, p.asked)
+	if n := strings.Count(strings.Join(p.Asked(), " "), "Plugin.Activate"); n != 1 {
+		t.Errorf("greeted %d times: %v", n, p.Asked())
 	}
 }
 
 func TestWherePluginsAre(t *testing.T) {
 	s, ctx := newSet(t), t.Context()
 	socket := filepath.Join(t.TempDir(), "s")
-	serve(t, socket, &served{old: true, made: map[string]map[string]string{"v": nil}})
+	serve(t, socket, &plugintest.Plugin{Dir: t.TempDir(), Old: true})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	tcp := &http.Server{Handler: http.StripPrefix("/base", &served{made: map[string]map[string]string{}})}
+	tcp := &http.Server{Handler: http.StripPrefix("/base", &plugintest.Plugin{Dir: t.TempDir()})}
 	go tcp.Serve(l)
 	t.Cleanup(func() { tcp.Close() })
 	sub := filepath.Join(s.Sockets, "deep")
@@ -180,7 +109,7 @@ func TestWherePluginsAre(t *testing.T) {
 	if err := os.Mkdir(sub, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	serve(t, filepath.Join(sub, "deep.sock"), &served{made: map[string]map[string]string{}})
+	serve(t, filepath.Join(sub, "deep.sock"), &plugintest.Plugin{Dir: t.TempDir()})
 	write(s.Specs[0]+"/text.spec", " unix://"+socket+"\n")
 	write(s.Specs[1]+"/text.spec", "unix:///nowhere")
 	write(s.Specs[1]+"/json/json.json", `{"Name": "json", "Addr": "http://`+l.Addr().String()+`/base"}`)
@@ -235,7 +164,7 @@ func TestPatience(t *testing.T) {
 		_, err := s.Driver(t.Context(), "late")
 		got <- err
 	}()
-	serve(t, socket, &served{made: map[string]map[string]string{}})
+	serve(t, socket, &plugintest.Plugin{Dir: t.TempDir()})
 	if err := <-got; err != nil {
 		t.Error(err)
 	}
