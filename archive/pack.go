@@ -29,6 +29,9 @@ type PackOptions struct {
 	Live bool
 	// Hollow tells directories, by device and inode, that become empty ones too; nil: none.
 	Hollow func(dev, ino uint64) bool
+	// Pick, unless it is nil, chooses what is packed of a directory, which it gets as the path below the top ("" for the top itself): the names, and those
+	// that become whiteouts, each list sorted; or all.
+	Pick func(dir string) (names, gone []string, all bool)
 	// Holes writes files with holes as sparse members (PAX format 1.0 of GNU tar), which only readers of such archives understand.
 	Holes bool
 }
@@ -141,17 +144,30 @@ func (p *Packer) attributes(dir *os.File, name string) (records map[string]strin
 }
 
 func (p *Packer) children(dir *os.File, prefix string) error {
-	names, err := dir.Readdirnames(-1)
-	if err != nil && !p.vanished(err) {
-		return fmt.Errorf("pack %q: %w", prefix, err)
+	names, gone, all := []string(nil), []string(nil), true
+	if p.o.Pick != nil {
+		names, gone, all = p.o.Pick(prefix)
 	}
-	slices.Sort(names)
-	for _, name := range names {
+	if all {
+		var err error
+		if names, err = dir.Readdirnames(-1); err != nil && !p.vanished(err) {
+			return fmt.Errorf("pack %q: %w", prefix, err)
+		}
+	}
+	both := slices.Concat(names, gone)
+	slices.Sort(both)
+	for _, name := range both {
 		if p.o.Whiteouts && ofUnion(name) {
 			continue
 		}
 		if err := p.ctx.Err(); err != nil {
 			return fault.New(fault.Canceled, "pack: %w", err)
+		}
+		if _, without := slices.BinarySearch(gone, name); without {
+			if err := p.write(prefix+name, mark(prefix+whiteoutPrefix+name)); err != nil {
+				return err
+			}
+			continue
 		}
 		if err := p.child(dir, name, prefix+name, true); err != nil {
 			return err

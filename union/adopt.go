@@ -34,13 +34,8 @@ type adoption struct {
 	made    map[string]bool   // directories that it went to and that the archive did not have
 }
 
-// adopt fits the implied directories of the layer top to the merged directories dirs (top first).
-func adopt(top *os.File, implied []string, dirs []string, by stacking) (err error) {
-	lower, err := merged(dirs, by)
-	if err != nil {
-		return err
-	}
-	defer fault.Close(lower, &err)
+// adopt fits the implied directories of the layer top to the tree that its parents show.
+func adopt(top *os.File, implied []string, lower *os.File) error {
 	a := &adoption{top: top, lower: lower, implied: map[string]bool{}, below: map[string]string{".": "."}, moved: map[string]string{}, made: map[string]bool{}}
 	for _, p := range implied {
 		a.implied[p] = true

@@ -15,9 +15,8 @@ import (
 	"berth/kernel"
 )
 
-// compareTrees tells the first way in which the layer directory at have differs from want: names, types, owners, modes,
-// attributes, links, devices, content, and the times of files. "" when it doesn't.
-func compareTrees(have string, want *os.File) (difference string, err error) {
+// compareLayer is compareTrees for the layer directory at have, which may be damaged.
+func compareLayer(have string, want *os.File) (difference string, err error) {
 	a, err := kernel.OpenIn(nil, have, kernel.ODirectory|kernel.ONoFollow, 0, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return "its directory is gone", nil
@@ -29,6 +28,12 @@ func compareTrees(have string, want *os.File) (difference string, err error) {
 		return "", err
 	}
 	defer fault.Close(a, &err)
+	return compareTrees(a, want)
+}
+
+// compareTrees tells the first way in which the directory a differs from want: names, types, owners, modes,
+// attributes, links, devices, content, and the times of files. "" when it doesn't.
+func compareTrees(a, want *os.File) (difference string, err error) {
 	c := &comparison{same: map[[2]uint64]uint64{}}
 	if difference, err = c.one(a, want, ".", "/"); err == nil && difference == "" {
 		difference, err = c.dir(a, want, "/")

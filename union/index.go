@@ -100,6 +100,48 @@ func (x *index) reserve(id string, chain digest.Digest) error {
 	return nil
 }
 
+// removable gives a layer that nobody uses. The caller holds mu.
+func (x *index) removable(chain digest.Digest) (*layer, error) {
+	l := x.layers[chain]
+	switch {
+	case l == nil:
+		return nil, fault.New(fault.NotFound, "layer %s: not found", chain)
+	case l.children > 0:
+		return nil, fault.New(fault.Conflict, "layer %s has %d layers on top of it", chain, l.children)
+	case l.roots > 0:
+		return nil, fault.New(fault.Conflict, "layer %s is used by %d containers", chain, l.roots)
+	}
+	return l, nil
+}
+
+// forget takes a layer out of the index. The caller holds mu.
+func (x *index) forget(l *layer) {
+	delete(x.layers, l.Chain)
+	if p := x.layers[l.Parent]; p != nil {
+		p.children--
+	}
+}
+
+// add puts a layer into the index. The caller holds mu.
+func (x *index) add(l Layer) {
+	n := &layer{Layer: l}
+	if p := x.layers[l.Parent]; p != nil {
+		p.children++
+		n.depth = p.depth + 1
+	}
+	x.layers[l.Chain] = n
+}
+
+// forgetRoot takes a root out of the index. The caller holds mu.
+func (x *index) forgetRoot(id string) {
+	if st := x.roots[id]; st != nil {
+		if l := x.layers[st.chain]; l != nil {
+			l.roots--
+		}
+		delete(x.roots, id)
+	}
+}
+
 // chain lists a chain's layers, top first.
 func (x *index) chain(top digest.Digest) (chain []digest.Digest) {
 	x.mu.Lock()

@@ -65,6 +65,7 @@ const (
 	SparePlace  PlaceKind = "spare" // a root made ahead
 	StagePlace  PlaceKind = "stage" // a layer in the making
 	TrashPlace  PlaceKind = "trash"
+	TreePlace   PlaceKind = "tree" // a whole tree that nothing refers to
 )
 
 // folders are the directories of the kinds.
@@ -96,8 +97,11 @@ func (p Place) Below() digest.Digest {
 // Size is what the place takes on disk. Of a merged place, the files that are links to those of layers don't count.
 func (p Place) Size() (int64, error) {
 	s, err := measure(p.Path, nil, p.Kind == MergedPlace)
-	if err != nil || p.more == nil {
+	if p.more == nil {
 		return s.Disk, err
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return 0, err
 	}
 	more, err := p.more()
 	return s.Disk + more, err
@@ -176,9 +180,14 @@ func (o inventory) Settle(ctx context.Context) error { return o.trash.settle(ctx
 
 // Renew implements Inventory.
 func (o inventory) Renew(chain digest.Digest, s *Stage, u archive.Unpacked, replace bool) (difference string, err error) {
+	return s.renew(chain, replace, func() (string, error) { return o.renew(chain, s, u, replace) })
+}
+
+// renew ends the stage with what fn finds. It stays where fn has put it when it was to replace the layer and differs.
+func (s *Stage) renew(chain digest.Digest, replace bool, fn func() (string, error)) (difference string, err error) {
 	err = fault.New(fault.Conflict, "the stage has ended")
 	s.once.Do(func() {
-		difference, err = o.renew(chain, s, u, replace)
+		difference, err = fn()
 		err = errors.Join(err, s.root.Close())
 		if err != nil || difference == "" || !replace {
 			err = errors.Join(err, s.abort())
@@ -202,15 +211,17 @@ func (o inventory) renew(chain digest.Digest, s *Stage, u archive.Unpacked, repl
 	if err := o.fit(dir, s.root, Layer{Chain: l.Chain, Parent: l.Parent, Size: u.Size, IDs: s.ids}, u); err != nil {
 		return "", err
 	}
-	difference, err = compareTrees(o.layerDir(chain), s.root)
-	if err == nil && difference == "" {
+	if difference, err = compareLayer(o.layerDir(chain), s.root); err != nil {
+		return "", err
+	}
+	if difference == "" {
 		var have Layer
 		if record.Load(o.path("layers", key(chain), "layer.json"), &have) != nil || have.Chain != l.Chain || have.Parent != l.Parent {
 			difference = "its record is damaged"
 		}
 	}
-	if err != nil || difference == "" || !replace {
-		return difference, err
+	if difference == "" || !replace {
+		return difference, nil
 	}
 	return difference, o.swap(dir, chain)
 }

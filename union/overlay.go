@@ -203,14 +203,9 @@ func (o *overlay) Layers() ([]Layer, error) { return o.list(), nil }
 func (o *overlay) Remove(chain digest.Digest) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	l := o.layers[chain]
-	switch {
-	case l == nil:
-		return fault.New(fault.NotFound, "layer %s: not found", chain)
-	case l.children > 0:
-		return fault.New(fault.Conflict, "layer %s has %d layers on top of it", chain, l.children)
-	case l.roots > 0:
-		return fault.New(fault.Conflict, "layer %s is used by %d containers", chain, l.roots)
+	l, err := o.removable(chain)
+	if err != nil {
+		return err
 	}
 	defer o.spares.forget(chain)                                 // after the layer is gone, when no new ones can come
 	for _, kind := range []string{"layers", "inits", "merged"} { // without the layer, open sweeps the others
@@ -219,10 +214,7 @@ func (o *overlay) Remove(chain digest.Digest) error {
 			return fmt.Errorf("remove layer %s: %w", chain, err)
 		}
 		if kind == "layers" {
-			delete(o.layers, chain)
-			if p := o.layers[l.Parent]; p != nil {
-				p.children--
-			}
+			o.forget(l)
 		}
 	}
 	return nil

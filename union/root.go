@@ -208,12 +208,7 @@ func (o *overlay) Delete(id string) error {
 	if err := o.trash.take(o.path("roots", id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("delete root %s: %w", id, err)
 	}
-	if st := o.roots[id]; st != nil {
-		if l := o.layers[st.chain]; l != nil {
-			l.roots--
-		}
-		delete(o.roots, id)
-	}
+	o.forgetRoot(id)
 	return nil
 }
 

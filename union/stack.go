@@ -22,7 +22,9 @@ import (
 type Stack struct {
 	driver Driver
 	chains []digest.Digest // the deepest first, as roots
-	roots  []*os.File
+	roots  []*os.File      // layers by themselves, or, with index, the trees that they show together with those below
+	index  []layerIndex    // what each layer has; nil where its root tells
+	leave  []func() error
 }
 
 func (o *overlay) layerDir(chain digest.Digest) string { return o.path("layers", key(chain), "diff") }
@@ -79,7 +81,10 @@ func (s *Stack) Close() (err error) {
 	for _, f := range s.roots {
 		err = errors.Join(err, f.Close())
 	}
-	s.roots = nil
+	for _, leave := range s.leave {
+		err = errors.Join(err, leave())
+	}
+	s.roots, s.leave = nil, nil
 	return err
 }
 
@@ -124,19 +129,18 @@ func (s *Stack) ReadDir(ctx context.Context, layer int, dir string) (list []Entr
 		return nil, false, err
 	}
 	defer fault.Close(f, &err)
-	value, _, err := kernel.XattrIn(f, ".", opaqueXattr)
+	names, gone, opaque, err := s.names(layer, dir, f)
 	if err != nil {
 		return nil, false, err
 	}
-	names, err := f.Readdirnames(-1)
-	if err != nil {
-		return nil, false, err
-	}
-	slices.Sort(names)
 	list = make([]Entry, len(names))
 	for i, n := range names {
 		if err := ctx.Err(); err != nil {
 			return nil, false, fault.Wrap(fault.Canceled, err)
+		}
+		if gone[n] {
+			list[i] = Entry{Name: n, Mode: kernel.TypeChar, Links: 1} // as overlay has a whiteout
+			continue
 		}
 		st, err := kernel.StatIn(f, n)
 		if err != nil {
@@ -152,7 +156,23 @@ func (s *Stack) ReadDir(ctx context.Context, layer int, dir string) (list []Entr
 			e.Device = st.Rdev
 		}
 	}
-	return list, value == "y", nil
+	return list, opaque, nil
+}
+
+// names lists what a layer's directory f has, sorted; gone are those that it takes away.
+func (s *Stack) names(layer int, dir string, f *os.File) (names []string, gone map[string]bool, opaque bool, err error) {
+	if s.index != nil {
+		d := s.index[layer][path.Clean(dir)]
+		if d == nil {
+			return nil, nil, false, &os.PathError{Op: "open", Path: dir, Err: os.ErrNotExist}
+		}
+		return d.names, d.gone, d.opaque, nil
+	}
+	if opaque, err = isOpaque(f, "."); err == nil {
+		names, err = f.Readdirnames(-1)
+	}
+	slices.Sort(names)
+	return names, nil, opaque, err
 }
 
 // Readlink gives the target of the symbolic link p of a layer.

@@ -31,7 +31,7 @@ func (o *overlay) Stage() (*Stage, error) {
 }
 
 // newStage makes an unnamed directory with an empty diff, 0755 as a root directory is.
-func (o *overlay) newStage(prefix string) (dir, diff string, err error) {
+func (o *home) newStage(prefix string) (dir, diff string, err error) {
 	if dir, err = os.MkdirTemp(o.path("stage"), prefix); err != nil {
 		return "", "", err
 	}
@@ -62,11 +62,16 @@ func (o *overlay) commit(dir string, root *os.File, l Layer, u archive.Unpacked)
 // fit makes a staged layer what it is to be over its parent, and gives it its record.
 func (o *overlay) fit(dir string, root *os.File, l Layer, u archive.Unpacked) error {
 	if l.Parent != "" && len(u.Implied) > 0 {
-		lower, err := o.lower(l.Parent)
+		dirs, err := o.lower(l.Parent)
 		if err != nil {
 			return err
 		}
-		if err := adopt(root, u.Implied, lower, o.by); err != nil {
+		lower, err := merged(dirs, o.by)
+		if err != nil {
+			return err
+		}
+		err = adopt(root, u.Implied, lower)
+		if fault.Close(lower, &err); err != nil {
 			return err
 		}
 	}
@@ -89,12 +94,7 @@ func (o *overlay) publish(dir string, l Layer) error {
 	if err := os.Rename(dir, o.path("layers", key(l.Chain))); err != nil {
 		return err
 	}
-	n := &layer{Layer: l}
-	if p := o.layers[l.Parent]; p != nil {
-		p.children++
-		n.depth = p.depth + 1
-	}
-	o.layers[l.Chain] = n
+	o.add(l)
 	return nil
 }
 

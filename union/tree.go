@@ -274,10 +274,7 @@ func (t *Tree) attach(source *os.File, b Bind) (err error) {
 // mount makes a detached mount of r; end clears up after it was closed.
 func (r Root) mount() (m *os.File, end func() error, err error) {
 	options, end := slices.Clone(r.Mount.Options), func() error { return nil }
-	switch {
-	case r.tree != nil:
-		end = r.tree.leave
-	case r.Mount.Type == "overlay" && r.Stacked != nil && r.Stacked.Upper != "":
+	if r.Mount.Type == "overlay" && r.Stacked.Upper != "" {
 		// Unmounting would sync the whole file system below; a container's own mount doesn't promise more.
 		options = append(options, "volatile")
 		end = func() error { return clearVolatile(r.Stacked.Work) }

@@ -20,6 +20,7 @@ import (
 	"berth/archive"
 	"berth/fault"
 	"berth/kernel"
+	"berth/union/vfs"
 )
 
 // Driver is one way to stack layers. One process at a time has a driver's directory open.
@@ -140,6 +141,7 @@ type complete interface {
 var drivers = map[string]func(dir string, options []string) (Driver, error){
 	"overlay2":       openOverlay,
 	"fuse-overlayfs": openFuseOverlay,
+	"vfs":            wholeOver("vfs", vfs.Open),
 }
 
 // Drivers lists the names of all drivers, sorted.

@@ -55,7 +55,7 @@ func (r Root) Kept() (int64, error) {
 // Data is where r lies, in the words that tools expect of the driver; nil when there is nothing to tell.
 func (r Root) Data() map[string]string {
 	if r.tree != nil {
-		return nil
+		return r.tree.data()
 	}
 	return map[string]string{"LowerDir": strings.Join(r.Stacked.Lower, ":"), "UpperDir": r.Stacked.Upper, "WorkDir": r.Stacked.Work, "MergedDir": r.Merged}
 }
