@@ -33,7 +33,7 @@ func TestCreateShifted(t *testing.T) {
 			if !reflect.DeepEqual(r.IDs, ids) {
 				t.Errorf("the root's ids are %+v", r.IDs)
 			}
-			if st, err := kernel.StatIn(nil, r.Stacked.Upper); err != nil || st.Uid != 100000 || st.Gid != 200000 {
+			if st, err := kernel.StatIn(nil, topOf(r)); err != nil || st.Uid != 100000 || st.Gid != 200000 {
 				t.Errorf("what is written goes to a directory of %d:%d (%v)", st.Uid, st.Gid, err)
 			}
 			if _, copied, err := union.CreateShifted(context.Background(), d, "b", chain, ids, init); err != nil || copied {
@@ -75,4 +75,12 @@ func TestCreateShifted(t *testing.T) {
 			}
 		})
 	}
+}
+
+// topOf is the directory on the host that a root's top has its owner from.
+func topOf(r union.Root) string {
+	if r.Stacked == nil {
+		return r.Mount.Source
+	}
+	return r.Stacked.Upper
 }
