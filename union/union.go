@@ -20,7 +20,10 @@ import (
 	"berth/archive"
 	"berth/fault"
 	"berth/kernel"
+	"berth/union/btrfs"
+	"berth/union/thin"
 	"berth/union/vfs"
+	"berth/union/zfs"
 )
 
 // Driver is one way to stack layers. One process at a time has a driver's directory open.
@@ -141,7 +144,10 @@ type complete interface {
 var drivers = map[string]func(dir string, options []string) (Driver, error){
 	"overlay2":       openOverlay,
 	"fuse-overlayfs": openFuseOverlay,
+	"btrfs":          wholeOver("btrfs", btrfs.Open),
+	"devicemapper":   wholeOver("devicemapper", thin.Open),
 	"vfs":            wholeOver("vfs", vfs.Open),
+	"zfs":            wholeOver("zfs", zfs.Open),
 }
 
 // Drivers lists the names of all drivers, sorted.
