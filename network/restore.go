@@ -127,7 +127,10 @@ func startForwarding(h *Host) error {
 		h.warn(s.err.Error())
 	}
 	if s.withFirewalld() {
-		err := joinZone(names...)
+		err := makeZone()
+		if err == nil {
+			err = joinZone(names...)
+		}
 		if err == nil {
 			err = sweepZone()
 		}

@@ -23,7 +23,7 @@ func (s seen) withFirewalld() bool {
 
 // firewallCmd runs firewall-cmd(1), firewalld's own program, and returns what it says.
 func firewallCmd(args ...string) (string, error) {
-	const patient = 20 * time.Second // it waits for firewalld, which may be loading
+	const patient = time.Minute // it waits for firewalld, which may be loading
 	ctx, cancel := context.WithTimeout(context.Background(), patient)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "firewall-cmd", args...).CombinedOutput()
@@ -34,33 +34,48 @@ func firewallCmd(args ...string) (string, error) {
 	return text, nil
 }
 
-// joinZone puts bridges into our zone, and makes that when it is missing. A bridge that the administrator has in another one stays there.
-func joinZone(bridges ...string) error {
-	if _, err := firewallCmd("--permanent", "--info-zone="+zone); err != nil {
+// makeZone sees to it that our zone is there and accepts, in firewalld's permanent configuration and in the one at work.
+func makeZone() error {
+	info, err := firewallCmd("--permanent", "--info-zone="+zone)
+	if err != nil {
 		if _, err := firewallCmd("--permanent", "--new-zone="+zone); err != nil && !strings.Contains(err.Error(), "NAME_CONFLICT") {
 			return err
 		}
 	}
-	target, err := firewallCmd("--permanent", "--zone="+zone, "--get-target")
-	if err == nil && target != "ACCEPT" {
-		_, err = firewallCmd("--permanent", "--zone="+zone, "--set-target=ACCEPT")
-	}
-	if err != nil {
-		return err
+	if !strings.Contains(info, "target: ACCEPT\n") {
+		if _, err := firewallCmd("--permanent", "--zone="+zone, "--set-target=ACCEPT"); err != nil {
+			return err
+		}
 	}
 	active, err := firewallCmd("--get-zones")
 	if err == nil && !slices.Contains(strings.Fields(active), zone) {
 		_, err = firewallCmd("--reload") // a new zone can be had no other way
 	}
-	if err != nil {
-		return err
-	}
+	return err
+}
+
+// joinZone puts bridges into our zone, and makes that when it is missing. A bridge that the administrator has in another one stays there. Each
+// call is a start of a large program, so that nothing is asked that an error tells.
+func joinZone(bridges ...string) error {
 	for _, b := range bridges {
-		for _, where := range [][]string{{"--permanent"}, nil} {
-			_, err := firewallCmd(append(where, "--zone="+zone, "--add-interface="+b)...)
-			if err != nil && !strings.Contains(err.Error(), "ALREADY_ENABLED") && !strings.Contains(err.Error(), "ZONE_CONFLICT") {
-				return err
+		err := addToZone(b)
+		if err != nil && strings.Contains(err.Error(), "INVALID_ZONE") {
+			if err = makeZone(); err == nil {
+				err = addToZone(b)
 			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func addToZone(link string) error {
+	for _, where := range [][]string{{"--permanent"}, nil} {
+		_, err := firewallCmd(append(where, "--zone="+zone, "--add-interface="+link)...)
+		if err != nil && !strings.Contains(err.Error(), "ALREADY_ENABLED") && !strings.Contains(err.Error(), "ZONE_CONFLICT") {
+			return err
 		}
 	}
 	return nil

@@ -97,10 +97,43 @@ func TestBridgesJoinAZoneOfFirewalld(t *testing.T) {
 		t.Fatal(err)
 	}
 	in("berth0")
-	// Out of the zone, firewalld's refusal is final, and it is named.
+	// Out of the zone, firewalld's refusal is final.
 	leaveZone("berth0")
+	throughFirewalld(t, b, h, ns)
+}
+
+// throughFirewalld runs the very command that our note about firewalld has, and sees that it helps.
+func throughFirewalld(t *testing.T, b *Host, h *host, ns *os.File) {
+	t.Helper()
 	reachesNot(t, "a container", ns, "tcp", outsideIP+":90")
-	if notes := b.Firewalls().Obstacles(standard(b).ID); len(notes) != 1 || !strings.Contains(notes[0], "chain inet firewalld filter_FWD_public") || !strings.Contains(notes[0], "firewall-cmd --permanent --zone=") {
-		t.Errorf("notes %q", notes)
+	reaches(t, "outside", h.outside, "tcp", uplinkHost+":8080", outsideIP) // firewalld accepts what was translated on the way in
+	notes := b.Firewalls().Obstacles(standard(b).ID)
+	if len(notes) != 1 || !strings.Contains(notes[0], "chain inet firewalld filter_FWD_public") || strings.Contains(notes[0], "published ports") {
+		t.Fatalf("notes %q", notes)
 	}
+	_, remedy, _ := strings.Cut(notes[0], "To let them through: ")
+	other(t, strings.Split(remedy, "; ")...)
+	reaches(t, "a container", ns, "tcp", outsideIP+":90", uplinkHost)
+	reaches(t, "outside", h.outside, "tcp", uplinkHost+":8080", outsideIP)
+	if notes := b.Firewalls().Obstacles(standard(b).ID); len(notes) != 0 {
+		t.Errorf("let through, and still %q", notes)
+	}
+}
+
+// One that starts after the engine knows nothing of our bridges: what it drops is told of at the next start of a container.
+func TestFirewalldThatComesLaterIsHonouredAndNamed(t *testing.T) {
+	h := newHost(t)
+	told := &wordsOf{}
+	b := restored(t, Config{Pool: -1, Warn: told.add})
+	if told.has("firewall") {
+		t.Errorf("warned without a cause: %q", told.all)
+	}
+	firewalld(t)
+	_, ns := attach(t, b, "web", port("", 8080, 80, "tcp"))
+	serve(t, ns, "tcp", "0.0.0.0:80")
+	serve(t, h.outside, "tcp", "0.0.0.0:90")
+	until(t, "the start is told of", func() bool {
+		return told.has("container web", "chain inet firewalld filter_FWD_public", "firewall-cmd --permanent --zone=")
+	})
+	throughFirewalld(t, b, h, ns)
 }
