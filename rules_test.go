@@ -75,7 +75,7 @@ var mayImport = map[string][]string{
 	"engine/disk":       {"engine/images", "engine/journal", "engine/request", "image", "network", "registry", "container", "volume", "blob", "union", "internal/record", "fault"},
 	"engine/layers":     {"image", "union", "fault"},
 	"engine/networks":   {"engine/journal", "engine/request", "container", "network", "network/ipam", "fault"},
-	"engine/resolver":   {"engine/networks", "engine/link", "engine/request", "container", "network", "network/names", "fault"},
+	"engine/resolver":   {"engine/bundle", "engine/networks", "engine/link", "engine/request", "container", "network", "network/names", "fault"},
 	"engine/stream":     {"container", "container/forward", "engine/request", "oci/shim", "fault"},
 	"engine/userns":     {"container", "fault"},
 	"engine/usage":      {"oci", "fault"},

@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"berth/container"
+	"berth/engine/bundle"
 	"berth/engine/link"
 	"berth/engine/networks"
 	"berth/network"
@@ -91,6 +92,9 @@ func (s *Service) member(r *container.Record, held *network.Attachment) (m names
 		}
 		m.Endpoints = append(m.Endpoints, p)
 	}
+	if m.Also, err = s.also(r, held, m.Servers); err != nil {
+		return m, err
+	}
 	// The network that leads out is asked first.
 	way := held.Way(false)
 	slices.SortStableFunc(m.Endpoints, func(x, y names.Endpoint) int {
@@ -141,6 +145,21 @@ func (s *Service) gateways(held *network.Attachment) (all []netip.Addr) {
 		}
 	}
 	return all
+}
+
+// also are the addresses of others that a container's questions are answered at. Clusters in a container (kind, minikube, k3d, …) put the host's address on
+// their bridge in the place of 127.0.0.11 in resolv.conf, as machines within them can't ask a loopback address, and rewrite the engine's rules of iptables
+// to fit. We have none of those; who may write such rules has the answer at that address. One that the user or the host named as a server stays what it is.
+func (s *Service) also(r *container.Record, held *network.Attachment, servers []names.Server) ([]netip.Addr, error) {
+	set, err := bundle.Capabilities(r.HostConfig.CapAdd, r.HostConfig.CapDrop, r.HostConfig.Privileged)
+	way := held.Way(false)
+	if err != nil || way == nil || !slices.Contains(set, "CAP_NET_ADMIN") || slices.ContainsFunc(servers, func(n names.Server) bool { return n.Address == way.Gateway }) {
+		return nil, err
+	}
+	if n, ok := s.Networks.Host.Get(way.NetworkID); !ok || n.Driver != "bridge" {
+		return nil, nil
+	}
+	return []netip.Addr{way.Gateway}, nil
 }
 
 func (s *Service) onBridge(on []network.Endpoint, six bool) netip.Addr {

@@ -217,7 +217,7 @@ func (h *Helper) put(conn *names.Conn, r *names.Request, files []*os.File) (err 
 	}
 	switch {
 	case r.Namespace && p == nil:
-		s, err := newStation(id, h.directory, h.busy, files[0])
+		s, err := newStation(r.Member, h.directory, h.busy, files[0])
 		if err != nil {
 			kernel.CloseAll(files[1:])
 			return err
@@ -226,6 +226,11 @@ func (h *Helper) put(conn *names.Conn, r *names.Request, files []*os.File) (err 
 	case p == nil:
 		kernel.CloseAll(files)
 		return fault.New(fault.NotFound, "container %s is not served", id)
+	default:
+		if err := p.lead(r.Member.Also); err != nil {
+			kernel.CloseAll(files)
+			return err
+		}
 	}
 	h.directory.put(*r.Member)
 	if r.Process {

@@ -382,3 +382,80 @@ func TestAnotherReleaseMakesRoom(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// A cluster in a container writes the gateway's address into resolv.conf in place of ours, for itself and for machines within it, after it has
+// saved and restored the rules of iptables.
+func TestOthersAddressesLeadHereToo(t *testing.T) {
+	c := newClient(t, "/run/also")
+	node, pod := newBox(t), newBox(t)
+	const gateway = "172.20.0.1"
+	shell := func(b *box, lines ...string) {
+		t.Helper()
+		b.do(t, func() error {
+			for _, l := range lines {
+				if out, err := exec.Command("sh", "-c", l).CombinedOutput(); err != nil {
+					return fmt.Errorf("%s: %w: %s", l, err, out)
+				}
+			}
+			return nil
+		})
+	}
+	shell(node, "ip link add eth0 type bridge", "ip address add 172.20.0.2/16 dev eth0", "ip link set eth0 up", "ip route add default via "+gateway,
+		fmt.Sprintf("ip link add pod type veth peer name eth0 netns /proc/%d/ns/net", pod.proc.Process.Pid), "ip address add 10.244.0.1/24 dev pod", "ip link set pod up",
+		"echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet")
+	shell(pod, "ip address add 10.244.0.2/24 dev eth0", "ip link set eth0 up", "ip route add default via 10.244.0.1")
+	m := member("n000", "172.20.0.2", "node")
+	m.Also = []netip.Addr{netip.MustParseAddr(gateway)}
+	start(t, c, node, m)
+	ask := func(b *box, over, at string) string {
+		t.Helper()
+		var got string
+		b.do(t, func() error {
+			r, _, err := (&dns.Client{Net: over, Timeout: 15 * time.Second}).Exchange(new(dns.Msg).SetQuestion("node.", dns.TypeA), at+":53")
+			if err != nil {
+				got = "error: " + err.Error()
+			} else {
+				got = said(r)
+			}
+			return nil
+		})
+		return got
+	}
+	all := func(when string) {
+		t.Helper()
+		for _, over := range []string{"udp", "tcp"} {
+			for _, x := range []struct {
+				who string
+				b   *box
+				at  string
+			}{{"the node", node, names.Address}, {"the node", node, gateway}, {"a machine within it", pod, gateway}} {
+				if got := ask(x.b, over, x.at); got != "172.20.0.2" {
+					t.Errorf("%s: %s at %s over %s: %q", when, x.who, x.at, over, got)
+				}
+			}
+		}
+	}
+	all("at first")
+	for _, iptables := range []string{"iptables-legacy", "iptables-nft"} {
+		if _, err := exec.LookPath(iptables); err != nil {
+			t.Logf("without %s", iptables)
+			continue
+		}
+		shell(node, iptables+"-save | "+iptables+"-restore", iptables+" -t nat -A POSTROUTING -j ACCEPT", iptables+" -t nat -F", iptables+" -F")
+		all("after " + iptables)
+	}
+	// Who has none any more, and who gets one.
+	m.Also = nil
+	if err := c.Put(m, node.proc.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	shell(node, "! nft list table ip berth_dns | grep -q 'type nat'")
+	if got := ask(node, "udp", names.Address); got != "172.20.0.2" {
+		t.Error(got)
+	}
+	m.Also = []netip.Addr{netip.MustParseAddr(gateway)}
+	if err := c.Put(m, node.proc.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	all("in the end")
+}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,6 +36,7 @@ type station struct {
 	own       chan struct{} // the same, of this container
 
 	ns      *os.File
+	also    []netip.Addr // other addresses that lead here
 	udp     *net.UDPConn
 	tcp     net.Listener
 	streams chan struct{}
@@ -45,14 +47,14 @@ type station struct {
 	done   sync.WaitGroup
 }
 
-// newStation opens the sockets in ns, which it takes over, and leads questions there. Close it.
-func newStation(id string, d *directory, busy chan struct{}, ns *os.File) (s *station, err error) {
-	s = &station{id: id, directory: d, busy: busy, ns: ns, own: make(chan struct{}, questions), streams: make(chan struct{}, streams), open: map[io.Closer]bool{}}
+// newStation opens the sockets in ns, which it takes over, and leads questions there, those to other addresses too. Close it.
+func newStation(m *names.Member, d *directory, busy chan struct{}, ns *os.File) (s *station, err error) {
+	s = &station{id: m.ID, directory: d, busy: busy, ns: ns, also: m.Also, own: make(chan struct{}, questions), streams: make(chan struct{}, streams), open: map[io.Closer]bool{}}
 	err = namespace.Do(ns, func() (err error) {
 		if err = s.listen(); err != nil {
 			return err
 		}
-		return writeRedirect(uint16(s.udp.LocalAddr().(*net.UDPAddr).Port))
+		return writeRedirect(s.port(), s.also)
 	})
 	if err != nil {
 		s.Close()
@@ -61,6 +63,20 @@ func newStation(id string, d *directory, busy chan struct{}, ns *os.File) (s *st
 	s.done.Go(s.serveUDP)
 	s.done.Go(s.serveTCP)
 	return s, nil
+}
+
+func (s *station) port() uint16 { return uint16(s.udp.LocalAddr().(*net.UDPAddr).Port) }
+
+// lead leads questions to other addresses here, and to those before no more.
+func (s *station) lead(also []netip.Addr) error {
+	if slices.Equal(also, s.also) {
+		return nil
+	}
+	err := namespace.Do(s.ns, func() error { return writeRedirect(s.port(), also) })
+	if err == nil {
+		s.also = also
+	}
+	return err
 }
 
 // listen opens both sockets on one port that is free for both.

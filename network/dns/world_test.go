@@ -186,7 +186,7 @@ func start(t testing.TB, c *names.Client, b *box, m names.Member) {
 // eventually waits until check is "".
 func eventually(t testing.TB, check func() string) {
 	t.Helper()
-	end := time.Now().Add(20 * time.Second)
+	end := time.Now().Add(60 * time.Second)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {

@@ -21,6 +21,7 @@ type Member struct {
 	Outside   bool         // a network of it leads out of this host; without one, servers that only the host reaches aren't asked
 	Dotted    bool         // names without a dot are not asked for outside, as the user set ndots
 	Gateways  []netip.Addr // of host.docker.internal, of either family
+	Also      []netip.Addr `json:",omitempty"` // IPv4 addresses of others that the container's questions are answered at too, on the usual port
 }
 
 // Endpoint is a container's place in a network that has names.
@@ -71,7 +72,7 @@ type Step struct {
 // the one who answers greets.
 
 // Version is that of the talk.
-const Version = 1
+const Version = 2
 
 // MessageLimit bounds a message, in bytes.
 const MessageLimit = 4 << 20
