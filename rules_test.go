@@ -36,7 +36,7 @@ var mayImport = map[string][]string{
 	"archive/compress":  {"archive/inflate", "fault"},
 	"archive/inflate":   {},
 	"blob":              {"kernel", "internal/record", "fault"},
-	"union":             {"kernel", "archive", "internal/record", "fault", "union/clone", "union/vfs", "union/btrfs", "union/zfs", "union/thin"},
+	"union":             {"kernel", "kernel/quota", "archive", "internal/record", "fault", "union/clone", "union/vfs", "union/btrfs", "union/zfs", "union/thin"},
 	"union/btrfs":       {"kernel", "kernel/btrfs", "fault"},
 	"union/clone":       {"kernel", "fault"},
 	"union/thin":        {"kernel", "kernel/dm", "kernel/block", "internal/record", "fault"},

@@ -34,6 +34,7 @@ type overlay struct {
 	home
 	by     stacking
 	spares *spares
+	quotas quotas
 	closed sync.Once
 
 	building sync.Mutex // one init or merged directory at a time
@@ -55,13 +56,14 @@ func openFuseOverlay(dir string, options []string) (Driver, error) {
 }
 
 func openStacking(dir string, options []string, by stacking) (Driver, error) {
-	if err := noOptions(by.driver, options); err != nil {
-		return nil, err
-	}
 	if len(dir) > maxDir {
 		return nil, fault.New(fault.Unsupported, "storage driver %s: the path %s is longer than %d bytes, which mount options can't hold: choose a shorter --data-root", by.driver, dir, maxDir)
 	}
 	o := &overlay{home: newHome(dir), by: by}
+	o.quotas.home, o.quotas.by = &o.home, by.driver
+	if err := o.quotas.parse(options); err != nil {
+		return nil, err
+	}
 	if err := o.make("layers", "inits", "merged", "roots", "empty", "stage", "spare", "trash"); err != nil {
 		return nil, fmt.Errorf("open storage driver %s: %w", by.driver, err)
 	}
@@ -101,10 +103,10 @@ func (o *overlay) open() (err error) {
 	if err := o.acquire(); err != nil {
 		return err
 	}
-	if err := o.check(); err != nil {
+	if err := errors.Join(o.check(), o.quotas.check()); err != nil {
 		return err
 	}
-	o.trash = newTrash(o.path("trash"))
+	o.trash = newTrash(o.path("trash"), o.quotas.unbind)
 	if err := o.load(); err != nil {
 		o.trash.close()
 		return fmt.Errorf("open storage driver %s: %w", o.by.driver, err)

@@ -64,6 +64,11 @@ func (o *overlay) create(id string, chain digest.Digest, init func(root *os.File
 	if err := os.Rename(dir, o.path("roots", id)); err != nil {
 		return Root{}, errors.Join(err, o.trash.take(dir))
 	}
+	if o.quotas.size > 0 {
+		if err := o.limit(id, o.quotas.size); err != nil {
+			return Root{}, err
+		}
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.roots[id].ready = true

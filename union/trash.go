@@ -17,6 +17,7 @@ import (
 // its blocks is the disk's pace. What a kill leaves in its directory is removed after the next start.
 type trash struct {
 	dir   string
+	last  func(path string) error // is told of what is about to be removed; nil: nobody
 	next  atomic.Uint64
 	wake  chan struct{}
 	asked chan chan struct{} // a sweep that somebody waits for
@@ -24,8 +25,8 @@ type trash struct {
 	done  chan struct{}
 }
 
-func newTrash(dir string) *trash {
-	t := &trash{dir: dir, wake: make(chan struct{}, 1), asked: make(chan chan struct{}), stop: make(chan struct{}), done: make(chan struct{})}
+func newTrash(dir string, last func(path string) error) *trash {
+	t := &trash{dir: dir, last: last, wake: make(chan struct{}, 1), asked: make(chan chan struct{}), stop: make(chan struct{}), done: make(chan struct{})}
 	t.next.Store(uint64(time.Now().UnixNano())) // no name of an earlier process again
 	go t.sweep()
 	t.rouse()
@@ -76,7 +77,10 @@ func (t *trash) empty() (err error) {
 		return err
 	}
 	defer fault.Close(dir, &err)
-	return t.clear(dir)
+	if t.last != nil {
+		err = each(t.dir, func(name string) error { return t.last(filepath.Join(t.dir, name)) })
+	}
+	return errors.Join(err, t.clear(dir))
 }
 
 var errStopped = errors.New("stopped")

@@ -129,7 +129,7 @@ func wholeOver[T trees](name string, open func(dir string, options []string) (T,
 
 // load reads what is on disk and has every half state removed.
 func (w *whole) load() error {
-	w.trash = newTrash(w.path("trash"))
+	w.trash = newTrash(w.path("trash"), nil)
 	err := each(w.path("stage"), func(name string) error { return w.trash.take(w.path("stage", name)) })
 	if err == nil {
 		err = w.dropTorn("layers")

@@ -119,10 +119,5 @@ func (o *overlay) beneath(id, of string) (Root, error) {
 // idle implements complete for drivers that hold nothing for a mount.
 func (o *home) idle(string) error { return nil }
 
-// limit implements complete.
-func (o *overlay) limit(string, int64) error {
-	return fault.New(fault.Unsupported, "storage driver %s can't bound the size of a container on %s", o.by.driver, o.backing)
-}
-
 // inventory implements complete.
 func (o *overlay) inventory() Inventory { return inventory{o} }

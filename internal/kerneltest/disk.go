@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -46,7 +47,11 @@ func Disk(t testing.TB, kind string, size int64, args []string, options string) 
 		t.Skipf("needs a %s: mount: %v", kind, err)
 	}
 	t.Cleanup(func() {
-		if err := unix.Unmount(at, 0); err != nil {
+		err := unix.Unmount(at, 0)
+		for end := time.Now().Add(30 * time.Second); err == unix.EBUSY && time.Now().Before(end); { // a program that served a mount on it may be ending
+			err = unix.Unmount(at, 0)
+		}
+		if err != nil {
 			t.Errorf("unmount the test's %s: %v", kind, err)
 			unix.Unmount(at, unix.MNT_DETACH)
 		}

@@ -13,7 +13,7 @@ groups=v2 out=()
 while getopts g:o: o; do case $o in g) groups=$OPTARG;; o) out=(-o "$OPTARG");; *) exit 2;; esac; done
 shift $((OPTIND-1))
 packages=("$@")
-((${#packages[@]})) || packages=(./kernel ./kernel/{cgroup,seccomp,netlink,nft,dm,block} ./oci ./oci/shim ./network
+((${#packages[@]})) || packages=(./kernel ./kernel/{cgroup,seccomp,netlink,nft,dm,block,quota} ./oci ./oci/shim ./network
   ./archive ./union ./union/thin ./engine ./test/isolation ./test/crash)
 
 # Outside of the tree: a kernel is large, and the tree may be thrown away.
@@ -39,6 +39,6 @@ for p in ./cmd/{berth,berthd,berth-oci,berth-dns} ./test/isolation/breakout; do
 done
 
 # What a distribution's boot loads, or the kernel would load on demand from a world that may not ask for it.
-modules="overlay bridge br_netfilter veth loop nf_tables nf_conntrack nft_chain_nat nft_nat nft_masq nft_ct nft_reject_inet ip_tables iptable_filter sctp ipvlan macvlan 8021q dm_thin_pool xfs"
+modules="overlay bridge br_netfilter veth loop nf_tables nf_conntrack nft_chain_nat nft_nat nft_masq nft_ct nft_reject_inet ip_tables iptable_filter sctp ipvlan macvlan 8021q dm_thin_pool xfs fuse quota_v2"
 "$here/vm.sh" run -t "${VM_TIME:-3000}" -m "${VM_MEMORY:-3072}" -d 8G -l "$modules" -g "$groups" "${out[@]}" \
   -f "$here/tests" -f "$work/list" -f "$work/src" "${files[@]}" -- env "TESTFLAGS=${TESTFLAGS:-}" "VM_TIME=${VM_TIME:-3000}" sh /vm/in/tests
