@@ -6,6 +6,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -209,8 +210,9 @@ func copyMessage(id, origin uint32) string { return fmt.Sprintf("create_snap %d 
 func deleteMessage(id uint32) string       { return fmt.Sprintf("delete %d", id) }
 func claimMessage() string                 { return fmt.Sprintf("set_transaction_id 0 %d", ours) }
 
-// patience bounds waiting for others who hold a device for a moment, as udev does when it appears.
-const patience = 2 * time.Second
+// patience bounds waiting for others who hold a device for a moment: udev when it appears, a process between fork and
+// exec which has inherited our descriptor of a mount.
+const patience = 10 * time.Second
 
 // activate makes the device of r and returns its state. r.mu is held.
 func (t *Trees) activate(r *tree) (dm.Info, error) {
@@ -278,6 +280,16 @@ func (t *Trees) deactivate(r *tree, deferred bool) error {
 	return err
 }
 
+// settle removes the device of r as soon as those who hold it for a moment let go. r.mu is held.
+func (t *Trees) settle(r *tree) error {
+	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		err := t.deactivate(r, false)
+		if !errors.Is(err, fault.Conflict) || time.Now().After(end) {
+			return err
+		}
+	}
+}
+
 // Remove removes a tree: fault.Conflict while it is mounted. An absent one is no error.
 func (t *Trees) Remove(name string) error {
 	r, err := t.find(name)
@@ -295,13 +307,7 @@ func (t *Trees) Remove(name string) error {
 			return fmt.Errorf("remove tree %s: %w", name, err)
 		}
 	}
-	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
-		err = t.deactivate(r, false)
-		if !errors.Is(err, fault.Conflict) || time.Now().After(end) {
-			break
-		}
-	}
-	if err == nil {
+	if err = t.settle(r); err == nil {
 		_, err = t.dm.Message(t.pool.name, deleteMessage(r.ID))
 	}
 	if err != nil && !errors.Is(err, fault.NotFound) { // not found: it never was made, or a killed process deleted it
@@ -315,7 +321,7 @@ func (t *Trees) discard(r *tree) error {
 	v := r.volume
 	r.Frozen = false // for the device: nobody writes any more
 	defer func() { r.volume = v }()
-	if err := t.deactivate(r, false); err != nil {
+	if err := t.settle(r); err != nil {
 		return err
 	}
 	info, err := t.activate(r)
@@ -357,6 +363,17 @@ func (t *Trees) Mount(name string) (Mount, error) {
 		return Mount{}, fmt.Errorf("mount tree %s: %w", name, err)
 	}
 	return m, nil
+}
+
+// Data tells tools where a tree is, in the words of Docker's driver. Its device is there only while somebody has it mounted.
+func (t *Trees) Data(name string) map[string]string {
+	r, err := t.find(name)
+	if err != nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return map[string]string{"DeviceId": strconv.Itoa(int(r.ID)), "DeviceName": t.prefix + name, "DeviceSize": strconv.FormatInt(r.Bytes, 10)}
 }
 
 func (t *Trees) mount(r *tree) (Mount, error) {
@@ -419,7 +436,7 @@ func (t *Trees) Freeze(name string) error {
 	if r.Frozen {
 		return nil
 	}
-	if err := t.deactivate(r, false); err != nil {
+	if err := t.settle(r); err != nil {
 		return fmt.Errorf("freeze tree %s: %w", name, err)
 	}
 	r.Frozen = true
