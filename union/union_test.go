@@ -28,19 +28,32 @@ import (
 func TestMain(m *testing.M) { kerneltest.Main(m) }
 
 // drivers is what the contract below runs over.
-var drivers = []string{"overlay2", "fuse-overlayfs", "vfs"}
+var drivers = []string{"overlay2", "fuse-overlayfs", "vfs", "devicemapper"}
+
+// small keeps a pool of the device mapper small enough for an emulated machine.
+var small = []string{"dm.basesize=256M", "dm.loopdatasize=2G", "dm.loopmetadatasize=16M", "dm.mkfsarg=-J", "dm.mkfsarg=size=4"}
 
 func open(t testing.TB, name, dir string) union.Driver {
 	t.Helper()
 	kerneltest.Root(t)
-	d, err := union.Open(name, dir)
+	var options []string
+	if name == "devicemapper" {
+		options = small
+	}
+	d, err := union.Open(name, dir, options...)
 	if name != "overlay2" && fault.Of(err) == fault.Unsupported {
 		t.Skip(err) // says what is missing
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { d.Close() })
+	t.Cleanup(func() {
+		roots, _ := d.Roots()
+		for _, id := range roots {
+			union.Idle(d, id) // so that no device stays
+		}
+		d.Close()
+	})
 	return d
 }
 
