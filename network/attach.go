@@ -29,7 +29,9 @@ func short(id string) string { return id[:min(12, len(id))] }
 // No address left: fault.Unavailable; one asked for that is taken: fault.Conflict; no such network: fault.NotFound.
 func (h *Host) Reserve(containerID string, joins []Join, ports []PortRequest) (_ *Attachment, err error) {
 	for _, j := range joins { // a container that is started again wants its address back, which its last life may hold yet
-		h.departed.await(j.Address, j.Address6)
+		if err := h.departed.await(context.Background(), j.Address, j.Address6); err != nil {
+			return nil, err
+		}
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -331,7 +333,7 @@ func plugAll(h *Host, ctx context.Context, w *wired, a *Attachment, p plugs) err
 		if k == p.first {
 			how.ready = w.wire
 		}
-		if err := n.driver.plug(h, n, &w.inside, e, how); err != nil {
+		if err := n.driver.plug(ctx, h, n, &w.inside, e, how); err != nil {
 			return err
 		}
 	}

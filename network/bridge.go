@@ -1,6 +1,7 @@
 package network
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -298,7 +299,7 @@ func macOf(a netip.Addr) net.HardwareAddr {
 
 // plugBridge configures the container's end of a veth and plugs the other into the bridge. On a full bridge it waits a moment
 // for links that are about to go.
-func plugBridge(h *Host, n *network, in *inside, e *Endpoint, w wiring) (err error) {
+func plugBridge(ctx context.Context, h *Host, n *network, in *inside, e *Endpoint, w wiring) (err error) {
 	wire := w.ready
 	if wire == nil {
 		if wire, err = h.pool.addWire(in, e.Interface, n.mtu); err != nil {
@@ -314,7 +315,9 @@ func plugBridge(h *Host, n *network, in *inside, e *Endpoint, w wiring) (err err
 	}
 	err = plug()
 	for deadline := time.Now().Add(patient); errors.Is(err, netlink.ErrFull) && h.departed.flush() && time.Now().Before(deadline); err = plug() {
-		time.Sleep(10 * time.Millisecond)
+		if err := pause(ctx, 10*time.Millisecond); err != nil {
+			return err
+		}
 	}
 	if errors.Is(err, netlink.ErrFull) {
 		return fault.New(fault.Unavailable, "the bridge of network %s has all %d links that the kernel allows it (%w): remove containers on it, "+

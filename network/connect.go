@@ -19,7 +19,9 @@ import (
 // better way out, default routes and published ports move there. It returns the attachment as it is now, to be recorded; on an error nothing has changed.
 // fault.Conflict: it is on that network.
 func (h *Host) Connect(ctx context.Context, a *Attachment, j Join, ns *os.File) (_ *Attachment, err error) {
-	h.departed.await(j.Address, j.Address6)
+	if err := h.departed.await(ctx, j.Address, j.Address6); err != nil {
+		return nil, err
+	}
 	next, n, held, err := h.reserveMore(a, j)
 	if err != nil {
 		return nil, fmt.Errorf("connect container %s: %w", short(a.ContainerID), err)
@@ -27,7 +29,7 @@ func (h *Host) Connect(ctx context.Context, a *Attachment, j Join, ns *os.File) 
 	in, err := insideOf(ns)
 	if err == nil {
 		defer fault.Close(in.conn, &err)
-		err = join(h, n, in, a, next)
+		err = join(ctx, h, n, in, a, next)
 	}
 	if err != nil {
 		h.mu.Lock()
@@ -72,16 +74,16 @@ func (h *Host) reserveMore(a *Attachment, j Join) (_ *Attachment, _ *network, mo
 }
 
 // join wires the new endpoint of next, and lets routes and ports follow.
-func join(h *Host, n *network, in *inside, a, next *Attachment) error {
+func join(ctx context.Context, h *Host, n *network, in *inside, a, next *Attachment) error {
 	e := next.On(n.ID)
 	mac, err := net.ParseMAC(e.MAC)
 	if err != nil {
 		return fault.Wrap(fault.Invalid, err)
 	}
 	how := wiring{mac: mac, hairpin: len(next.Ports) > 0}
-	err = n.driver.plug(h, n, in, e, how)
+	err = n.driver.plug(ctx, h, n, in, e, how)
 	if errors.Is(err, fs.ErrExist) && in.unplugStale(e) {
-		err = n.driver.plug(h, n, in, e, how)
+		err = n.driver.plug(ctx, h, n, in, e, how)
 	}
 	if errors.Is(err, fs.ErrExist) {
 		return err // somebody else's link, which stays
@@ -117,7 +119,7 @@ func (h *Host) follow(a, next *Attachment) error {
 		return err
 	}
 	if changes = append(changes, added...); len(changes) > 0 {
-		if err := h.wall.fw.Update(changes...); err != nil {
+		if err := h.updateHeld(changes...); err != nil {
 			return err
 		}
 	}

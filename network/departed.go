@@ -1,6 +1,7 @@
 package network
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -178,18 +179,34 @@ func (d *departures) flush() bool {
 }
 
 // await returns when none of the addresses belongs to one that was released, or when it is not to be expected soon. Those that are
-// not valid are none.
-func (d *departures) await(addresses ...netip.Addr) {
+// not valid are none. Only the context's end is an error.
+func (d *departures) await(ctx context.Context, addresses ...netip.Addr) error {
 	addresses = slices.DeleteFunc(addresses, func(a netip.Addr) bool { return !a.IsValid() })
 	if len(addresses) == 0 { // nearly always: who asks for no address gets a free one
-		return
+		return nil
 	}
 	deadline := time.Now().Add(patient + time.Second)
 	for d.has(addresses) && time.Now().Before(deadline) {
 		d.bury(time.Now())
-		if d.has(addresses) {
-			time.Sleep(5 * time.Millisecond)
+		if !d.has(addresses) {
+			break
 		}
+		if err := pause(ctx, 5*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pause lets some time pass, unless the context ends.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
 	}
 }
 

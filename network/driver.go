@@ -1,6 +1,7 @@
 package network
 
 import (
+	"context"
 	"net"
 	"net/netip"
 	"os"
@@ -22,7 +23,7 @@ type driver struct {
 	// close removes what open made; nil: nothing.
 	close func(*Host, *network) error
 	// plug wires an endpoint up, and sets its Link.
-	plug func(*Host, *network, *inside, *Endpoint, wiring) error
+	plug func(context.Context, *Host, *network, *inside, *Endpoint, wiring) error
 }
 
 // drivers by the names that users give them.

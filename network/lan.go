@@ -1,6 +1,7 @@
 package network
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -95,7 +96,7 @@ func makeParent(h *Host, n *network) error {
 	return h.links.Apply(netlink.NewVLAN(n.link, netlink.Lower{Parent: parent.Index}, uint16(id)), mark)
 }
 
-func plugMacvlan(h *Host, n *network, in *inside, e *Endpoint, w wiring) error {
+func plugMacvlan(_ context.Context, h *Host, n *network, in *inside, e *Endpoint, w wiring) error {
 	mode := netlink.MacvlanModes[n.options.submode]
 	on := netlink.Lower{Parent: n.index, Inside: in.ns}
 	if err := h.links.Apply(netlink.NewMacvlan(e.Interface, on, mode, w.mac, n.mtu)); err != nil {
@@ -104,7 +105,7 @@ func plugMacvlan(h *Host, n *network, in *inside, e *Endpoint, w wiring) error {
 	return settleInside(n, in, e, w)
 }
 
-func plugIPvlan(h *Host, n *network, in *inside, e *Endpoint, w wiring) error {
+func plugIPvlan(_ context.Context, h *Host, n *network, in *inside, e *Endpoint, w wiring) error {
 	mode, flag := netlink.IPvlanModes[n.options.submode], netlink.IPvlanFlags[n.options.flag]
 	on := netlink.Lower{Parent: n.index, Inside: in.ns}
 	if err := h.links.Apply(netlink.NewIPvlan(e.Interface, on, mode, flag, n.mtu)); err != nil {

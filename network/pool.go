@@ -281,10 +281,9 @@ func (p *pool) addWire(in *inside, name string, mtu int) (*wire, error) {
 	if err := namespace.Do(in.ns, func() error { return setSysctl(born, "1") }); err != nil {
 		return nil, err
 	}
-	if err := p.host.Apply(netlink.NewVeth(w.link, name, in.ns, mtu)); err != nil {
-		return nil, err
-	}
-	if err := namespace.Do(in.ns, func() error { return setSysctl(born, "0") }); err != nil {
+	err := p.host.Apply(netlink.NewVeth(w.link, name, in.ns, mtu))
+	// Whatever came of it: the namespace may be that of a container that runs and makes links of its own.
+	if err := errors.Join(err, namespace.Do(in.ns, func() error { return setSysctl(born, "0") })); err != nil {
 		return nil, err
 	}
 	peer, err := in.conn.Link(name)

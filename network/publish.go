@@ -100,11 +100,19 @@ func (h *Host) update(changes ...nft.Change) error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	h.warn(fmt.Sprintf("another program removed the nftables tables %s, which published ports and NAT need; they are written anew", h.Table()))
 	h.mu.Lock()
-	err = h.writeTables()
-	h.mu.Unlock()
-	if err != nil {
+	defer h.mu.Unlock()
+	return h.updateHeld(changes...)
+}
+
+// updateHeld is update for who holds mu.
+func (h *Host) updateHeld(changes ...nft.Change) error {
+	err := h.wall.fw.Update(changes...)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	h.warn(fmt.Sprintf("another program removed the nftables tables %s, which published ports and NAT need; they are written anew", h.Table()))
+	if err := h.writeTables(); err != nil {
 		return err
 	}
 	return h.wall.fw.Update(changes...)

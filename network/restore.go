@@ -1,6 +1,7 @@
 package network
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -127,12 +128,13 @@ func startForwarding(h *Host) error {
 		h.warn(s.err.Error())
 	}
 	if s.withFirewalld() {
-		err := makeZone()
+		ctx := context.Background()
+		err := makeZone(ctx)
 		if err == nil {
-			err = joinZone(names...)
+			err = joinZone(ctx, names...)
 		}
 		if err == nil {
-			err = sweepZone()
+			err = sweepZone(ctx)
 		}
 		if err != nil {
 			h.warn(fmt.Sprintf("put the bridges into the zone %s of firewalld: %v", zone, err))

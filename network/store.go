@@ -213,7 +213,7 @@ func (h *Host) create(ctx context.Context, s Spec) (*Spec, error) {
 	if err == nil && n.driver.forwards {
 		err = errors.Join(h.forward.ensure(), h.forward.follow())
 		if h.others.look().withFirewalld() {
-			if zerr := joinZone(n.link); zerr != nil {
+			if zerr := joinZone(ctx, n.link); zerr != nil {
 				h.warn(fmt.Sprintf("put %s into the zone %s of firewalld: %v", n.link, zone, zerr))
 			}
 		}
@@ -288,7 +288,7 @@ func (h *Host) forget(n *network) error {
 		}
 	}
 	if n.driver.forwards && n.link != "" && h.others.recent(&h.background, true).withFirewalld() {
-		leaveZone(n.link)
+		leaveZone(context.Background(), n.link)
 	}
 	if n.made && n.driver.close != nil {
 		err = errors.Join(err, n.driver.close(h, n))

@@ -144,5 +144,5 @@ func swap(h *Host, a *Attachment, c *portChange) error {
 	if len(changes) == 0 {
 		return nil
 	}
-	return h.wall.fw.Update(changes...)
+	return h.updateHeld(changes...)
 }

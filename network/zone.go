@@ -22,9 +22,9 @@ func (s seen) withFirewalld() bool {
 }
 
 // firewallCmd runs firewall-cmd(1), firewalld's own program, and returns what it says.
-func firewallCmd(args ...string) (string, error) {
+func firewallCmd(ctx context.Context, args ...string) (string, error) {
 	const patient = time.Minute // it waits for firewalld, which may be loading
-	ctx, cancel := context.WithTimeout(context.Background(), patient)
+	ctx, cancel := context.WithTimeout(ctx, patient)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "firewall-cmd", args...).CombinedOutput()
 	text := strings.TrimSpace(string(out))
@@ -35,33 +35,33 @@ func firewallCmd(args ...string) (string, error) {
 }
 
 // makeZone sees to it that our zone is there and accepts, in firewalld's permanent configuration and in the one at work.
-func makeZone() error {
-	info, err := firewallCmd("--permanent", "--info-zone="+zone)
+func makeZone(ctx context.Context) error {
+	info, err := firewallCmd(ctx, "--permanent", "--info-zone="+zone)
 	if err != nil {
-		if _, err := firewallCmd("--permanent", "--new-zone="+zone); err != nil && !strings.Contains(err.Error(), "NAME_CONFLICT") {
+		if _, err := firewallCmd(ctx, "--permanent", "--new-zone="+zone); err != nil && !strings.Contains(err.Error(), "NAME_CONFLICT") {
 			return err
 		}
 	}
 	if !strings.Contains(info, "target: ACCEPT\n") {
-		if _, err := firewallCmd("--permanent", "--zone="+zone, "--set-target=ACCEPT"); err != nil {
+		if _, err := firewallCmd(ctx, "--permanent", "--zone="+zone, "--set-target=ACCEPT"); err != nil {
 			return err
 		}
 	}
-	active, err := firewallCmd("--get-zones")
+	active, err := firewallCmd(ctx, "--get-zones")
 	if err == nil && !slices.Contains(strings.Fields(active), zone) {
-		_, err = firewallCmd("--reload") // a new zone can be had no other way
+		_, err = firewallCmd(ctx, "--reload") // a new zone can be had no other way
 	}
 	return err
 }
 
 // joinZone puts bridges into our zone, and makes that when it is missing. A bridge that the administrator has in another one stays there. Each
 // call is a start of a large program, so that nothing is asked that an error tells.
-func joinZone(bridges ...string) error {
+func joinZone(ctx context.Context, bridges ...string) error {
 	for _, b := range bridges {
-		err := addToZone(b)
+		err := addToZone(ctx, b)
 		if err != nil && strings.Contains(err.Error(), "INVALID_ZONE") {
-			if err = makeZone(); err == nil {
-				err = addToZone(b)
+			if err = makeZone(ctx); err == nil {
+				err = addToZone(ctx, b)
 			}
 		}
 		if err != nil {
@@ -71,9 +71,9 @@ func joinZone(bridges ...string) error {
 	return nil
 }
 
-func addToZone(link string) error {
+func addToZone(ctx context.Context, link string) error {
 	for _, where := range [][]string{{"--permanent"}, nil} {
-		_, err := firewallCmd(append(where, "--zone="+zone, "--add-interface="+link)...)
+		_, err := firewallCmd(ctx, append(where, "--zone="+zone, "--add-interface="+link)...)
 		if err != nil && !strings.Contains(err.Error(), "ALREADY_ENABLED") && !strings.Contains(err.Error(), "ZONE_CONFLICT") {
 			return err
 		}
@@ -82,18 +82,18 @@ func addToZone(link string) error {
 }
 
 // leaveZone takes links out of our zone.
-func leaveZone(links ...string) {
+func leaveZone(ctx context.Context, links ...string) {
 	for _, l := range links {
 		for _, where := range [][]string{{"--permanent"}, nil} {
 			// It fails where the link isn't in, and then there is nothing to do.
-			_, _ = firewallCmd(append(where, "--zone="+zone, "--remove-interface="+l)...)
+			_, _ = firewallCmd(ctx, append(where, "--zone="+zone, "--remove-interface="+l)...)
 		}
 	}
 }
 
 // sweepZone takes out what a killed removal left: names of links that are gone.
-func sweepZone() error {
-	text, err := firewallCmd("--permanent", "--zone="+zone, "--list-interfaces")
+func sweepZone(ctx context.Context) error {
+	text, err := firewallCmd(ctx, "--permanent", "--zone="+zone, "--list-interfaces")
 	if err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func sweepZone() error {
 	}
 	for _, name := range strings.Fields(text) {
 		if !slices.ContainsFunc(links, func(l netlink.Link) bool { return l.Name == name }) {
-			leaveZone(name)
+			leaveZone(ctx, name)
 		}
 	}
 	return nil

@@ -53,7 +53,7 @@ func firewalld(t *testing.T) {
 	t.Cleanup(func() { exec.Command("nft", "delete", "table", "inet", "firewalld").Run() })
 	start("LD_LIBRARY_PATH="+strings.Join(libraries, ":"), "/usr/bin/python3", root+"/usr/sbin/firewalld", "--nofork", "--nopid", "--log-file", dir+"/log",
 		"--system-config", dir+"/etc", "--default-config", root+"/usr/lib/firewalld")
-	until(t, "firewalld runs", func() bool { text, err := firewallCmd("--state"); return err == nil && text == "running" })
+	until(t, "firewalld runs", func() bool { text, err := firewallCmd(t.Context(), "--state"); return err == nil && text == "running" })
 }
 
 // With firewalld on, our bridges are in a zone of ours, so that containers get out and published ports are reached; over its reloads, too.
@@ -66,7 +66,7 @@ func TestBridgesJoinAZoneOfFirewalld(t *testing.T) {
 	in := func(want ...string) {
 		t.Helper()
 		for _, where := range [][]string{{"--permanent"}, nil} {
-			text := must(firewallCmd(append(where, "--zone="+zone, "--list-interfaces")...))(t)
+			text := must(firewallCmd(t.Context(), append(where, "--zone="+zone, "--list-interfaces")...))(t)
 			if len(strings.Fields(text)) != len(want) {
 				t.Errorf("%v: in the zone are %q, want %q", where, text, want)
 			}
@@ -90,7 +90,7 @@ func TestBridgesJoinAZoneOfFirewalld(t *testing.T) {
 	if told.has("drops forwarded") {
 		t.Errorf("warned %q", told.all)
 	}
-	must(firewallCmd("--reload"))(t)
+	must(firewallCmd(t.Context(), "--reload"))(t)
 	in("berth0", b.Link(net.ID))
 	passes()
 	if err := b.Remove(net.ID); err != nil {
@@ -98,7 +98,7 @@ func TestBridgesJoinAZoneOfFirewalld(t *testing.T) {
 	}
 	in("berth0")
 	// Out of the zone, firewalld's refusal is final.
-	leaveZone("berth0")
+	leaveZone(t.Context(), "berth0")
 	throughFirewalld(t, b, h, ns)
 }
 

@@ -459,3 +459,20 @@ func TestOthersAddressesLeadHereToo(t *testing.T) {
 	}
 	all("in the end")
 }
+
+// The one who answers may be killed between the two orders of a start.
+func TestStartGoesOnWithAnother(t *testing.T) {
+	c := newClient(t, "/run/twice")
+	a := newBox(t)
+	m := member("a000", "172.20.0.2", "a")
+	if err := c.Serve(m, a.ns); err != nil {
+		t.Fatal(err)
+	}
+	kill(t, helper(t, "/run/twice"))
+	if err := c.Settle(m.ID, a.proc.Process.Pid, a.ns); err != nil {
+		t.Fatal(err)
+	}
+	if got := a.look(t, "udp", "a", "A"); got != "172.20.0.2" {
+		t.Error(got)
+	}
+}

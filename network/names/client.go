@@ -94,7 +94,11 @@ func (c *Client) Settle(id string, pid int, ns *os.File) error {
 	}
 	defer process.Close()
 	k.pid = pid
-	return c.tell(&Request{Op: OpSettle, ID: id}, process)
+	err = c.tell(&Request{Op: OpSettle, ID: id}, process)
+	if errors.Is(err, fault.NotFound) { // the one who was told of it has ended since
+		return c.put(k, c.tell)
+	}
+	return err
 }
 
 // ended passes over what a process that is gone makes of calls.
