@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -89,3 +90,36 @@ func attach(f *os.File) (*os.File, error) {
 		}
 	}
 }
+
+// Pool makes a ZFS pool for the test, in a file of that many bytes, and returns its name. Nothing of it is mounted. The test is skipped where the kernel or the programs lack
+// ZFS. A world that is killed leaves the pool behind: its name begins with that of the world.
+func Pool(t testing.TB, size int64) string {
+	t.Helper()
+	Root(t)
+	zpool, err := exec.LookPath("zpool")
+	if err != nil {
+		t.Skipf("needs ZFS: %v", err)
+	}
+	if _, err := os.Stat("/dev/zfs"); err != nil {
+		t.Skipf("needs ZFS: %v", err)
+	}
+	image := filepath.Join(t.TempDir(), "image")
+	if err := os.WriteFile(image, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(image, size); err != nil {
+		t.Fatal(err)
+	}
+	name := fmt.Sprintf("%s-%d", filepath.Base(CgroupParent()), pools.Add(1))
+	if out, err := exec.Command(zpool, "create", "-m", "none", "-o", "cachefile=none", name, image).CombinedOutput(); err != nil {
+		t.Fatalf("zpool create: %v\n%s", err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command(zpool, "destroy", "-f", name).CombinedOutput(); err != nil {
+			t.Errorf("zpool destroy: %v\n%s", err, out)
+		}
+	})
+	return name
+}
+
+var pools atomic.Int64

@@ -40,5 +40,9 @@ done
 
 # What a distribution's boot loads, or the kernel would load on demand from a world that may not ask for it.
 modules="overlay bridge br_netfilter veth loop nf_tables nf_conntrack nft_chain_nat nft_nat nft_masq nft_ct nft_reject_inet ip_tables iptable_filter sctp ipvlan macvlan 8021q dm_thin_pool xfs fuse quota_v2"
+if [ "$(cat "$VM_CACHE/zfs/ready" 2>/dev/null)" = "$(cat "$VM_CACHE/kernel/ready" 2>/dev/null)" ] && [ -e "$VM_CACHE/zfs/ready" ]; then # see zfs.sh
+  modules+=" zfs"
+  cp -a "$VM_CACHE/zfs/root" "$work/zfs" && files+=(-f "$work/zfs")
+fi
 "$here/vm.sh" run -t "${VM_TIME:-3000}" -m "${VM_MEMORY:-3072}" -d 8G -l "$modules" -g "$groups" "${out[@]}" \
   -f "$here/tests" -f "$work/list" -f "$work/src" "${files[@]}" -- env "TESTFLAGS=${TESTFLAGS:-}" "VM_TIME=${VM_TIME:-3000}" sh /vm/in/tests
