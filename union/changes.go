@@ -108,7 +108,11 @@ func (d *differ) name(up, low *os.File, at, name string, there bool) (Kind, erro
 		case err == nil:
 			kind, below = Modified, was.Mode&kernel.TypeMask
 			if below == kernel.TypeDir && was.Mode == st.Mode && was.Uid == st.Uid && was.Gid == st.Gid && was.Mtim == st.Mtim {
-				kind = unchanged
+				if same, err := sameXattrs(up, low, name); err != nil {
+					return 0, err
+				} else if same {
+					kind = unchanged
+				}
 			}
 		case !errors.Is(err, os.ErrNotExist):
 			return 0, err
@@ -147,4 +151,20 @@ func (d *differ) descend(up, low *os.File, name, full string, both bool) (err er
 	}
 	defer fault.Close(below, &err)
 	return d.dir(sub, below, full)
+}
+
+// sameXattrs compares attributes, but for those that overlay has for itself.
+func sameXattrs(up, low *os.File, name string) (bool, error) {
+	a, err := kernel.XattrsIn(up, name)
+	if err != nil {
+		return true, ignoreGone(err)
+	}
+	b, err := kernel.XattrsIn(low, name)
+	if err != nil {
+		return false, err
+	}
+	own := func(attr, _ string) bool { return isOverlays(attr) }
+	maps.DeleteFunc(a, own)
+	maps.DeleteFunc(b, own)
+	return maps.Equal(a, b), nil
 }

@@ -27,9 +27,6 @@ import (
 
 func TestMain(m *testing.M) { kerneltest.Main(m) }
 
-// drivers is what the contract below runs over.
-var drivers = []string{"overlay2", "fuse-overlayfs", "vfs", "devicemapper"}
-
 // small keeps a pool of the device mapper small enough for an emulated machine.
 var small = []string{"dm.basesize=256M", "dm.loopdatasize=2G", "dm.loopmetadatasize=16M", "dm.mkfsarg=-J", "dm.mkfsarg=size=4"}
 
@@ -226,14 +223,14 @@ func TestDrivers(t *testing.T) {
 		"one process at a time":            oneProcess,
 		"deletion frees in the background": frees,
 	}
-	for _, name := range drivers {
+	overAll(t, func(t *testing.T, g *ground) {
 		for what, test := range contract {
-			t.Run(name+"/"+what, func(t *testing.T) {
-				dir := filepath.Join(t.TempDir(), "d")
-				test(t, open(t, name, dir), dir)
+			t.Run(what, func(t *testing.T) {
+				dir := g.dir(t)
+				test(t, open(t, g.driver, dir), dir)
 			})
 		}
-	}
+	})
 }
 
 func layersStack(t *testing.T, d union.Driver, _ string) {

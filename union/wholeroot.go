@@ -248,7 +248,8 @@ func (r *wholeRoot) open() (tree, below *os.File, leave func() error, err error)
 	if err != nil {
 		return nil, nil, nil, errors.Join(err, leave())
 	}
-	return tree, below, func() error { return errors.Join(done(), leave()) }, nil
+	up := leave // the result's name will mean the other
+	return tree, below, func() error { return errors.Join(done(), up()) }, nil
 }
 
 // delta finds what the root has beyond the tree that it began as.

@@ -91,9 +91,9 @@ func attach(f *os.File) (*os.File, error) {
 	}
 }
 
-// Pool makes a ZFS pool for the test, in a file of that many bytes, and returns its name. Nothing of it is mounted. The test is skipped where the kernel or the programs lack
-// ZFS. A world that is killed leaves the pool behind: its name begins with that of the world.
-func Pool(t testing.TB, size int64) string {
+// Pool makes a ZFS pool for the test, in a file of that many bytes, and returns its name and where its topmost dataset is mounted. The test is skipped
+// where the kernel or the programs lack ZFS. A world that is killed leaves the pool behind: its name begins with that of the world.
+func Pool(t testing.TB, size int64) (name, dir string) {
 	t.Helper()
 	Root(t)
 	zpool, err := exec.LookPath("zpool")
@@ -103,15 +103,17 @@ func Pool(t testing.TB, size int64) string {
 	if _, err := os.Stat("/dev/zfs"); err != nil {
 		t.Skipf("needs ZFS: %v", err)
 	}
-	image := filepath.Join(t.TempDir(), "image")
+	top := t.TempDir()
+	image := filepath.Join(top, "image")
+	dir = filepath.Join(top, "pool")
 	if err := os.WriteFile(image, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Truncate(image, size); err != nil {
 		t.Fatal(err)
 	}
-	name := fmt.Sprintf("%s-%d", filepath.Base(CgroupParent()), pools.Add(1))
-	if out, err := exec.Command(zpool, "create", "-m", "none", "-o", "cachefile=none", name, image).CombinedOutput(); err != nil {
+	name = fmt.Sprintf("%s-%d", filepath.Base(CgroupParent()), pools.Add(1))
+	if out, err := exec.Command(zpool, "create", "-m", dir, "-o", "cachefile=none", name, image).CombinedOutput(); err != nil {
 		t.Fatalf("zpool create: %v\n%s", err, out)
 	}
 	t.Cleanup(func() {
@@ -119,7 +121,7 @@ func Pool(t testing.TB, size int64) string {
 			t.Errorf("zpool destroy: %v\n%s", err, out)
 		}
 	})
-	return name
+	return name, dir
 }
 
 var pools atomic.Int64

@@ -47,7 +47,8 @@ func fill(t *testing.T, size int, elem ...string) {
 
 // TestOnAPool does on a real pool what the tests with fake programs only say.
 func TestOnAPool(t *testing.T) {
-	pool, dir := kerneltest.Pool(t, 512<<20), t.TempDir()
+	pool, on := kerneltest.Pool(t, 512<<20)
+	dir := t.TempDir()
 	if _, err := zfs.Open(dir, nil); !errors.Is(err, fault.Unsupported) {
 		t.Errorf("a directory on another file system gives %v", err)
 	}
@@ -55,6 +56,11 @@ func TestOnAPool(t *testing.T) {
 		t.Errorf("a dataset that doesn't exist gives %v", err)
 	}
 	must(t, os.RemoveAll(filepath.Join(dir, "group")))
+	found, err := zfs.Open(filepath.Join(on, "data"), nil)
+	must(t, err)
+	if got := found.Status()[2][1]; got != pool {
+		t.Errorf("found the dataset %q, want %q", got, pool)
+	}
 	tr, err := zfs.Open(dir, []string{"fsname=" + pool})
 	must(t, err)
 	must(t, tr.Make("a", ""))
