@@ -733,7 +733,9 @@ func oneProcess(t *testing.T, d union.Driver, dir string) {
 }
 
 // stacks tells the drivers whose roots show their layers' own directories.
-func stacks(d union.Driver) bool { return d.Name() == "overlay2" || d.Name() == "fuse-overlayfs" || d.Name() == "aufs" }
+func stacks(d union.Driver) bool {
+	return d.Name() == "overlay2" || d.Name() == "fuse-overlayfs" || d.Name() == "aufs"
+}
 
 func frees(t *testing.T, d union.Driver, dir string) {
 	chain := addLayer(t, d, "", "f=f")
