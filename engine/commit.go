@@ -64,7 +64,7 @@ func (c *insides) Commit(ctx context.Context, ref string, q CommitRequest) (id s
 			return "", err
 		}
 	}
-	root, err := c.layers.Open(i.id)
+	root, err := c.openRoot(i.record())
 	if err != nil {
 		return "", err
 	}

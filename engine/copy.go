@@ -74,7 +74,7 @@ func (c *insides) Changes(ctx context.Context, ref string) ([]api.FilesystemChan
 	if err != nil {
 		return nil, err
 	}
-	root, err := c.layers.Open(i.id)
+	root, err := c.openRoot(i.record())
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"berth/container"
 	"berth/engine/disk"
 	"berth/engine/volumes"
+	"berth/fault"
 	"berth/union"
 
 	api "github.com/moby/moby/api/types/container"
@@ -25,6 +26,14 @@ func (e *Engine) account() {
 func (c *shared) settle() {
 	c.jobs.drain()
 	c.logged("empty the trash", union.InventoryOf(c.layers).Settle(c.life))
+}
+
+// openRoot opens a container's root; fault.Conflict when it lies with another storage driver.
+func (c *shared) openRoot(r *container.Record) (union.Root, error) {
+	if have := c.layers.Name(); r.Driver != have {
+		return union.Root{}, fault.New(fault.Conflict, "container %s lies with the storage driver %s, and the engine uses %s: start the engine with --storage-driver %s to use it", r.Name, r.Driver, have, r.Driver)
+	}
+	return c.layers.Open(r.ID)
 }
 
 // accounted lists the containers for those who count bytes.

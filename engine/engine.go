@@ -158,7 +158,7 @@ func (e *Engine) openBytes(c Config) error {
 	}
 	e.Events = events
 	e.onClose(events.Close)
-	layers, err := union.Open(c.StorageDriver, filepath.Join(c.DataRoot, "layers"))
+	layers, err := union.Open(c.StorageDriver, union.Home(c.DataRoot, c.StorageDriver))
 	if err != nil {
 		return err
 	}
@@ -185,7 +185,7 @@ func (e *Engine) openBytes(c Config) error {
 	e.Containers = newContainers(&shared{
 		ids: ids,
 		mapsLayers: sync.OnceValue(func() bool {
-			err := oci.CanMapLayers(c.DataRoot, "probe")
+			err := oci.CanMapLayers(c.DataRoot, "probe", layers.Name())
 			if err != nil {
 				c.Log.Warn("containers in user namespaces get copies of their layers", "error", err)
 			}

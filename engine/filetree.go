@@ -67,7 +67,7 @@ func (c *insides) openTree(ctx context.Context, i *instance) (t *union.Tree, don
 	if s := r.State.Status; s == container.Removing || s == container.Dead {
 		return nil, nil, nil, fault.New(fault.Conflict, "container %s is marked for removal", r.Name)
 	}
-	root, err := c.layers.Open(i.id)
+	root, err := c.openRoot(i.record())
 	if err != nil {
 		return nil, nil, nil, err
 	}

@@ -88,6 +88,12 @@ func (c *Containers) observe() (map[string]*recovery.Found, map[string]*shim.Shi
 	for _, id := range roots {
 		at(id).Root = true
 	}
+	for _, o := range found {
+		if o.Record != nil && o.Record.Driver != c.layers.Name() {
+			o.Root, o.Apart = true, true
+			c.log.Warn("a container lies with another storage driver and is left alone", "container", o.Record.Name, "driver", o.Record.Driver)
+		}
+	}
 	running, err := c.shims.List()
 	if err != nil {
 		return nil, nil, err

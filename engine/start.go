@@ -302,7 +302,7 @@ func (c *starter) makeBundle(ctx context.Context, r *container.Record, held *net
 	if f.Foreign, err = c.foreign(r.HostConfig.Runtime); err != nil {
 		return nil, err
 	}
-	if f.Root, err = c.layers.Open(r.ID); err != nil {
+	if f.Root, err = c.openRoot(r); err != nil {
 		return nil, err
 	}
 	if f.Mounts, err = c.findMounts(ctx, r); err != nil {

@@ -191,7 +191,7 @@ func (c updater) makeNewVolumes(ctx context.Context, old, next *container.Record
 	if added.Mounts = newMounts(old, next); len(added.Mounts) == 0 {
 		return nil
 	}
-	root, err := c.layers.Open(next.ID)
+	root, err := c.openRoot(next)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"berth/container"
 	"berth/oci"
+	"berth/union"
 
 	"github.com/moby/moby/api/types/events"
 )
@@ -87,6 +88,9 @@ func (c *Containers) ended(i *instance, live *run, exit oci.Exit) {
 	live.telling.Unlock()
 	c.nets.TellMember(r.ID, events.ActionDisconnect, live.attachment, "")
 	c.volumes.TellUse(r, events.ActionUnmount)
+	if !again && !remove {
+		c.logged("let go of the root", union.Idle(c.layers, i.id))
+	}
 	close(live.ended)
 	c.endExecs(i)
 	if remove {

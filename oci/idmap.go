@@ -8,13 +8,14 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"berth/fault"
 	"berth/kernel"
 	"berth/kernel/namespace"
 )
 
-// CanMapLayers tries whether overlays over directories of dir's file system can show owners through a user namespace
-// (Linux 5.19, and file systems one by one). It makes and removes a directory called name in dir; the error says why they can't.
-func CanMapLayers(dir, name string) (err error) {
+// CanMapLayers tries whether what a storage driver shows of dir's file system can show owners through a user namespace
+// (overlays: Linux 5.19; and file systems one by one). It makes and removes a directory called name in dir; the error says why they can't.
+func CanMapLayers(dir, name, driver string) (err error) {
 	ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 1 << 30, Size: 1}}
 	ns, err := namespace.NewUser(ids, ids)
 	if err != nil {
@@ -27,6 +28,13 @@ func CanMapLayers(dir, name string) (err error) {
 		if err := os.MkdirAll(filepath.Join(top, d), 0o700); err != nil {
 			return err
 		}
+	}
+	switch driver {
+	case "overlay2":
+	case "vfs", "btrfs", "devicemapper": // whole trees, on file systems of the kernel's own
+		return canMapTree(filepath.Join(top, "lower"), ns)
+	default:
+		return fault.New(fault.Unsupported, "storage driver %s has no id-mapped mounts", driver)
 	}
 	m, err := kernel.NewMappedOverlay([]string{"lowerdir+=" + top + "/lower", "upperdir=" + top + "/root/diff", "workdir=" + top + "/root/work"}, 0, ns, 1<<30, 1<<30)
 	if err != nil {
@@ -45,6 +53,15 @@ func CanMapLayers(dir, name string) (err error) {
 		}
 		return kernel.MkdirIn(made, "made", 0o700)
 	})
+}
+
+// canMapTree tries whether a bind of dir can show owners through a user namespace.
+func canMapTree(dir string, ns *os.File) error {
+	m, err := kernel.CloneMount(nil, dir, false)
+	if err != nil {
+		return err
+	}
+	return errors.Join(kernel.MapIDs(m, ns, false), m.Close())
 }
 
 // OwnerIsRoot is our own option of a bind: whoever owns the source on the host is root in the container, with or without a user

@@ -231,7 +231,15 @@ func (t *tree) newFileSystem(m specs.Mount, o mountOptions, ids *os.File) (*os.F
 	case ids == nil:
 		return kernel.NewMount(m.Type, m.Source, o.data, int(o.set))
 	case m.Type != "overlay":
-		return nil, fault.New(fault.Unsupported, "id-mapped mounts of type %s are not supported: bind it", m.Type)
+		f, err := kernel.NewMount(m.Type, m.Source, o.data, int(o.set))
+		if err != nil {
+			return nil, err
+		}
+		if err := kernel.MapIDs(f, ids, false); err != nil {
+			f.Close()
+			return nil, fault.New(fault.Unsupported, "its file system (%s) can't show owners through a user namespace: %w", m.Type, bare(err))
+		}
+		return f, nil
 	}
 	uid, gid, err := mapIDs(m.UIDMappings, m.GIDMappings, 0, 0)
 	if err != nil {

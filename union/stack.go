@@ -54,6 +54,47 @@ func (o *overlay) openStack(chain digest.Digest) (*Stack, error) {
 	return s, nil
 }
 
+// look implements complete.
+func (o *overlay) look(chain digest.Digest, fn func(dir *os.File) error) (err error) {
+	if chain == "" {
+		return noTree(fn)
+	}
+	if err := o.hold(chain); err != nil {
+		return err
+	}
+	defer o.release(chain)
+	dirs, err := o.lower(chain)
+	if err != nil {
+		return err
+	}
+	m, err := merged(dirs, o.by)
+	if err != nil {
+		return err
+	}
+	defer fault.Close(m, &err)
+	dir, err := kernel.OpenIn(m, ".", kernel.ODirectory, 0, 0)
+	if err != nil {
+		return err
+	}
+	defer fault.Close(dir, &err)
+	return fn(dir)
+}
+
+// noTree is the tree of no layers.
+func noTree(fn func(dir *os.File) error) (err error) {
+	dir, err := os.MkdirTemp("", "no-layers-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.Remove(dir)) }()
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer fault.Close(f, &err)
+	return fn(f)
+}
+
 // Dirs are the directories that a chain's layers lie in, top first; none where the driver keeps them otherwise, or has no such chain.
 func Dirs(d Driver, chain digest.Digest) []string {
 	if chain == "" {

@@ -135,6 +135,7 @@ type complete interface {
 	openStack(chain digest.Digest) (*Stack, error)
 	dirs(chain digest.Digest) []string
 	beneath(id, of string) (Root, error)
+	look(chain digest.Digest, fn func(dir *os.File) error) error
 	idle(id string) error
 	limit(id string, bytes int64) error
 }
@@ -152,6 +153,14 @@ var drivers = map[string]func(dir string, options []string) (Driver, error){
 
 // Drivers lists the names of all drivers, sorted.
 func Drivers() []string { return slices.Sorted(maps.Keys(drivers)) }
+
+// Home is where a driver's directory lies below an engine's data root. That of overlay2 has no name of its own.
+func Home(dataRoot, name string) string {
+	if name == "" || name == "overlay" || name == "overlay2" {
+		return filepath.Join(dataRoot, "layers")
+	}
+	return filepath.Join(dataRoot, name)
+}
 
 // Open opens the driver called name ("" = overlay2, "overlay" means the same) in dir, made
 // when missing, and sweeps what a crash left. The caller closes it. fault.Unsupported says why the
@@ -173,6 +182,11 @@ func Open(name, dir string, options ...string) (Driver, error) {
 
 // Beneath opens the root id with what the root of shows below its own writing. Neither may be in use. The layers of both are to be the same.
 func Beneath(d Driver, id, of string) (Root, error) { return d.(complete).beneath(id, of) }
+
+// Look calls fn with the tree that a chain's layers show, to be read only. fault.NotFound: no such chain.
+func Look(d Driver, chain digest.Digest, fn func(dir *os.File) error) error {
+	return d.(complete).look(chain, fn)
+}
 
 // Idle tells the driver that nobody has the root mounted any more. It may be called too often, and for a root that is gone.
 func Idle(d Driver, id string) error { return d.(complete).idle(id) }

@@ -93,7 +93,7 @@ func (w wholeInventory) Apart() []string { return []string{w.path("trees")} }
 // Measure implements Inventory.
 func (w wholeInventory) Measure(chain digest.Digest) (s Space, err error) {
 	tree := w.treeOf("layers", key(chain))
-	list, err := w.namesOf(chain)
+	list, err := namesOf(w.Dir(chain))
 	if err != nil {
 		return s, err
 	}

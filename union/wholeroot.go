@@ -152,8 +152,11 @@ func (w *whole) recordOf(id string) (rec wholeRecord, err error) {
 // beneath implements complete: the root becomes a copy of the other one, once.
 func (w *whole) beneath(id, of string) (Root, error) {
 	rec, err := w.recordOf(id)
-	if err != nil || rec.Of == of {
-		return w.again(id, rec, err)
+	if err != nil {
+		return Root{}, err
+	}
+	if rec.Of == of {
+		return w.root(id, rec)
 	}
 	other, err := w.recordOf(of)
 	if err != nil {
@@ -173,15 +176,9 @@ func (w *whole) beneath(id, of string) (Root, error) {
 	w.mu.Unlock()
 	if err != nil {
 		w.drop(o.Tree)
-	}
-	return w.again(id, next, err)
-}
-
-func (w *whole) again(id string, rec wholeRecord, err error) (Root, error) {
-	if err != nil {
 		return Root{}, err
 	}
-	return w.root(id, rec)
+	return w.root(id, next)
 }
 
 // Delete implements Driver.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -49,9 +50,9 @@ func (n names) index() layerIndex {
 	return x
 }
 
-// namesOf reads what a layer itself has.
-func (w *whole) namesOf(chain digest.Digest) (names, error) {
-	data, err := os.ReadFile(w.path("layers", key(chain), "names"))
+// namesOf reads what the layer of a directory itself has.
+func namesOf(layer string) (names, error) {
+	data, err := os.ReadFile(filepath.Join(layer, "names"))
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +75,7 @@ func (w *whole) openStack(chain digest.Digest) (*Stack, error) {
 }
 
 func (s *Stack) push(w *whole, chain digest.Digest) error {
-	list, err := w.namesOf(chain)
+	list, err := namesOf(w.path("layers", key(chain)))
 	if err != nil {
 		return err
 	}
@@ -88,6 +89,22 @@ func (s *Stack) push(w *whole, chain digest.Digest) error {
 	}
 	s.roots, s.leave, s.index = append(s.roots, dir), append(s.leave, leave), append(s.index, list.index())
 	return nil
+}
+
+// look implements complete.
+func (w *whole) look(chain digest.Digest, fn func(dir *os.File) error) error {
+	if chain == "" {
+		return noTree(fn)
+	}
+	if err := w.hold(chain); err != nil {
+		return err
+	}
+	defer w.release(chain)
+	tree, err := w.treeOfChain(chain)
+	if err != nil {
+		return err
+	}
+	return w.within(tree, fn)
 }
 
 // dirs implements complete: a layer has no directory of its own.

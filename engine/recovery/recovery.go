@@ -29,6 +29,7 @@ type Found struct {
 	Record *container.Record // nil: none, so whatever else there is was left by a crash
 	Broken error             // the record is there but can't be used
 	Root   bool
+	Apart  bool // it lies with another storage driver, and waits for that one
 	Shim   Supervision
 	Exit   *oci.Exit // as the supervisor recorded it
 }
@@ -80,6 +81,8 @@ func Plan(o Found, now time.Time) Repair {
 			return Repair{Action: Remove, Volumes: true, State: s, Ended: true}
 		}
 		return Repair{Action: Finish, State: s, Ended: true}
+	case o.Apart:
+		return Repair{Action: Keep, StopShim: o.Shim == AliveShim}
 	case auto:
 		return Repair{Action: Remove, Volumes: true, StopShim: o.Shim == AliveShim}
 	case s.Status == container.Exited && container.AtStart(o.Record.HostConfig.RestartPolicy, s):

@@ -6,7 +6,6 @@ import (
 	"path"
 	"slices"
 
-	"berth/container"
 	"berth/fault"
 	"berth/image"
 	"berth/union"
@@ -52,13 +51,7 @@ func rank(img *image.Image) int {
 
 // Look looks into an image; fault.NotFound says why it has no tools.
 func (l Lender) Look(img *image.Image) (k Kit, err error) {
-	id := "look-" + container.NewID()
-	root, err := l.Layers.Create(id, img.Chain, nil)
-	if err != nil {
-		return k, err
-	}
-	defer func() { err = errors.Join(err, l.Layers.Delete(id)) }()
-	err = union.View(root, func(top *os.File) error {
+	err = union.Look(l.Layers, img.Chain, func(top *os.File) error {
 		k, err = Find(top)
 		return err
 	})
