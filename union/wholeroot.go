@@ -231,9 +231,9 @@ type wholeRoot struct {
 
 // open opens the root's tree and the one that it began as; leave gives them back. below is nil where that was empty.
 func (r *wholeRoot) open() (tree, below *os.File, leave func() error, err error) {
-	tree, leave, err = r.w.enter(r.rec.Tree)
+	tree, first, err := r.w.enter(r.rec.Tree)
 	if err != nil || r.rec.Base == "" {
-		return tree, nil, leave, err
+		return tree, nil, first, err
 	}
 	below, done, err := r.w.enter(r.rec.Base)
 	if errors.Is(err, fault.NotFound) { // the layer was made anew
@@ -243,10 +243,9 @@ func (r *wholeRoot) open() (tree, below *os.File, leave func() error, err error)
 		}
 	}
 	if err != nil {
-		return nil, nil, nil, errors.Join(err, leave())
+		return nil, nil, nil, errors.Join(err, first())
 	}
-	up := leave // the result's name will mean the other
-	return tree, below, func() error { return errors.Join(done(), up()) }, nil
+	return tree, below, func() error { return errors.Join(done(), first()) }, nil
 }
 
 // delta finds what the root has beyond the tree that it began as.

@@ -30,7 +30,7 @@ func TestScenariosByDocker(t *testing.T) {
 	if err != nil {
 		t.Skip("the docker client is not installed")
 	}
-	scenarios(t, client{"docker", path}, also(t, "docker"))
+	scenarios(t, client{name: "docker", path: path}, also(t, "docker"))
 }
 
 // TestScenariosByOldDocker does so with Debian's docker.io, years older, for "# also: docker docker.io". It is part of the soak.
@@ -38,11 +38,18 @@ func TestScenariosByOldDocker(t *testing.T) {
 	if os.Getenv("BERTH_SOAK") == "" {
 		t.Skip("part of the long tests: BERTH_SOAK=1")
 	}
-	scenarios(t, client{"docker.io", testengine.OldDocker(t)}, also(t, "docker.io"))
+	scenarios(t, client{name: "docker.io", path: testengine.OldDocker(t)}, also(t, "docker.io"))
 }
 
-// client is the program that scenarios call berth.
-type client struct{ name, path string }
+// client is the program that scenarios call berth, and the storage driver of the daemon that it speaks to ("" for the daemon's own choice).
+type client struct{ name, path, driver string }
+
+func (c client) flags() []string {
+	if c.driver == "" {
+		return nil
+	}
+	return []string{"--storage-driver", c.driver}
+}
 
 func all(t *testing.T) []string {
 	files, err := filepath.Glob("testdata/*.txtar")
@@ -96,7 +103,8 @@ func scenarios(t *testing.T, c client, files []string) {
 }
 
 func setup(env *testscript.Env, c client, tar string) error {
-	e := testengine.Start(env.T().(sequential).T)
+	e := testengine.Start(env.T().(sequential).T, c.flags()...)
+	env.Values["flags"] = c.flags()
 	env.Values["engine"] = e
 	env.Values["registries"] = registries{}
 	end := time.AfterFunc(stuck, func() { syscall.Kill(e.Pid(), syscall.SIGKILL) })
@@ -191,7 +199,7 @@ func daemon(ts *testscript.TestScript, neg bool, args []string) {
 	case "stop":
 		e.Down()
 	case "start":
-		e.Args = args[1:]
+		e.Args = append(slices.Clone(ts.Value("flags").([]string)), args[1:]...)
 		e.Up(ts)
 	default:
 		ts.Fatalf("daemon %s: unknown", args[0])
