@@ -115,6 +115,15 @@ func (s completer) names(v *verb) cobra.CompletionFunc {
 			default:
 				found = slices.DeleteFunc(networkNames(ctx, api), func(n string) bool { return slices.Contains(args, n) })
 			}
+		case kind == "volume":
+			if verb == "create" || verb == "ls" || verb == "prune" || len(args) > 0 && verb != "rm" && verb != "inspect" && verb != "snapshots" && verb != "rollback" {
+				return nil, cobra.ShellCompDirectiveDefault
+			}
+			if verb == "rollback" && len(args) == 1 {
+				found = snapshotNames(ctx, api, args[0])
+			} else if verb != "rollback" || len(args) == 0 {
+				found = slices.DeleteFunc(volumeNames(ctx, api), func(n string) bool { return slices.Contains(args, n) })
+			}
 		case verb == "run" || verb == "create" || kind == "image" && strings.Contains("rm save history tag inspect ls diff explore", verb):
 			if verb == "run" && len(args) > 0 {
 				return nil, cobra.ShellCompDirectiveDefault
@@ -133,7 +142,7 @@ func (s completer) names(v *verb) cobra.CompletionFunc {
 			}
 			found = slices.DeleteFunc(found, func(n string) bool { return slices.Contains(args, n) })
 		case kind == "inspect":
-			found = slices.Concat(containerNames(ctx, api, verb), imageNames(ctx, api), networkNames(ctx, api))
+			found = slices.Concat(containerNames(ctx, api, verb), imageNames(ctx, api), networkNames(ctx, api), volumeNames(ctx, api))
 		default:
 			return nil, cobra.ShellCompDirectiveDefault
 		}
@@ -149,6 +158,29 @@ func networkNames(ctx context.Context, api *client.Client) (names []string) {
 	}
 	for _, n := range all {
 		names = append(names, n.Name)
+	}
+	return names
+}
+
+// volumeNames are those that there are.
+func volumeNames(ctx context.Context, api *client.Client) (names []string) {
+	all, err := api.Volumes.List(ctx, nil)
+	if err != nil {
+		return nil
+	}
+	for _, v := range all.Volumes {
+		names = append(names, v.Name)
+	}
+	return names
+}
+
+func snapshotNames(ctx context.Context, api *client.Client, volume string) (names []string) {
+	all, err := api.Volumes.Snapshots(ctx, volume)
+	if err != nil {
+		return nil
+	}
+	for _, s := range all {
+		names = append(names, s.Name)
 	}
 	return names
 }

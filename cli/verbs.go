@@ -10,6 +10,7 @@ import (
 	"berth/cli/registry"
 	"berth/cli/session"
 	"berth/cli/system"
+	"berth/cli/volume"
 
 	"github.com/spf13/cobra"
 )
@@ -79,13 +80,25 @@ var verbs = []verb{
 	{paths: []string{"system df"}, short: "Show what takes the engine's disk space", command: system.Usage},
 	{paths: []string{"system fsck"}, short: "Check the engine's data, and mend it", command: system.Check},
 	{paths: []string{"system prune"}, short: "Remove unused data", command: prune.Everything},
+	{paths: []string{"volume clone"}, short: "Make a volume of another one's content", command: volume.Clone},
+	{paths: []string{"volume create"}, short: "Create a volume", command: volume.Create},
+	{paths: []string{"volume export"}, short: "Write the content of a volume to a tar archive", command: volume.Export},
+	{paths: []string{"volume import"}, short: "Fill a volume from a tar archive", command: volume.Import},
+	{paths: []string{"volume inspect"}, short: "Display detailed information on one or more volumes", command: inspect.Volume},
+	{paths: []string{"volume ls", "volume list"}, short: "List volumes", command: volume.List},
+	{paths: []string{"volume rename"}, short: "Rename a volume; stopped containers that have it follow", command: volume.Rename},
+	{paths: []string{"volume rm", "volume remove"}, short: "Remove one or more volumes that no container has", command: volume.Remove},
+	{paths: []string{"volume rollback"}, short: "Make the content of a volume what it was at a snapshot", command: volume.Rollback},
+	{paths: []string{"volume snapshot"}, short: "Keep the content of a volume as it is now", command: volume.Snapshot},
+	{paths: []string{"volume snapshots"}, short: "List the snapshots of volumes", command: volume.Snapshots},
+	{paths: []string{"volume update"}, short: "Update a volume (cluster volumes only)", command: volume.Update},
 	{paths: []string{"volume prune"}, short: "Remove unused local volumes", command: prune.Volumes},
 	{paths: []string{"container explain", "explain"}, short: "Show a container as the kernel sees it", command: container.Explain},
 	{paths: []string{"image diff"}, short: "Show in what two images differ: files and settings", command: image.Diff},
 	{paths: []string{"image explore"}, short: "Browse the layers of an image and their files", command: image.Explore},
 	{paths: []string{"image history", "history"}, short: "Show the history of an image", command: image.History},
 	{paths: []string{"image import", "import"}, short: "Import the contents from a tarball to create a filesystem image", command: image.Import},
-	{paths: []string{"inspect"}, short: "Return low-level information on containers, images and networks", command: inspect.Any},
+	{paths: []string{"inspect"}, short: "Return low-level information on containers, images, networks and volumes", command: inspect.Any},
 	{paths: []string{"container inspect"}, short: "Display detailed information on one or more containers", command: inspect.Container},
 	{paths: []string{"image inspect"}, short: "Display detailed information on one or more images", command: inspect.Image},
 	{paths: []string{"container kill", "kill"}, short: "Kill one or more running containers", command: container.Kill},

@@ -46,6 +46,7 @@ type Client struct {
 	Images     Images
 	Networks   Networks
 	System     System
+	Volumes    Volumes
 
 	host, network, address string
 	agent                  string
@@ -76,7 +77,7 @@ func New(o Options) (*Client, error) {
 		}
 		c.version, c.settled = "1."+strconv.Itoa(minor), true
 	}
-	c.Containers, c.Images, c.Networks, c.System = Containers{c}, Images{c}, Networks{c}, System{c}
+	c.Containers, c.Images, c.Networks, c.System, c.Volumes = Containers{c}, Images{c}, Networks{c}, System{c}, Volumes{c}
 	return c, nil
 }
 

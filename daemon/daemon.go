@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"berth/engine"
+	"berth/engine/volumes"
 )
 
 // Config is what a server needs beside its engine.
@@ -52,7 +53,7 @@ func (s *Server) Handler() http.Handler {
 	for _, routes := range [][]route{
 		s.systemRoutes(), containers{e.Containers}.routes(), execs{e.Containers}.routes(), insight{e.Insight, e.Containers}.routes(),
 		images{e.Images, s.log}.routes(), registries{e.Images}.routes(), imageLayers{e.Layers, s.log}.routes(),
-		networks{e.Networks, e.Containers, e.Names}.routes(), volumeRoutes{e.Volumes}.routes(), diskRoutes(e.Disk), missing(),
+		networks{e.Networks, e.Containers, e.Names}.routes(), volumeRoutes{volumes.Contents{Service: e.Volumes}}.routes(), diskRoutes(e.Disk), missing(),
 	} {
 		for _, r := range routes {
 			mux.HandleFunc(r.method+" "+r.pattern, s.adapt(r.handle))

@@ -75,3 +75,9 @@ func (c *shared) quiet(id string, fn func(*instance) error) error {
 	}
 	return fn(i)
 }
+
+// contentSize is how many bytes the files in a directory have.
+func contentSize(dir string) (int64, error) {
+	space, err := union.Measure(dir, nil)
+	return space.Content(), err
+}

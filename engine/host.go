@@ -49,6 +49,7 @@ func (c *starter) findMounts(ctx context.Context, r *container.Record) ([]bundle
 			if err != nil {
 				return nil, err
 			}
+			b.ReadOnly = b.ReadOnly || c.volumes.ReadOnly(m.Name)
 			if b.Path, err = below(path, m.Subpath); err != nil {
 				return nil, err
 			}

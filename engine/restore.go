@@ -8,6 +8,7 @@ import (
 
 	"berth/container"
 	"berth/engine/recovery"
+	"berth/engine/volumes"
 	"berth/fault"
 	"berth/network"
 	"berth/oci/shim"
@@ -37,6 +38,9 @@ func (c *Containers) restore(ctx context.Context) error {
 		if err := c.apply(ctx, id, found[id], p, shims[id]); err != nil {
 			return fmt.Errorf("restore container %s: %w", container.ShortID(id), err)
 		}
+	}
+	if err := (volumes.Contents{Service: c.volumes}).FinishRenames(); err != nil {
+		return err
 	}
 	later, err := c.volumes.Restore(c.life, c.lives)
 	if err != nil {

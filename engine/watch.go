@@ -87,6 +87,7 @@ func (c *Containers) ended(i *instance, live *run, exit oci.Exit) {
 	c.announceEnd(r)
 	live.telling.Unlock()
 	c.nets.TellMember(r.ID, events.ActionDisconnect, live.attachment, "")
+	c.volumes.Leave(r.ID)
 	c.volumes.TellUse(r, events.ActionUnmount)
 	if !again && !remove {
 		c.logged("let go of the root", union.Idle(c.layers, i.id))

@@ -38,6 +38,9 @@ func (s *Store) Strays() (all []Stray, err error) {
 // stray judges one name in the store's directory. The caller holds mu.
 func (s *Store) stray(name string) (one Stray, is bool) {
 	one.Path = s.path(name)
+	if s.stages[name] {
+		return one, false
+	}
 	if strings.HasPrefix(name, stagePrefix) || !namePattern.MatchString(name) {
 		return one, true
 	}

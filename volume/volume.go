@@ -30,6 +30,7 @@ import (
 // Volume is one named directory.
 type Volume struct {
 	Name      string
+	Moving    string `json:",omitempty"` // the name that it gets, or just got, while a renaming is not done with
 	Created   time.Time
 	Anonymous bool              // named by us; a prune may take it
 	Driver    string            `json:",omitempty"` // that keeps it; "" is this store
@@ -37,12 +38,15 @@ type Volume struct {
 	Options   map[string]string `json:",omitempty"`
 
 	Path string `json:"-"` // the directory that containers see
+
+	recorded string // the name in the record
 }
 
-// Store is the volumes of one data root. Its methods may be called concurrently.
+// Store is the volumes of one data root. Its methods may be called concurrently; whoever changes the content of one volume keeps others from doing so.
 type Store struct {
-	dir string
-	mu  sync.Mutex // creation, first content and removal
+	dir    string
+	mu     sync.Mutex      // what is listed, and stages
+	stages map[string]bool // that somebody is at work in
 }
 
 const (
@@ -94,6 +98,7 @@ func (s *Store) Get(name string) (*Volume, error) {
 		v := &Volume{}
 		err := record.Load(filepath.Join(s.path(name), recordFile), v)
 		if err == nil {
+			v.recorded, v.Name = v.Name, name // a renaming moves the directory first
 			v.Path = filepath.Join(s.path(name), dataDir)
 			return v, nil
 		}
@@ -106,23 +111,17 @@ func (s *Store) Get(name string) (*Volume, error) {
 
 // Create makes a volume, or returns the one that has the name already; created tells which.
 func (s *Store) Create(v Volume) (made *Volume, created bool, err error) {
+	return s.CreateFilled(v, func(string) error { return nil })
+}
+
+// CreateFilled is Create of a volume that begins with what fill puts into its directory.
+func (s *Store) CreateFilled(v Volume, fill func(dir string) error) (made *Volume, created bool, err error) {
 	if err := CheckName(v.Name); err != nil {
 		return nil, false, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if old, err := s.Get(v.Name); err == nil || !errors.Is(err, fault.NotFound) {
 		return old, false, err
 	}
-	stage, err := os.MkdirTemp(s.dir, stagePrefix)
-	if err != nil {
-		return nil, false, fmt.Errorf("create volume %s: %w", v.Name, err)
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("create volume %s: %w", v.Name, err), os.RemoveAll(stage))
-		}
-	}()
 	if v.Created.IsZero() {
 		v.Created = time.Now().UTC()
 	}
@@ -130,17 +129,53 @@ func (s *Store) Create(v Volume) (made *Volume, created bool, err error) {
 	if v.Anonymous {
 		save = record.Put
 	}
-	// A directory without a record is what a removal left.
-	err = errors.Join(os.RemoveAll(s.path(v.Name)), os.Chmod(stage, 0o711), os.Mkdir(filepath.Join(stage, dataDir), 0o755),
-		os.Chmod(filepath.Join(stage, dataDir), 0o755), save(filepath.Join(stage, recordFile), v))
+	err = s.staged(func(stage string) error {
+		dir := filepath.Join(stage, dataDir)
+		err := errors.Join(os.Chmod(stage, 0o711), os.Mkdir(dir, 0o755), os.Chmod(dir, 0o755), save(filepath.Join(stage, recordFile), v))
+		if err == nil {
+			err = fill(dir)
+		}
+		if err != nil {
+			return err
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if made, err = s.Get(v.Name); err == nil || !errors.Is(err, fault.NotFound) {
+			return err // somebody was faster
+		}
+		created = true
+		// A directory without a record is what a removal left.
+		return errors.Join(os.RemoveAll(s.path(v.Name)), os.Rename(stage, s.path(v.Name)))
+	})
 	if err != nil {
-		return nil, false, err
+		return nil, false, fmt.Errorf("create volume %s: %w", v.Name, err)
 	}
-	if err = os.Rename(stage, s.path(v.Name)); err != nil {
-		return nil, false, err
+	if created {
+		v.Path = filepath.Join(s.path(v.Name), dataDir)
+		made = &v
 	}
-	v.Path = filepath.Join(s.path(v.Name), dataDir)
-	return &v, true, nil
+	return made, created, nil
+}
+
+// staged runs work with a directory that is not listed. What is left of it afterwards is removed.
+func (s *Store) staged(work func(stage string) error) error {
+	s.mu.Lock()
+	stage, err := os.MkdirTemp(s.dir, stagePrefix)
+	if err == nil {
+		if s.stages == nil {
+			s.stages = map[string]bool{}
+		}
+		s.stages[filepath.Base(stage)] = true
+	}
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	err = errors.Join(work(stage), os.RemoveAll(stage))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.stages, filepath.Base(stage))
+	return err
 }
 
 // FillIn is Fill for a directory anywhere. It is empty, or what it has is from a copy that was cut short; that is removed.
@@ -202,33 +237,33 @@ func sameTop(from *os.File, dir string) error {
 
 // Fill copies a tree into a volume that is still empty, owner and mode of its top included. A volume
 // with content is left as it is. The copy appears in one step.
-func (s *Store) Fill(ctx context.Context, name string, tree *os.File) (err error) {
+func (s *Store) Fill(ctx context.Context, name string, tree *os.File) error {
 	v, err := s.Get(name)
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if empty, err := isEmpty(v.Path); err != nil || !empty {
 		return err
 	}
-	stage, err := os.MkdirTemp(s.dir, stagePrefix)
+	err = s.staged(func(stage string) error {
+		if err := copyTree(ctx, stage, tree); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		// The empty directory makes way. When all stops here, Open makes it again.
+		if err := os.Remove(v.Path); err != nil {
+			if empty, emptyErr := isEmpty(v.Path); emptyErr == nil && !empty {
+				return nil // somebody was faster
+			}
+			return err
+		}
+		return os.Rename(stage, v.Path)
+	})
 	if err != nil {
 		return fmt.Errorf("fill volume %s: %w", name, err)
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("fill volume %s: %w", name, err), os.RemoveAll(stage))
-		}
-	}()
-	if err := copyTree(ctx, stage, tree); err != nil {
-		return err
-	}
-	// The empty directory makes way. When all stops here, Open makes it again.
-	if err := os.Remove(v.Path); err != nil {
-		return err
-	}
-	return os.Rename(stage, v.Path)
+	return nil
 }
 
 func isEmpty(dir string) (bool, error) {
@@ -265,19 +300,20 @@ func copyTree(ctx context.Context, to string, from *os.File) (err error) {
 	return err
 }
 
-// Remove deletes a volume with all in it. fault.NotFound when there is none.
+// Remove deletes a volume with all in it, its snapshots too. fault.NotFound when there is none.
 func (s *Store) Remove(name string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if _, err := s.Get(name); err != nil && !errors.Is(err, fault.Corrupt) {
 		return err
 	}
-	// Out of sight by one rename, and then deleted at leisure.
-	gone := s.path(stagePrefix + "gone-" + name)
-	if err := errors.Join(os.RemoveAll(gone), os.Rename(s.path(name), gone)); err != nil {
+	if err := s.discard(s.path(name)); err != nil {
 		return fmt.Errorf("remove volume %s: %w", name, err)
 	}
-	return os.RemoveAll(gone)
+	return nil
+}
+
+// discard takes a directory out of sight by one rename, and then deletes it at leisure.
+func (s *Store) discard(dir string) error {
+	return s.staged(func(stage string) error { return os.Rename(dir, filepath.Join(stage, dataDir)) })
 }
 
 // List returns all volumes by name; those whose record can't be read are in err.

@@ -31,6 +31,7 @@ type File struct {
 	PsFormat       string            `json:"psFormat"`
 	ImagesFormat   string            `json:"imagesFormat"`
 	NetworksFormat string            `json:"networksFormat"`
+	VolumesFormat  string            `json:"volumesFormat"`
 	StatsFormat    string            `json:"statsFormat"`
 	DetachKeys     string            `json:"detachKeys"`
 	PruneFilters   []string          `json:"pruneFilters"`

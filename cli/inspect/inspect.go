@@ -18,6 +18,7 @@ import (
 
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/volume"
 	"github.com/spf13/cobra"
 )
 
@@ -36,9 +37,9 @@ inspect --as run web
 inspect --format '{{.State.Running}}' web`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch o.kind {
-			case "", "container", "image", "network":
-			case "volume", "node", "service", "task", "plugin", "secret", "config":
-				return fault.New(fault.Unsupported, "inspect --type %s: this engine has containers, images and networks; objects of that type are not supported", o.kind)
+			case "", "container", "image", "network", "volume":
+			case "node", "service", "task", "plugin", "secret", "config":
+				return fault.New(fault.Unsupported, "inspect --type %s: this engine has containers, images, networks and volumes; objects of that type are not supported", o.kind)
 			default:
 				return fmt.Errorf("%q is not a valid value for --type", o.kind)
 			}
@@ -90,6 +91,17 @@ func Network(s *session.Session) *cobra.Command {
 	return cmd
 }
 
+// Volume is the command "volume inspect".
+func Volume(s *session.Session) *cobra.Command {
+	o := inspectOptions{kind: "volume"}
+	cmd := &cobra.Command{
+		Use: "inspect [OPTIONS] VOLUME [VOLUME...]", Args: session.AtLeast(1), Example: "volume inspect data\nvolume inspect --format '{{.Mountpoint}}' data",
+		RunE: func(cmd *cobra.Command, args []string) error { return inspect(cmd.Context(), s, &o, args) },
+	}
+	cmd.Flags().StringVarP(&o.format, "format", "f", "", format.ObjectUsage)
+	return cmd
+}
+
 // inspect prints what is found, and then says what isn't.
 func inspect(ctx context.Context, s *session.Session, o *inspectOptions, args []string) error {
 	if o.as != "" {
@@ -134,7 +146,7 @@ func inspect(ctx context.Context, s *session.Session, o *inspectOptions, args []
 	return failure
 }
 
-// find asks for a container, then for an image of that name, then for a network. typed is the answer in the API's own types.
+// find asks for a container, then for an image of that name, then for a network, then for a volume. typed is the answer in the API's own types.
 func find(ctx context.Context, api *client.Client, o *inspectOptions, platform, ref string) (raw json.RawMessage, typed any, err error) {
 	if o.kind == "" || o.kind == "container" {
 		if raw, err = api.Containers.Inspect(ctx, ref, o.size); err == nil {
@@ -149,6 +161,11 @@ func find(ctx context.Context, api *client.Client, o *inspectOptions, platform, 
 	if raw == nil && (o.kind == "network" || o.kind == "" && errors.Is(err, fault.NotFound)) {
 		if raw, err = api.Networks.Inspect(ctx, ref, "", o.verbose); err == nil {
 			typed = new(network.Inspect)
+		}
+	}
+	if raw == nil && (o.kind == "volume" || o.kind == "" && errors.Is(err, fault.NotFound)) {
+		if raw, err = api.Volumes.Inspect(ctx, ref); err == nil {
+			typed = new(volume.Volume)
 		}
 	}
 	if err != nil {

@@ -69,6 +69,9 @@ func (s *Service) current(name string) *use {
 		u.Driver, u.Holder = known.Driver, known.Holder
 		maps.Copy(u.Users, known.Users)
 	}
+	if u.Driver == "" {
+		maps.DeleteFunc(u.Users, func(user, _ string) bool { return s.gone[user] })
+	}
 	return u
 }
 
@@ -95,6 +98,16 @@ func (s *Service) save(u *use) error {
 		delete(s.used, u.Name)
 	}
 	return nil
+}
+
+// ReadOnly tells whether the options of a volume let nobody write. A bind of it must say so again.
+func (s *Service) ReadOnly(name string) bool {
+	v, err := s.Store.Get(name)
+	if err != nil || len(v.Options) == 0 {
+		return false
+	}
+	m := v.Mounting()
+	return m != nil && m.ReadOnly()
 }
 
 // Mounted tells whether a volume is mounted for somebody.
@@ -134,6 +147,11 @@ func (s *Service) Mount(ctx context.Context, name, user string) (path string, er
 	if u.Holder != nil && !u.Holder.Alive() {
 		s.Log.Warn("the mount of a volume was lost; containers that have it keep it, and others get it mounted anew", "volume", name)
 		u.Holder = nil
+	}
+	if u.Holder != nil && len(u.Users) == 0 { // it ends just now, with what was in it
+		if err := s.settle(u); err != nil {
+			return "", err
+		}
 	}
 	if u.Holder == nil {
 		if err := s.hold(ctx, v, *m, u); err != nil {
@@ -237,17 +255,39 @@ func (s *Service) mountByDriver(ctx context.Context, v *volume.Volume, user stri
 	return path, s.save(u)
 }
 
-// Unmount ends all of a user's use of volumes.
-func (s *Service) Unmount(ctx context.Context, user string) (err error) {
+// Leave says that a user has ended, and waits for nothing: who comes from here on shares no mount with it. Unmount is next.
+func (s *Service) Leave(user string) {
+	if len(s.usedBy(user)) == 0 {
+		return
+	}
 	s.mu.Lock()
-	var names []string
+	defer s.mu.Unlock()
+	if s.gone == nil {
+		s.gone = map[string]bool{}
+	}
+	s.gone[user] = true
+}
+
+// usedBy lists the mounted volumes of a user.
+func (s *Service) usedBy(user string) (names []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for name, u := range s.used {
 		if _, has := u.Users[user]; has {
 			names = append(names, name)
 		}
 	}
-	s.mu.Unlock()
-	for _, name := range names {
+	return names
+}
+
+// Unmount ends all of a user's use of volumes.
+func (s *Service) Unmount(ctx context.Context, user string) (err error) {
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.gone, user)
+	}()
+	for _, name := range s.usedBy(user) {
 		err = errors.Join(err, s.unmount(ctx, name, user))
 	}
 	return err
@@ -255,17 +295,18 @@ func (s *Service) Unmount(ctx context.Context, user string) (err error) {
 
 func (s *Service) unmount(ctx context.Context, name, user string) (err error) {
 	defer s.lock(name)()
-	u := s.current(name)
-	if _, has := u.Users[user]; !has {
-		return nil
-	}
-	if u.Driver != "" {
+	return s.unmountLocked(ctx, s.current(name), user)
+}
+
+// unmountLocked is unmount for who has the volume locked.
+func (s *Service) unmountLocked(ctx context.Context, u *use, user string) error {
+	if _, has := u.Users[user]; has && u.Driver != "" {
 		d, err := s.driver(ctx, u.Driver)
 		if err == nil {
-			err = d.Unmount(ctx, name, user)
+			err = d.Unmount(ctx, u.Name, user)
 		}
 		if err != nil {
-			return fmt.Errorf("unmount volume %s: %w", name, err) // it stays recorded, and the next engine tries again
+			return fmt.Errorf("unmount volume %s: %w", u.Name, err) // it stays recorded, and the next engine tries again
 		}
 	}
 	delete(u.Users, user)

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"berth/container"
+	"berth/fault"
 	"berth/volume"
 
 	"github.com/moby/moby/api/types/events"
@@ -33,6 +34,12 @@ func (s *Service) Claim(r *container.Record) {
 
 // Ensure makes the volume that a container's mount names, unless it is there; created tells which.
 func (s *Service) Ensure(ctx context.Context, m container.Mount) (v *volume.Volume, created bool, err error) {
+	s.mu.Lock()
+	moving := s.moving[m.Name]
+	s.mu.Unlock()
+	if moving {
+		return nil, false, fault.New(fault.Conflict, "volume %s is being renamed", m.Name)
+	}
 	if v, err := s.Store.Get(m.Name); err == nil && m.Driver == "" {
 		return v, false, nil
 	}

@@ -37,6 +37,12 @@ type Service struct {
 	// Containers are the records of all there are.
 	Containers func() []*container.Record
 
+	// Pause stops containers, by ID, until resume, which the next engine does when this one dies.
+	Pause func(ctx context.Context, ids []string) (resume func(), err error)
+	// Refer makes the containers that have the volume from have to instead; with to "" it only asks whether they may: fault.Conflict when one runs.
+	Refer func(from, to string) error
+	// Measure tells how many bytes the files in a directory have.
+	Measure func(dir string) (int64, error)
 	// Run is the directory where mounted volumes are recorded, best on a tmpfs; what is mounted there outlives this engine.
 	Run    string
 	Keeper *hold.Keeper
@@ -44,6 +50,8 @@ type Service struct {
 	mu     sync.Mutex
 	busy   map[string]*turn           // volumes that somebody is at work on
 	used   map[string]*use            // mounted volumes
+	gone   map[string]bool            // users that have ended and whose mounts are not taken from them yet
+	moving map[string]bool            // volumes that are being renamed
 	claims map[string]map[string]bool // by volume: containers that are being made and not among Containers yet
 }
 
@@ -287,8 +295,20 @@ func (s *Service) Drop(ctx context.Context, name string) error {
 
 func (s *Service) erase(ctx context.Context, v *volume.Volume) error {
 	defer s.lock(v.Name)()
-	if u := s.current(v.Name); len(u.Users) > 0 { // files of it are just being copied
+	u := s.current(v.Name)
+	for user := range u.Users {
+		if u.Driver == "" || strings.Contains(user, "-") {
+			continue // its content is just being worked on
+		}
+		if err := s.unmountLocked(ctx, u, user); err != nil { // of a container that is gone
+			return err
+		}
+	}
+	if len(u.Users) > 0 {
 		return fault.New(fault.Conflict, "remove %s: volume is in use - [%s]", v.Name, strings.Join(slices.Sorted(maps.Keys(u.Users)), ", "))
+	}
+	if err := s.settle(u); err != nil {
+		return err
 	}
 	d, err := s.driver(ctx, v.Driver)
 	if err == nil && d != nil {

@@ -152,6 +152,12 @@ func (m Mounting) open() (*os.File, error) {
 	return f, nil
 }
 
+// ReadOnly tells whether nobody can write.
+func (m Mounting) ReadOnly() bool {
+	attributes, _ := m.Sorted()
+	return attributes&kernel.ReadOnly != 0
+}
+
 // Plain tells whether a bind shows the directory as it is, so that nothing needs to be mounted.
 func (m Mounting) Plain() bool {
 	attributes, data := m.Sorted()
