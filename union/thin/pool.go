@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"berth/fault"
 	"berth/internal/record"
@@ -34,6 +35,9 @@ type Trees struct {
 	trees map[string]*tree
 	ids   map[uint32]bool // taken, of the pool's volumes
 	last  uint32
+	lent  map[string]time.Time // devices that were given out, since when
+
+	stop, done chan struct{} // of watch
 }
 
 // pool is what the trees' volumes are cut from.
@@ -64,7 +68,8 @@ func Open(dir string, list []string) (_ *Trees, err error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Trees{pool: pool{dir: dir, options: o}, trees: map[string]*tree{}, ids: map[uint32]bool{}}
+	t := &Trees{pool: pool{dir: dir, options: o}, trees: map[string]*tree{}, ids: map[uint32]bool{}, lent: map[string]time.Time{},
+		stop: make(chan struct{}), done: make(chan struct{})}
 	for _, d := range []string{"trees", "nodes"} {
 		if err := os.MkdirAll(t.path(d), 0o700); err != nil {
 			return nil, fmt.Errorf("open storage driver devicemapper: %w", err)
@@ -86,6 +91,7 @@ func Open(dir string, list []string) (_ *Trees, err error) {
 	if err := t.open(); err != nil {
 		return nil, fmt.Errorf("open storage driver devicemapper: %w", err)
 	}
+	go t.watch()
 	return t, nil
 }
 
@@ -347,17 +353,20 @@ func (t *Trees) resumeAll() error {
 		if err != nil {
 			return err
 		}
+		t.lend(name, time.Now())
 	}
 	return nil
 }
 
-// Close lets go of the device mapper. The pool goes when no tree is mounted; otherwise it stays for those, and for the next Open.
+// Close lets go of the device mapper. Devices that nobody holds go; so does the pool when no tree is mounted. Otherwise it
+// stays for those, and for the next Open.
 func (t *Trees) Close() error {
-	var err error
+	close(t.stop)
+	<-t.done
+	err := t.tidy(time.Now().Add(time.Hour))
 	if t.options.pool == "" {
-		err = t.dm.Remove(t.pool.name, false)
-		if errors.Is(err, fault.Conflict) || errors.Is(err, fault.NotFound) {
-			err = nil
+		if gone := t.dm.Remove(t.pool.name, false); !errors.Is(gone, fault.Conflict) && !errors.Is(gone, fault.NotFound) {
+			err = errors.Join(err, gone)
 		}
 	}
 	return errors.Join(err, t.dm.Close())

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"berth/fault"
 	"berth/internal/kerneltest"
@@ -262,6 +263,43 @@ func TestLimit(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestNobodyTellsOfTheEnd is about devices that were given out by Mount, of which no Unmounted tells.
+func TestNobodyTellsOfTheEnd(t *testing.T) {
+	dir := t.TempDir()
+	trees := openTest(t, dir, small...)
+	must(t, trees.Make("used", ""))
+	must(t, trees.Make("idle", ""))
+	there := func(name string) bool {
+		_, err := trees.dm.Info(trees.prefix + name)
+		return err == nil
+	}
+	_, err := trees.Mount("idle")
+	must(t, err)
+	m, err := trees.Mount("used")
+	must(t, err)
+	must(t, within(m, func(*os.File) error { return trees.tidy(time.Now().Add(-grace)) }))
+	for end := time.Now().Add(time.Minute); there("used"); {
+		if time.Now().After(end) {
+			t.Fatal("the device stayed after the last mount")
+		}
+	}
+	if !there("idle") {
+		t.Error("a device that was given out just now is gone")
+	}
+	must(t, trees.tidy(time.Now().Add(time.Second)))
+	if there("idle") {
+		t.Error("a device that nobody wanted stayed")
+	}
+	_, err = trees.Mount("idle")
+	must(t, err)
+	must(t, trees.Close()) // with the pool, as openTest finds
+	if devices, err := exec.Command("ls", "/sys/block").Output(); err != nil || strings.Contains(string(devices), "dm-") {
+		t.Errorf("after closing: %s, %v", devices, err)
+	}
+	trees = openTest(t, dir, small...)
+	closeTest(t, trees)
 }
 
 // TestSpaceComesBack is about the data file: what a removed tree had is a hole again.

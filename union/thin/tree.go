@@ -362,6 +362,7 @@ func (t *Trees) Mount(name string) (Mount, error) {
 	if err != nil {
 		return Mount{}, fmt.Errorf("mount tree %s: %w", name, err)
 	}
+	t.lend(name, time.Now())
 	return m, nil
 }
 
