@@ -14,7 +14,7 @@ while getopts g:o: o; do case $o in g) groups=$OPTARG;; o) out=(-o "$OPTARG");; 
 shift $((OPTIND-1))
 packages=("$@")
 ((${#packages[@]})) || packages=(./kernel ./kernel/{cgroup,seccomp,netlink,nft,dm,block,quota} ./oci ./oci/shim ./network
-  ./archive ./union ./union/thin ./engine ./test/isolation ./test/crash)
+  ./archive ./union ./union/thin ./engine ./test/isolation ./test/crash ./test/storage)
 
 # Outside of the tree: a kernel is large, and the tree may be thrown away.
 export VM_CACHE=${VM_CACHE:-/var/cache/berth-vm}
