@@ -27,6 +27,7 @@ import (
 	"berth/engine/layers"
 	"berth/engine/request"
 	"berth/engine/resolver"
+	"berth/engine/storage"
 	"berth/engine/userns"
 	"berth/engine/volumes"
 	"berth/fault"
@@ -45,24 +46,24 @@ import (
 
 // Config is what an engine is opened with.
 type Config struct {
-	DataRoot      string         // images, layers, records, volumes
-	ExecRoot      string         // run state, on a tmpfs
-	CgroupParent  string         // "" is "/berth"
-	StorageDriver string         // "" is overlay2
-	ImageLimits   image.Limits   // zero: no bounds
-	Network       network.Config // Dir and Warn are the engine's to say
-	Names         resolver.Defaults
-	OCIPath       string // the berth-oci binary
-	DNSPath       string // the berth-dns binary; "": beside berth-oci
-	Packer        string // program that container.LogHelper is the work of, for "log-helper" as its first argument; "": logs stay uncompressed
-	Spares        int    // spare shims kept ready
-	Version       string
-	GitCommit     string
-	BuildTime     string
-	Debug         bool
-	Defaults      request.Defaults // of containers that say nothing else
-	UsernsRemap   string           // whose ids containers have by default: "default", "user[:group]", "uid[:gid]"; "": the host's
-	Log           *slog.Logger     // nil: slog.Default
+	DataRoot     string         // images, layers, records, volumes
+	ExecRoot     string         // run state, on a tmpfs
+	CgroupParent string         // "" is "/berth"
+	Storage      storage.Config // which driver keeps layers; Root and Log are the engine's to say
+	ImageLimits  image.Limits   // zero: no bounds
+	Network      network.Config // Dir and Warn are the engine's to say
+	Names        resolver.Defaults
+	OCIPath      string // the berth-oci binary
+	DNSPath      string // the berth-dns binary; "": beside berth-oci
+	Packer       string // program that container.LogHelper is the work of, for "log-helper" as its first argument; "": logs stay uncompressed
+	Spares       int    // spare shims kept ready
+	Version      string
+	GitCommit    string
+	BuildTime    string
+	Debug        bool
+	Defaults     request.Defaults // of containers that say nothing else
+	UsernsRemap  string           // whose ids containers have by default: "default", "user[:group]", "uid[:gid]"; "": the host's
+	Log          *slog.Logger     // nil: slog.Default
 }
 
 // Engine is the set of services over one data root.
@@ -158,7 +159,8 @@ func (e *Engine) openBytes(c Config) error {
 	}
 	e.Events = events
 	e.onClose(events.Close)
-	layers, err := union.Open(c.StorageDriver, union.Home(c.DataRoot, c.StorageDriver))
+	c.Storage.Root, c.Storage.Log = c.DataRoot, c.Log
+	layers, err := storage.Open(c.Storage)
 	if err != nil {
 		return err
 	}

@@ -2,12 +2,14 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
 	"berth/archive"
 	"berth/container"
 	"berth/engine/files"
+	"berth/engine/request"
 	"berth/fault"
 	"berth/union"
 
@@ -36,7 +38,20 @@ func (c *maker) claimIDs(rec *container.Record) error {
 const noMapping = "this kernel (before Linux 5.19) or the data root's file system has no id-mapped mounts for it"
 
 // createRoot makes a container's root: over the image's layers, or over a copy with other owners where they can't be id-mapped.
-func (c *maker) createRoot(ctx context.Context, rec *container.Record) (union.Root, error) {
+func (c *maker) createRoot(ctx context.Context, rec *container.Record) (root union.Root, err error) {
+	size, err := request.Size(rec.HostConfig)
+	if err != nil {
+		return union.Root{}, err
+	}
+	if root, err = c.newRoot(ctx, rec); err == nil && size > 0 {
+		if err = union.Limit(c.layers, rec.ID, size); err != nil {
+			err = errors.Join(err, c.layers.Delete(rec.ID))
+		}
+	}
+	return root, err
+}
+
+func (c *maker) newRoot(ctx context.Context, rec *container.Record) (union.Root, error) {
 	if rec.IDs.IsZero() || c.mapsLayers() {
 		return c.layers.Create(rec.ID, rec.Chain, files.Prepare)
 	}

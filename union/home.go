@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 
@@ -135,12 +134,4 @@ func (o *home) loadLayers() error {
 		}
 	}
 	return nil
-}
-
-// noOptions is for a driver that has no options.
-func noOptions(driver string, options []string) error {
-	if len(options) == 0 {
-		return nil
-	}
-	return fault.New(fault.Invalid, "storage driver %s has no option %q", driver, strings.SplitN(options[0], "=", 2)[0])
 }

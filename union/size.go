@@ -93,7 +93,9 @@ func (q *quotas) limit(id string, bytes int64) error {
 }
 
 // project is that of a root, 0 when it has none of its own.
-func (q *quotas) project(id string) (uint32, error) { return projectIn(q.home.path("roots", id, "diff")) }
+func (q *quotas) project(id string) (uint32, error) {
+	return projectIn(q.home.path("roots", id, "diff"))
+}
 
 func projectIn(dir string) (project uint32, err error) {
 	f, err := os.Open(dir)

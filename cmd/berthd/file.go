@@ -32,6 +32,8 @@ func flagOf(key string) string {
 		return "log-opt"
 	case "exec-opts":
 		return "exec-opt"
+	case "storage-opts":
+		return "storage-opt"
 	case "registry-mirrors":
 		return "registry-mirror"
 	case "insecure-registries":
@@ -59,7 +61,7 @@ func flagOf(key string) string {
 // withoutEffect are keys of the field's engine that this one takes and does nothing for.
 func withoutEffect() []string {
 	return strings.Fields(`tls tlscacert tlscert tlskey tlsverify authorization-plugins min-api-version log-format raw-logs metrics-addr
-		network-diagnostic-port nri-opts live-restore shutdown-timeout storage-opts builder ip-forward ip-forward-no-drop iptables ip6tables
+		network-diagnostic-port nri-opts live-restore shutdown-timeout builder ip-forward ip-forward-no-drop iptables ip6tables
 		firewall-backend allow-direct-routing bridge-accept-fwmark
 		userland-proxy userland-proxy-path network-control-plane-mtu
 		swarm-default-advertise-addr swarm-raft-heartbeat-tick

@@ -17,25 +17,26 @@ import (
 
 // options are the daemon's flags, with dockerd's names.
 type options struct {
-	hosts        []string
-	dataRoot     string
-	execRoot     string
-	pidfile      string
-	group        string
-	groupGiven   bool
-	driver       string
-	networks     networks
-	cgroupParent string
-	usernsRemap  string
-	debug        bool
-	level        slog.Level
-	cleanup      bool
-	imageSize    string
-	images       image.Limits
-	defaults     defaults
-	registries   registries
-	validate     bool
-	done         bool // help or version was printed
+	hosts         []string
+	dataRoot      string
+	execRoot      string
+	pidfile       string
+	group         string
+	groupGiven    bool
+	driver        string
+	driverOptions []string
+	networks      networks
+	cgroupParent  string
+	usernsRemap   string
+	debug         bool
+	level         slog.Level
+	cleanup       bool
+	imageSize     string
+	images        image.Limits
+	defaults      defaults
+	registries    registries
+	validate      bool
+	done          bool // help or version was printed
 }
 
 func parse(args []string) (*options, error) {
@@ -50,7 +51,8 @@ func parse(args []string) (*options, error) {
 	f.StringVar(&o.execRoot, "exec-root", "/run/berth", "where run state is kept; best on a tmpfs")
 	f.StringVarP(&o.pidfile, "pidfile", "p", "", "file to write the process number to (default EXEC-ROOT/berthd.pid)")
 	f.StringVarP(&o.group, "group", "G", "docker", "group that may use the unix sockets")
-	f.StringVarP(&o.driver, "storage-driver", "s", "", "storage driver (default overlay2)")
+	f.StringVarP(&o.driver, "storage-driver", "s", "", "storage driver: overlay2, fuse-overlayfs, btrfs, zfs, devicemapper, aufs or vfs (default: the one that has data here, else the first of these that works)")
+	f.StringArrayVar(&o.driverOptions, "storage-opt", nil, "option of the storage driver: overlay2.size=10G; repeatable")
 	f.StringVar(&o.imageSize, "max-image-size", "", "refuse images whose layers take more than this on disk, such as 20g (default: what the disk has)")
 	f.Int64Var(&o.images.Files, "max-image-files", 0, "refuse images with more files than this (default: what the disk has)")
 	f.StringVar(&file, "config-file", defaultFile, "JSON file with settings; what stands there can't be a flag as well")
@@ -114,6 +116,9 @@ func (o *options) finish(level string) (err error) {
 	}
 	if o.pidfile == "" {
 		o.pidfile = filepath.Join(o.execRoot, "berthd.pid")
+	}
+	if name := os.Getenv("DOCKER_DRIVER"); name != "" { // before the flag, as the field has it
+		o.driver = name
 	}
 	if o.imageSize != "" {
 		if o.images.Bytes, err = units.RAMInBytes(o.imageSize); err != nil {

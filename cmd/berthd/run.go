@@ -15,6 +15,7 @@ import (
 
 	"berth/daemon"
 	"berth/engine"
+	"berth/engine/storage"
 	"berth/kernel/cgroup"
 )
 
@@ -169,7 +170,7 @@ func engineConfig(o *options, log *slog.Logger) (engine.Config, error) {
 	}
 	return engine.Config{
 		DataRoot: o.dataRoot, ExecRoot: o.execRoot, CgroupParent: o.cgroupParent,
-		UsernsRemap: o.usernsRemap, StorageDriver: o.driver, ImageLimits: o.images, Network: o.networks.config, Names: o.networks.names, OCIPath: oci, Packer: self,
+		UsernsRemap: o.usernsRemap, Storage: storage.Config{Driver: o.driver, Options: o.driverOptions}, ImageLimits: o.images, Network: o.networks.config, Names: o.networks.names, OCIPath: oci, Packer: self,
 		Spares: 3, Defaults: o.defaults.set,
 		Version: version, GitCommit: commit, BuildTime: buildTime, Debug: o.debug, Log: log,
 	}, nil

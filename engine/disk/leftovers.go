@@ -250,10 +250,13 @@ func older(path string, than time.Duration) bool {
 // temporary are the unfinished files of writers that died; a living one needs them for an instant.
 func (c *check) temporary() {
 	dirs := []string{c.s.Root}
-	for _, d := range []string{"images", "network", "layers", "blobs", "containers/*", "volumes/*", "layers/layers/*"} {
+	for _, d := range []string{"images", "network", "blobs", "containers/*", "volumes/*"} {
 		found, _ := filepath.Glob(filepath.Join(c.s.Root, d))
 		dirs = append(dirs, found...)
 	}
+	home := union.Home(c.s.Root, c.s.Layers.Name())
+	found, _ := filepath.Glob(filepath.Join(home, "layers", "*"))
+	dirs = append(append(dirs, home), found...)
 	for _, dir := range dirs {
 		entries, err := os.ReadDir(dir)
 		if err != nil {

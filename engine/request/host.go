@@ -146,10 +146,21 @@ func checkNetwork(h *api.HostConfig, c *api.Config, _ Machine) error {
 
 // checkMissing refuses what would otherwise be taken and do nothing.
 func checkMissing(h *api.HostConfig, _ *api.Config, _ Machine) error {
-	for k := range h.StorageOpt {
-		return invalid("--storage-opt %s is not supported: the overlay2 driver sets no limits", k)
+	_, err := Size(h)
+	return err
+}
+
+// Size is how much a container may write to its root, in bytes; 0 is no bound of its own.
+func Size(h *api.HostConfig) (size int64, err error) {
+	for k, v := range h.StorageOpt {
+		if strings.ToLower(k) != "size" {
+			return 0, invalid("Unknown option %s: --storage-opt takes size=BYTES", k)
+		}
+		if size, err = units.RAMInBytes(v); err != nil || size <= 0 {
+			return 0, invalid("--storage-opt size=%s: want a size such as 10G", v)
+		}
 	}
-	return nil
+	return size, nil
 }
 
 // checkSizes checks what is limited outside of the cgroup.
