@@ -16,6 +16,7 @@ import (
 	"berth/fault"
 	"berth/internal/record"
 	"berth/kernel"
+	"berth/union/clone"
 )
 
 // Snapshot is a volume's content as it was.
@@ -77,14 +78,23 @@ func settle(dir string) (err error) {
 	return kernel.SyncFS(d)
 }
 
-// Copy copies all that is in from into the directory to, which is empty, with owners, modes, times, links, holes and attributes. shared: no block was copied.
-func Copy(ctx context.Context, to, from string) (shared bool, err error) {
+// Copy copies all that is in from into the directory to, which is empty, with owners, modes, times, links, holes and attributes; blocks are shared where the file system can. Others may
+// work in from. shared: no block was copied.
+func Copy(to, from string) (shared bool, err error) {
 	tree, err := os.Open(from)
 	if err != nil {
 		return false, err
 	}
 	defer fault.Close(tree, &err)
-	return false, copyTree(ctx, to, tree)
+	top, err := os.Open(to)
+	if err != nil {
+		return false, err
+	}
+	defer fault.Close(top, &err)
+	c := clone.New(top)
+	c.Live = true
+	err = c.Tree(tree)
+	return c.Shared(), err
 }
 
 // Pack writes a directory as a tar archive. Others may work in it.

@@ -149,7 +149,7 @@ func (s Contents) Clone(ctx context.Context, name, to string, pause bool) (c Cop
 	}
 	c.Warnings, err = s.access(ctx, name, pause, func(v *volume.Volume, dir string) error {
 		made, created, err := s.Store.CreateFilled(volume.Volume{Name: to, Labels: v.Labels}, func(fresh string) error {
-			_, err := volume.Copy(ctx, fresh, dir)
+			_, err := volume.Copy(fresh, dir)
 			return err
 		})
 		if err == nil && !created {
@@ -171,7 +171,7 @@ func (s Contents) Snapshot(ctx context.Context, name, snapshot string, pause boo
 	}
 	c.Name = snapshot
 	c.Warnings, err = s.access(ctx, name, pause, func(_ *volume.Volume, dir string) error {
-		_, err := s.Store.Snapshot(name, snapshot, func(fresh string) (bool, error) { return volume.Copy(ctx, fresh, dir) })
+		_, err := s.Store.Snapshot(name, snapshot, func(fresh string) (bool, error) { return volume.Copy(fresh, dir) })
 		return err
 	})
 	return c, err
@@ -215,7 +215,7 @@ func (s Contents) Rollback(ctx context.Context, name, snapshot string) (c Copy, 
 	}
 	c.Name = one.Name
 	return c, s.Store.Replace(name, func(dir string) error {
-		_, err := volume.Copy(ctx, dir, one.Path)
+		_, err := volume.Copy(dir, one.Path)
 		return err
 	})
 }

@@ -7,6 +7,7 @@ package clone
 import (
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"time"
@@ -18,6 +19,7 @@ import (
 // Copier copies into one tree; names that are one file in the source become one file there. It is for one goroutine.
 type Copier struct {
 	Skip   func(attr string) bool // extended attributes to leave out; nil: none
+	Live   bool                   // others work in the source: what vanishes is left out
 	root   *os.File
 	links  map[[2]uint64]string // source inode with several names → path below root
 	shared bool                 // no clone failed yet
@@ -31,6 +33,9 @@ func New(root *os.File) *Copier {
 // Tree copies all that is in the directory from, with its own attributes, into the copier's root, which is empty.
 func (c *Copier) Tree(from *os.File) error { return c.dir(from, c.root, "") }
 
+// Shared tells whether no block was copied: the file system shares them all.
+func (c *Copier) Shared() bool { return c.shared }
+
 // dir copies what is in from to the directory to, which lies at the path at below the root.
 func (c *Copier) dir(from, to *os.File, at string) error {
 	names, err := from.Readdirnames(-1)
@@ -38,7 +43,12 @@ func (c *Copier) dir(from, to *os.File, at string) error {
 		return err
 	}
 	for _, n := range names {
-		if err := c.One(from, n, to, path.Join(at, n)); err != nil {
+		err := c.One(from, n, to, path.Join(at, n))
+		if c.Live && errors.Is(err, os.ErrNotExist) {
+			maps.DeleteFunc(c.links, func(_ [2]uint64, name string) bool { return name == path.Join(at, n) })
+			err = kernel.RemoveIn(to, n)
+		}
+		if err != nil {
 			return err
 		}
 	}
