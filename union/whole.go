@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -329,7 +330,12 @@ func (w *whole) Name() string { return w.name }
 
 // Status implements Driver.
 func (w *whole) Status() [][2]string {
-	return append([][2]string{{"Backing Filesystem", w.backing}}, w.trees.Status()...)
+	rows := w.trees.Status()
+	const below = "Backing Filesystem"
+	if slices.ContainsFunc(rows, func(r [2]string) bool { return r[0] == below }) { // trees have file systems of their own
+		return rows
+	}
+	return append([][2]string{{below, w.backing}}, rows...)
 }
 
 // Has implements Driver.

@@ -286,6 +286,11 @@ func (r *wholeRoot) written() (s Space, err error) {
 
 // data is where tools find it.
 func (r *wholeRoot) data() map[string]string {
+	if t, ok := r.w.trees.(interface {
+		Data(name string) map[string]string
+	}); ok {
+		return t.Data(r.rec.Tree)
+	}
 	m, err := r.w.trees.Mount(r.rec.Tree)
 	if err != nil || m.Type == "bind" {
 		return nil

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"time"
 
 	"berth/fault"
 	"berth/kernel"
@@ -18,9 +19,15 @@ func baseName(fs string) string { return "_base-" + fs }
 func (t *Trees) openBase() error {
 	name := baseName(t.options.fs)
 	base := t.trees[name]
-	if base != nil && !base.Ready {
-		if err := t.Remove(name); err != nil {
-			return err
+	if base != nil && !base.Ready { // its maker was killed; mkfs may be at work still
+		for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+			err := t.Remove(name)
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, fault.Conflict) || time.Now().After(end) {
+				return err
+			}
 		}
 		base = nil
 	}
@@ -67,10 +74,11 @@ func (t *Trees) format(r *tree) error {
 		return err
 	}
 	words := mkfs(r.FS, t.options.mkfs, m.Source)
-	if _, err := exec.LookPath(words[0]); err != nil {
+	path, err := program(words[0])
+	if err != nil {
 		return fault.New(fault.Unsupported, "program %s is missing: install it (packages e2fsprogs, xfsprogs), or choose another dm.fs: %w", words[0], err)
 	}
-	if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
+	if out, err := exec.Command(path, words[1:]...).CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w: %s", strings.Join(words, " "), err, strings.TrimSpace(string(out)))
 	}
 	return within(m, func(dir *os.File) error {
@@ -82,6 +90,16 @@ func (t *Trees) format(r *tree) error {
 		}
 		return kernel.SyncFS(dir)
 	})
+}
+
+// program finds a program of the system's administrator also for a daemon that was started by a user's shell.
+func program(name string) (path string, err error) {
+	for _, dir := range []string{"", "/usr/sbin/", "/sbin/"} {
+		if path, err = exec.LookPath(dir + name); err == nil {
+			return path, nil
+		}
+	}
+	return "", err
 }
 
 // mkfs is the command that makes a file system. Inode tables of ext4 are left unwritten (see mountOptions): written, they

@@ -43,7 +43,7 @@ var setters = map[string]func(o *options, value string) error{
 	"dm.loopmetadatasize": func(o *options, v string) (err error) { o.loopMetadata, err = size(v); return },
 	"dm.fs":               func(o *options, v string) (err error) { o.fs, err = oneOf(v, "ext4", "xfs"); return },
 	"dm.mkfsarg":          func(o *options, v string) error { o.mkfs = append(o.mkfs, v); return nil },
-	"dm.mountopt":         func(o *options, v string) error { o.mount = append(o.mount, strings.Split(v, ",")...); return nil },
+	"dm.mountopt":         (*options).setMount,
 	"dm.thinpooldev":      func(o *options, v string) error { o.pool = strings.TrimPrefix(v, "/dev/mapper/"); return nil },
 	"dm.datadev":          func(o *options, v string) error { o.dataDev = v; return nil },
 	"dm.metadatadev":      func(o *options, v string) error { o.metadataDev = v; return nil },
@@ -120,6 +120,21 @@ func (o *options) setBlock(v string) (err error) {
 		err = fmt.Errorf("a multiple of 64K up to 1G is wanted")
 	}
 	return err
+}
+
+// notTheirs are options of mounts, which containers choose, and not of the file system that they share with nobody.
+var notTheirs = []string{"atime", "noatime", "relatime", "norelatime", "strictatime", "diratime", "nodiratime", "dev", "nodev", "exec", "noexec", "suid", "nosuid", "ro", "rw"}
+
+func (o *options) setMount(v string) error {
+	for word := range strings.SplitSeq(v, ",") {
+		switch word = strings.TrimSpace(word); {
+		case slices.Contains(notTheirs, word):
+			return fmt.Errorf("%s is not an option of a file system", word)
+		case word != "" && word != "defaults":
+			o.mount = append(o.mount, word)
+		}
+	}
+	return nil
 }
 
 func (o *options) setMinFree(v string) (err error) {

@@ -72,7 +72,7 @@ func Open(dir string, list []string) (_ *Trees, err error) {
 		stop: make(chan struct{}), done: make(chan struct{})}
 	for _, d := range []string{"trees", "nodes"} {
 		if err := os.MkdirAll(t.path(d), 0o700); err != nil {
-			return nil, fmt.Errorf("open storage driver devicemapper: %w", err)
+			return nil, err
 		}
 	}
 	if t.dm, err = dm.Open(t.path("nodes")); err != nil {
@@ -89,7 +89,7 @@ func Open(dir string, list []string) (_ *Trees, err error) {
 		}
 	}
 	if err := t.open(); err != nil {
-		return nil, fmt.Errorf("open storage driver devicemapper: %w", err)
+		return nil, errors.Join(err, t.putAway())
 	}
 	go t.watch()
 	return t, nil
@@ -99,7 +99,7 @@ func lacking(err error) error {
 	if errors.Is(err, fault.Unsupported) {
 		return fault.New(fault.Unsupported, "devicemapper: this kernel has no device mapper (/dev/mapper/control, module dm_thin_pool): %w", err)
 	}
-	return fmt.Errorf("open storage driver devicemapper: %w", err)
+	return err
 }
 
 func (t *Trees) open() error {
@@ -112,10 +112,14 @@ func (t *Trees) open() error {
 	if err := t.load(); err != nil {
 		return err
 	}
+	c, err := t.claimed()
+	if err != nil {
+		return err
+	}
 	if err := t.openPool(); err != nil {
 		return err
 	}
-	if err := t.claim(len(t.trees) == 0); err != nil {
+	if err := t.claim(c, len(t.trees) == 0); err != nil {
 		return err
 	}
 	if err := t.resumeAll(); err != nil {
@@ -276,8 +280,23 @@ func (p *pool) disk(name, device string, size int64) (_ *os.File, err error) {
 	return block.Loop(file, p.path("nodes"))
 }
 
+// claimed reads whose pool dir has, nil at the first time: fault.Conflict when another one is wanted.
+func (p *pool) claimed() (*claim, error) {
+	var c claim
+	err := record.Load(p.path("pool.json"), &c)
+	switch {
+	case errors.Is(err, fault.NotFound):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case c.Pool == p.name, p.options.pool == "" && strings.HasPrefix(c.Pool, "berth-"): // the latter when dir was moved, and its pool with it
+		return &c, nil
+	}
+	return nil, fault.New(fault.Conflict, "%s belongs to thin pool %s, not to %s: give dm.thinpooldev=%s, or another --data-root", p.dir, c.Pool, p.name, c.Pool)
+}
+
 // claim takes an empty pool, or makes sure that it is the one that dir has taken. fresh: dir has no trees.
-func (p *pool) claim(fresh bool) error {
+func (p *pool) claim(c *claim, fresh bool) error {
 	s, err := p.state(true)
 	if err != nil {
 		return err
@@ -285,21 +304,13 @@ func (p *pool) claim(fresh bool) error {
 	if !s.readable {
 		return s.trouble(p.name, 0)
 	}
-	var c claim
-	err = record.Load(p.path("pool.json"), &c)
-	switch {
-	case errors.Is(err, fault.NotFound):
+	if c == nil {
 		if s.transaction != 0 || s.data.used != 0 {
 			return fault.New(fault.Conflict, "thin pool %s is not empty (transaction %d, %d blocks used) and not of %s: give an empty one", p.name, s.transaction, s.data.used, p.dir)
 		}
 		if err := record.Save(p.path("pool.json"), claim{p.name, ours}); err != nil {
 			return err
 		}
-	case err != nil:
-		return err
-	case p.options.pool == "" && strings.HasPrefix(c.Pool, "berth-"): // dir was moved, and its pool with it
-	case c.Pool != p.name:
-		return fault.New(fault.Conflict, "%s belongs to thin pool %s, not to %s: give dm.thinpooldev=%s, or another --data-root", p.dir, c.Pool, p.name, c.Pool)
 	}
 	if s.transaction == 0 && s.data.used == 0 && fresh {
 		_, err := p.dm.Message(p.name, claimMessage())
@@ -364,10 +375,17 @@ func (t *Trees) Close() error {
 	close(t.stop)
 	<-t.done
 	err := t.tidy(time.Now().Add(time.Hour))
-	if t.options.pool == "" {
-		if gone := t.dm.Remove(t.pool.name, false); !errors.Is(gone, fault.Conflict) && !errors.Is(gone, fault.NotFound) {
-			err = errors.Join(err, gone)
-		}
+	return errors.Join(err, t.putAway(), t.dm.Close())
+}
+
+// putAway removes a pool that we made, unless a tree is mounted.
+func (p *pool) putAway() error {
+	if p.options.pool != "" {
+		return nil
 	}
-	return errors.Join(err, t.dm.Close())
+	err := p.dm.Remove(p.name, false)
+	if errors.Is(err, fault.Conflict) || errors.Is(err, fault.NotFound) {
+		return nil
+	}
+	return err
 }

@@ -13,13 +13,13 @@ import (
 )
 
 func TestOptions(t *testing.T) {
-	o, err := parse([]string{"dm.basesize=20G", "DM.fs=xfs", "dm.mkfsarg=-i", "dm.mkfsarg=size=512", "mountopt=noatime,nodiratime",
+	o, err := parse([]string{"dm.basesize=20G", "DM.fs=xfs", "dm.mkfsarg=-i", "dm.mkfsarg=size=512", "mountopt=defaults,nodiscard, barrier=0",
 		"dm.loopdatasize=1.5T", "dm.loopmetadatasize=4GiB", "dm.blocksize=512K", "dm.min_free_space=5%", "dm.use_deferred_removal=false",
 		"dm.use_deferred_deletion=true", "dm.override_udev_sync_check=true"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o.baseSize != 20<<30 || o.fs != "xfs" || !slices.Equal(o.mkfs, []string{"-i", "size=512"}) || !slices.Equal(o.mount, []string{"noatime", "nodiratime"}) ||
+	if o.baseSize != 20<<30 || o.fs != "xfs" || !slices.Equal(o.mkfs, []string{"-i", "size=512"}) || !slices.Equal(o.mount, []string{"nodiscard", "barrier=0"}) ||
 		o.loopData != 3<<39 || o.loopMetadata != 4<<30 || o.block != 512<<10 || o.minFree != 5 || o.deferred || !o.discard {
 		t.Errorf("%+v", o)
 	}
@@ -52,6 +52,7 @@ func TestWrongOptions(t *testing.T) {
 		{"dm.use_deferred_deletion=false", "tried again"},
 		{"dm.datadev=/dev/sdb", "belong together"},
 		{"dm.thinpooldev=/dev/vg/pool", "below /dev/mapper"},
+		{"dm.mountopt=nodiscard,noatime", "noatime is not an option"},
 		{"dm.directlvm_device=/dev/sdb", "unknown option"},
 	} {
 		says := strings.Replace(c.says, ": use one", "", 1)
@@ -93,7 +94,7 @@ func TestWhatTheKernelIsTold(t *testing.T) {
 		{claimMessage(), "set_transaction_id 0 1"},
 		{strings.Join(mkfs("ext4", []string{"-J", "size=4"}, "/dev/dm-1"), " "), "mkfs.ext4 -q -F -E nodiscard,lazy_itable_init=1,lazy_journal_init=0 -J size=4 /dev/dm-1"},
 		{strings.Join(mkfs("xfs", nil, "/dev/dm-1"), " "), "mkfs.xfs -q -f -K /dev/dm-1"},
-		{strings.Join(mountOptions(volume{FS: "ext4"}, []string{"noatime", "discard"}), ","), "discard,noinit_itable,noatime"},
+		{strings.Join(mountOptions(volume{FS: "ext4"}, []string{"nodiscard", "discard"}), ","), "discard,noinit_itable,nodiscard"},
 		{strings.Join(mountOptions(volume{FS: "ext4", Frozen: true}, nil), ","), "noload,ro"},
 		{strings.Join(mountOptions(volume{FS: "xfs"}, nil), ","), "nouuid,discard"},
 		{strings.Join(mountOptions(volume{FS: "xfs", Frozen: true}, nil), ","), "nouuid,norecovery,ro"},

@@ -185,13 +185,16 @@ func (t *Trees) snapshot(r, origin *tree) (err error) {
 	device := t.prefix + origin.name
 	info, err := t.dm.Info(device)
 	if err == nil && info.Live && !info.Suspended {
-		if err := t.dm.Suspend(device); err != nil {
-			return err
+		held := t.dm.Suspend(device)
+		if held != nil && !errors.Is(held, fault.NotFound) { // it may be on its way out
+			return held
 		}
-		defer func() {
-			_, resumeErr := t.dm.Resume(device)
-			err = errors.Join(err, resumeErr)
-		}()
+		if held == nil {
+			defer func() {
+				_, resumeErr := t.dm.Resume(device)
+				err = errors.Join(err, resumeErr)
+			}()
+		}
 	} else if err != nil && !errors.Is(err, fault.NotFound) {
 		return err
 	}
