@@ -468,7 +468,14 @@ func TestStartGoesOnWithAnother(t *testing.T) {
 	if err := c.Serve(m, a.ns); err != nil {
 		t.Fatal(err)
 	}
-	kill(t, helper(t, "/run/twice"))
+	was := helper(t, "/run/twice")
+	kill(t, was)
+	eventually(t, func() string { // another is started, and not told of who hasn't started
+		if now := helper(t, "/run/twice"); now == 0 || now == was {
+			return "nobody else is started"
+		}
+		return ""
+	})
 	if err := c.Settle(m.ID, a.proc.Process.Pid, a.ns); err != nil {
 		t.Fatal(err)
 	}
