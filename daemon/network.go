@@ -21,6 +21,7 @@ type networks struct {
 func (s networks) routes() []route {
 	return []route{
 		{"GET", "/networks", s.list},
+		{"GET", "/networks/{$}", s.list},
 		{"GET", "/networks/{id}", s.inspect},
 		{"GET", "/networks/dns/{name}", s.lookup},
 		{"GET", "/ports", s.audit},

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"berth/fault"
@@ -62,12 +63,17 @@ func openBridge(h *Host, n *network) error {
 		return fault.New(fault.Conflict, "a link %s exists and is no bridge but a %s; name another one", n.link, link.Kind)
 	}
 	n.index = link.Index
-	n.made = !exists || link.Alias == h.cfg.mark(n.ID)
+	n.made = !exists || h.cfg.made(link, n.ID)
 	h.forward.add(n.link, n.IPv6)
 	if !n.made {
 		return adoptBridge(h, n, link)
 	}
 	return shapeBridge(h, n, link, exists)
+}
+
+// made tells whether we made a bridge for the network id. The default one may be of an engine whose records are gone, data root and all.
+func (c Config) made(link netlink.Link, id string) bool {
+	return link.Alias == c.mark(id) || link.Name == c.Bridge && strings.HasPrefix(link.Alias, c.mark(""))
 }
 
 // adoptBridge takes a bridge that the administrator made, as it is.
@@ -247,7 +253,7 @@ func defaultAddress(h *Host, id string, had netip.Prefix) (netip.Prefix, error) 
 		}
 		has = slices.DeleteFunc(has, func(p netip.Prefix) bool { return !p.Addr().Is4() })
 	}
-	if own >= 0 && link.Alias != h.cfg.mark(id) {
+	if own >= 0 && !h.cfg.made(link, id) {
 		switch {
 		case len(has) == 0:
 			return had, fault.New(fault.Invalid, "this bridge was not made by us and has no IPv4 address; give it one (ip address add ADDRESS/BITS dev %s)", h.cfg.Bridge)
@@ -276,7 +282,27 @@ func defaultAddress(h *Host, id string, had netip.Prefix) (netip.Prefix, error) 
 			return had, fault.New(fault.Conflict, "it has address %s, which running containers use; stop them, or keep that address (--bip %s)", had, had)
 		}
 	}
-	return choose(h.cfg.BIP, had, taken)
+	return choose(h.cfg.wantedBIP(had), had, h.cfg.Sources, taken)
+}
+
+// sources are what networks get their subnets from.
+func (c Config) sources() []ipam.Source {
+	if c.Sources == nil {
+		return ipam.Sources()
+	}
+	return c.Sources
+}
+
+// wantedBIP is the default bridge's address as the settings have it: a range of addresses without an address of the bridge is the whole subnet, unless it is a
+// part of the one that the bridge had.
+func (c Config) wantedBIP(had netip.Prefix) netip.Prefix {
+	for _, p := range c.Default.Pools {
+		r := p.Range
+		if !c.BIP.IsValid() && r.IsValid() && r.Addr().Is4() && !p.Subnet.IsValid() && !(had.IsValid() && had.Bits() <= r.Bits() && had.Masked().Contains(r.Addr())) {
+			return netip.PrefixFrom(r.Masked().Addr().Next(), r.Bits())
+		}
+	}
+	return c.BIP
 }
 
 // portCount is how many links are attached.

@@ -168,9 +168,21 @@ func TestChooseSubnet(t *testing.T) {
 		{p("fd00::1/64"), none, nil, "not an IPv4 address"},
 		{none, none, []ipam.Use{{Subnet: p("172.16.0.0/12"), What: "route x"}, {Subnet: p("192.168.0.0/16"), What: "y"}}, "such as the route x"},
 	} {
-		got, err := choose(c.asked, c.had, c.taken)
+		got, err := choose(c.asked, c.had, nil, c.taken)
 		if text := fmt.Sprint(got, err); !strings.Contains(text, c.want) {
 			t.Errorf("asked %v, had %v, taken %v: %s, want %s", c.asked, c.had, c.taken, text, c.want)
+		}
+	}
+	sources := []ipam.Source{{Base: p("fd00::/48"), Size: 64}, {Base: p("10.30.0.0/16"), Size: 24}}
+	for had, want := range map[netip.Prefix]string{none: "10.30.1.1/24", p("172.20.0.1/16"): "172.20.0.1/16"} {
+		if got, err := choose(none, had, sources, []ipam.Use{{Subnet: p("10.30.0.0/24"), What: "x"}}); err != nil || got.String() != want {
+			t.Errorf("had %v: %v, %v, want %s", had, got, err, want)
+		}
+	}
+	ranged := Config{Default: Spec{Pools: []ipam.Pool{{Range: p("192.168.50.0/24")}}}}
+	for had, want := range map[netip.Prefix]netip.Prefix{none: p("192.168.50.1/24"), p("172.20.0.1/16"): p("192.168.50.1/24"), p("192.168.0.1/16"): none} {
+		if got := ranged.wantedBIP(had); got != want {
+			t.Errorf("a range alone, had %v: %v, want %v", had, got, want)
 		}
 	}
 }
@@ -364,6 +376,26 @@ func TestForeignBridgeIsUsedAndKept(t *testing.T) {
 	until(t, "links and switches are as before", func() bool { return slices.Equal(before, snapshot(t)) })
 	if _, err := Open(context.Background(), Config{Dir: t.TempDir(), Bridge: lan}); !errors.Is(err, fault.Conflict) {
 		t.Errorf("a link that is no bridge: %v", err)
+	}
+}
+
+// An engine whose records are gone left its bridge: the next one has it, as its own.
+func TestBridgeOfAnEngineWithoutRecords(t *testing.T) {
+	newHost(t)
+	old := must(Open(context.Background(), Config{Dir: t.TempDir(), Pool: -1}))(t)
+	if err := errors.Join(old.Restore(nil), old.Close()); err != nil {
+		t.Fatal(err)
+	}
+	b := restored(t, Config{Pool: -1})
+	_, ns := attach(t, b, "web", port("", 8080, 80, "tcp"))
+	serve(t, ns, "tcp", "0.0.0.0:80")
+	reaches(t, "host", nil, "tcp", "127.0.0.1:8080", "172.17.0.1")
+	ns.Close()
+	if err := b.Cleanup(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open(t).Link(defaultBridge); !errors.Is(err, netlink.ErrNoLink) {
+		t.Errorf("the bridge after a clean-up: %v", err)
 	}
 }
 

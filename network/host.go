@@ -15,7 +15,6 @@ import (
 	"berth/internal/record"
 	"berth/kernel/netlink"
 	"berth/kernel/nft"
-	"berth/network/ipam"
 )
 
 const (
@@ -69,9 +68,6 @@ func Open(ctx context.Context, c Config) (h *Host, err error) {
 	}
 	if h.cfg.Bridge == "" {
 		h.cfg.Bridge = defaultBridge
-	}
-	if h.cfg.Sources == nil {
-		h.cfg.Sources = ipam.Sources()
 	}
 	defer func() {
 		if err != nil {

@@ -30,7 +30,8 @@ type Inner struct {
 }
 
 // InnerResolv is Resolv for a container that asks at the address given: the servers that Resolv would name are the upstreams, and those that only the host
-// reaches are among them. A server that the user named is always asked from where the container is.
+// reaches are among them. A server that the user named is always asked from where the container is; one that is the container's own
+// address is left out, and where no other is named, nobody is asked.
 func InnerResolv(hostConf, hostPath, address string, o ResolvOptions) (in Inner) {
 	r := parseResolv(hostConf)
 	var overrides []string
@@ -66,7 +67,7 @@ func InnerResolv(hostConf, hostPath, address string, o ResolvOptions) (in Inner)
 		r.options, ndots = append(r.options, "ndots:0"), "internal"
 	}
 	note := ""
-	if len(in.Upstreams) == 0 {
+	if len(in.Upstreams) == 0 && len(o.Servers) == 0 {
 		for _, s := range publicServers {
 			in.Upstreams = append(in.Upstreams, Upstream{Address: netip.MustParseAddr(s)})
 		}

@@ -28,6 +28,8 @@ func TestInnerResolv(t *testing.T) {
 			[]string{"options ndots:2", "# ExtServers: [10.0.0.1]", "# Overrides: []", "# Option ndots from: host"}, "[10.0.0.1]", true},
 		{"one's own ndots, and a wrong one", "nameserver 10.0.0.1\nsearch lan", ResolvOptions{Search: []string{"."}, Options: []string{"ndots:x", "ndots:-1", "ndots:1"}},
 			[]string{"options ndots:1", "# ExtServers: [10.0.0.1]", "# Overrides: [search options]", "# Option ndots from: override"}, "[10.0.0.1]", true},
+		{"none but its own", "nameserver 10.0.0.1", ResolvOptions{Servers: []string{"127.0.0.11"}},
+			[]string{"options ndots:0", "# ExtServers: []", "# Overrides: [nameservers]", "# Option ndots from: internal"}, "[]", false},
 		{"no server", "search lan", ResolvOptions{},
 			[]string{"search lan", "options ndots:0", "# Used default nameservers.", "# ExtServers: [8.8.8.8 8.8.4.4]", "# Overrides: []", "# Option ndots from: internal"}, "[8.8.8.8 8.8.4.4]", false},
 	} {

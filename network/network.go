@@ -23,7 +23,7 @@ type Config struct {
 	Bridge  string                       // link of the default network, "" = "berth0"; "none" = no default network. An existing foreign bridge is used as it is and never removed
 	BIP     netip.Prefix                 // the default bridge's own address and subnet; zero: 172.17.0.1/16 unless taken, then the next free pool
 	Default Spec                         // the rest of the default network: Options, IPv6 with its Pool, Labels
-	Sources []ipam.Source                // what other networks get subnets from; nil: ipam.Sources()
+	Sources []ipam.Source                // what networks get subnets from; nil: ipam.Sources(), and the default network one of its own
 	Options map[string]map[string]string // of networks that do not say otherwise, the default one included, by driver
 	Pool    int                          // namespaces with a veth kept ready; 0 = 8, negative = none
 

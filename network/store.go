@@ -155,14 +155,6 @@ func newNetwork(s Spec) (*network, error) {
 func (h *Host) Create(ctx context.Context, s Spec) (*Spec, error) {
 	h.admin.Lock()
 	defer h.admin.Unlock()
-	made, err := h.create(ctx, s)
-	if err != nil {
-		return nil, fmt.Errorf("create network %s: %w", s.Name, err)
-	}
-	return made, nil
-}
-
-func (h *Host) create(ctx context.Context, s Spec) (*Spec, error) {
 	h.mu.Lock()
 	err := h.usable()
 	taken := h.networks.byName(s.Name) != nil || s.Name == "host" || s.Name == "none"
@@ -171,8 +163,16 @@ func (h *Host) create(ctx context.Context, s Spec) (*Spec, error) {
 		return nil, err
 	}
 	if taken {
-		return nil, fault.New(fault.Conflict, "network with name %s already exists", s.Name)
+		return nil, fault.New(fault.Conflict, "network with name %s already exists", s.Name) // these words alone: tools compare them
 	}
+	made, err := h.make(ctx, s)
+	if err != nil {
+		return nil, fmt.Errorf("create network %s: %w", s.Name, err)
+	}
+	return made, nil
+}
+
+func (h *Host) make(ctx context.Context, s Spec) (*Spec, error) {
 	if s.Driver == "" {
 		s.Driver = "bridge"
 	}
@@ -422,7 +422,7 @@ func addressed(h *Host, n *network) error {
 		}
 	}
 	if n.IPv4 && !has[0] {
-		p, err := ipam.Cut(h.cfg.Sources, taken)
+		p, err := ipam.Cut(h.cfg.sources(), taken)
 		if err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package network
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"berth/fault"
 	"berth/kernel/netlink"
@@ -56,8 +57,8 @@ func uses(own int) ([]ipam.Use, error) {
 	return all, nil
 }
 
-// choose picks the bridge's address and subnet: the one asked for, else the one it had, else the first free pool.
-func choose(asked, had netip.Prefix, taken []ipam.Use) (netip.Prefix, error) {
+// choose picks the bridge's address and subnet: the one asked for, else the one it had, else the first free one of the sources that the user named, or of ours.
+func choose(asked, had netip.Prefix, sources []ipam.Source, taken []ipam.Use) (netip.Prefix, error) {
 	if asked.IsValid() {
 		if why := badAddress(asked); why != "" {
 			return asked, fault.New(fault.Invalid, "bridge address %s: %s", asked, why)
@@ -69,6 +70,11 @@ func choose(asked, had netip.Prefix, taken []ipam.Use) (netip.Prefix, error) {
 	}
 	if had.IsValid() && ipam.Clash(had, taken) == "" {
 		return had, nil
+	}
+	sources = slices.DeleteFunc(slices.Clone(sources), func(s ipam.Source) bool { return !s.Base.Addr().Is4() })
+	if len(sources) > 0 {
+		p, err := ipam.Cut(sources, taken)
+		return netip.PrefixFrom(p.Addr().Next(), p.Bits()), err
 	}
 	for _, p := range pools() {
 		if ipam.Clash(p, taken) == "" {

@@ -58,15 +58,57 @@ func flagOf(key string) string {
 	return key
 }
 
-// withoutEffect are keys of the field's engine that this one takes and does nothing for.
+// withoutEffect are keys of the field's engine that this one takes and does nothing for. Most are flags as well.
 func withoutEffect() []string {
 	return strings.Fields(`tls tlscacert tlscert tlskey tlsverify authorization-plugins min-api-version log-format raw-logs metrics-addr
-		network-diagnostic-port nri-opts live-restore shutdown-timeout builder ip-forward ip-forward-no-drop iptables ip6tables
-		firewall-backend allow-direct-routing bridge-accept-fwmark
-		userland-proxy userland-proxy-path network-control-plane-mtu
+		network-diagnostic-port nri-opts shutdown-timeout builder ip-forward ip-forward-no-drop
+		firewall-backend allow-direct-routing bridge-accept-fwmark network-control-plane-mtu
 		swarm-default-advertise-addr swarm-raft-heartbeat-tick
-		swarm-raft-election-tick node-generic-resources labels experimental features containerd containerd-namespace
-		containerd-plugin-namespace cri-containerd rootless`)
+		swarm-raft-election-tick node-generic-resources labels label experimental features feature containerd containerd-namespace
+		containerd-plugin-namespace containerd-plugins-namespace cri-containerd rootless`)
+}
+
+// asItIs are keys for what this engine does anyway, and what it does.
+func asItIs() map[string]string {
+	const rules = "berth writes a table of its own for nftables and nobody's iptables rules (see doc/firewall.md)"
+	return map[string]string{
+		"live-restore":        "containers always outlive the daemon",
+		"userland-proxy":      "published ports need no process",
+		"userland-proxy-path": "published ports need no process",
+		"iptables":            rules, "ip6tables": rules,
+	}
+}
+
+// declareOthers takes the field's flags that change nothing, hidden.
+func (d *defaults) declareOthers(f *pflag.FlagSet) {
+	for _, name := range append(withoutEffect(), slices.Sorted(maps.Keys(asItIs()))...) {
+		// Who asks for safety that there isn't is refused.
+		if f.Lookup(name) != nil || strings.HasPrefix(name, "tls") || strings.HasPrefix(name, "authorization") {
+			continue
+		}
+		f.String(name, "", "")
+		f.Lookup(name).NoOptDefVal = "true"
+		switch name { // those that have a value, in the next word
+		case "log-format", "metrics-addr", "network-diagnostic-port", "nri-opts", "shutdown-timeout", "firewall-backend", "bridge-accept-fwmark",
+			"network-control-plane-mtu", "swarm-default-advertise-addr", "label", "feature", "containerd", "containerd-namespace", "containerd-plugins-namespace", "userland-proxy-path":
+			f.Lookup(name).NoOptDefVal = ""
+		}
+		f.MarkHidden(name)
+	}
+}
+
+// noteOthers warns of those that were given.
+func (d *defaults) noteOthers(f *pflag.FlagSet) {
+	as := asItIs()
+	f.Visit(func(flag *pflag.Flag) {
+		if what, ok := as[flag.Name]; ok {
+			if flag.Value.String() != "true" || strings.HasSuffix(flag.Name, "-path") {
+				d.warnings = append(d.warnings, fmt.Sprintf("--%s=%s changes nothing: %s", flag.Name, flag.Value, what))
+			}
+		} else if slices.Contains(withoutEffect(), flag.Name) {
+			d.warnings = append(d.warnings, fmt.Sprintf("--%s has no effect in this version", flag.Name))
+		}
+	})
 }
 
 // readFile applies a configuration file to the flags. What stands in both is refused, as is what is not known.
@@ -96,8 +138,14 @@ func (d *defaults) apply(f *pflag.FlagSet, text []byte) error {
 	var unknown, both []string
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		flag := f.Lookup(flagOf(key))
+		what, same := asItIs()[key]
 		switch {
-		case flag == nil && slices.Contains(withoutEffect(), key):
+		case same && string(bytes.TrimSpace(keys[key])) == "true":
+			delete(keys, key)
+		case same:
+			d.warnings = append(d.warnings, fmt.Sprintf("the configuration file's %q changes nothing: %s", key, what))
+			delete(keys, key)
+		case slices.Contains(withoutEffect(), key):
 			d.warnings = append(d.warnings, fmt.Sprintf("the configuration file's %q has no effect in this version", key))
 			delete(keys, key)
 		case flag == nil:

@@ -68,6 +68,7 @@ func parse(args []string) (*options, error) {
 	f.BoolVarP(&printVersion, "version", "v", false, "print the version and end")
 	f.StringVarP(&o.dataRoot, "graph", "g", "/var/lib/berth", "old name of --data-root")
 	f.MarkHidden("graph")
+	o.defaults.declareOthers(f)
 	if err := f.Parse(args); err != nil {
 		if err == pflag.ErrHelp {
 			fmt.Printf("Usage: berthd [options]\n\nThe daemon of berth, a container engine.\n\nOptions:\n%s", f.FlagUsages())
@@ -87,6 +88,7 @@ func parse(args []string) (*options, error) {
 	if err := o.defaults.readFile(f, file, f.Changed("config-file")); err != nil {
 		return nil, err
 	}
+	o.defaults.noteOthers(f)
 	o.groupGiven = f.Changed("group")
 	if err := errors.Join(o.defaults.finish(), o.registries.finish(), o.networks.finish(), o.finish(level)); err != nil {
 		return nil, err

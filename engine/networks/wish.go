@@ -96,7 +96,7 @@ func (s *Service) Settle(r *container.Record, wishes map[string]*wire.EndpointSe
 	own := map[string]*wire.EndpointSettings{}
 	plain := true // nothing but what the mode says
 	main := Main(mode)
-	if _, named := wishes[main]; !named && !mode.IsNone() {
+	if len(wishes) == 0 && !mode.IsNone() { // who names networks is on those alone, as the field has it
 		own[main] = &wire.EndpointSettings{}
 	}
 	for ref, e := range wishes {

@@ -18,7 +18,7 @@ func Complete(given *api.HostConfig, c *api.Config, m Machine) (h *api.HostConfi
 	if given != nil {
 		*h = *given
 	}
-	if h.NetworkMode == "" || h.NetworkMode.IsDefault() {
+	if h.NetworkMode == "" || h.NetworkMode.IsDefault() || h.NetworkMode.IsBridge() {
 		h.NetworkMode = api.NetworkMode(m.Network)
 	}
 	m.Defaults.fill(h)
