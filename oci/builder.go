@@ -51,6 +51,7 @@ type tree struct {
 	warnings []string
 	files    []*os.File // closed with the tree
 	given    gifts      // in a user namespace: what was made outside; else nil
+	served   gifts      // the root alone, when a program serves it that the container is not to hold; else nil
 }
 
 // own makes f be closed with the tree.

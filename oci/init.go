@@ -106,6 +106,10 @@ func (i *inside) prepare() (*kernel.Script, error) {
 	if err != nil {
 		return nil, err
 	}
+	var served gifts
+	if given[servedRoot] != nil {
+		given, served = nil, given
+	}
 	i.lines = bufio.NewReader(i.socket)
 	spec := *o.Bundle.Spec
 	if spec.Linux == nil {
@@ -113,7 +117,7 @@ func (i *inside) prepare() (*kernel.Script, error) {
 	}
 	i.pid = o.Pid
 	i.builder = builder{
-		tree:     tree{bundle: o.Bundle, spec: &spec, console: o.Console, noPivot: o.NoPivot, given: given, first: true},
+		tree:     tree{bundle: o.Bundle, spec: &spec, console: o.Console, noPivot: o.NoPivot, given: given, served: served, first: true},
 		preserve: o.Preserve, inNS: true, ask: i.askHooks,
 	}
 	i.ns.fresh = o.Kinds

@@ -129,6 +129,8 @@ func (t *tree) mountRoot() error {
 	switch {
 	case t.given != nil:
 		m, err = t.given.take(givenRoot)
+	case t.served != nil:
+		m, err = t.served.take(servedRoot)
 	case len(t.bundle.Rootfs) == 0:
 		place = at
 		m, err = t.cloneRoot()
@@ -136,10 +138,7 @@ func (t *tree) mountRoot() error {
 		if st, err := os.Stat(at); err == nil && st.IsDir() {
 			place = at
 		}
-		first := t.bundle.Rootfs[0]
-		if m, err = t.newMount(first, parseOptions(first.Options), nil); err != nil {
-			err = fmt.Errorf("root file system: %w", err)
-		}
+		m, err = t.makeRoot(nil)
 	}
 	if err != nil {
 		return err

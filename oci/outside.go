@@ -31,6 +31,7 @@ type outside struct {
 // What the first process knows the things by that it is given, beside the mounts.
 const (
 	givenRoot  = "root"
+	servedRoot = "served root" // outside of a user namespace
 	givenNodes = "nodes"
 	givenSys   = "sysfs"
 )
@@ -100,8 +101,18 @@ func (o *outside) makeRoot() (*os.File, error) {
 	if len(o.bundle.Rootfs) == 0 {
 		return o.cloneRoot()
 	}
-	first := o.bundle.Rootfs[0]
-	f, err := o.newMount(first, parseOptions(first.Options), o.owner)
+	return o.tree.makeRoot(o.owner)
+}
+
+// rootIsServed tells whether a program serves the container's root. It is started outside of the container's namespaces, or it would be one of its processes.
+func (t *tree) rootIsServed() bool {
+	return len(t.bundle.Rootfs) > 0 && t.bundle.Rootfs[0].Type == kernel.FuseOverlay
+}
+
+// makeRoot makes the mount of the root.
+func (t *tree) makeRoot(owner *os.File) (*os.File, error) {
+	first := t.bundle.Rootfs[0]
+	f, err := t.newMount(first, parseOptions(first.Options), owner)
 	if err != nil {
 		return nil, fmt.Errorf("root file system: %w", err)
 	}

@@ -287,6 +287,13 @@ func (b *builder) guide(p *Process, s *os.File, r rights, o options) error {
 			return err
 		}
 		todo.Given, files = out.names, out.made
+	} else if b.rootIsServed() {
+		root, err := b.makeRoot(nil)
+		if err != nil {
+			return err
+		}
+		defer root.Close()
+		todo.Given, files = []string{servedRoot}, []*os.File{root}
 	}
 	if err := sendOrder(s, todo, files); err != nil && !kernel.IsBrokenPipe(err) {
 		return err
