@@ -54,7 +54,7 @@ var mayImport = map[string][]string{
 	"network/firewall":  {"kernel/nft"},
 	"network/ipam":      {"fault"},
 	"network/names":     {"kernel", "kernel/namespace", "fault"},
-	"volume":            {"union/clone", "volume/hold", "kernel", "archive", "internal/record", "fault"},
+	"volume":            {"kernel/quota", "union/clone", "volume/hold", "kernel", "archive", "internal/record", "fault"},
 	"volume/hold":       {"kernel", "kernel/namespace", "fault"},
 	"volume/plugin":     {"fault"},
 	"oci":               {"kernel", "kernel/namespace", "kernel/cgroup", "kernel/seccomp", "internal/record", "fault"},

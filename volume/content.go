@@ -51,7 +51,7 @@ func (s *Store) Replace(name string, fill func(dir string) error) error {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(sameTop(old, dir), old.Close()); err != nil {
+		if err := errors.Join(sameTop(old, dir), old.Close(), v.join(dir)); err != nil {
 			return err
 		}
 		if err := fill(dir); err != nil {

@@ -37,6 +37,8 @@ type Volume struct {
 	Labels    map[string]string `json:",omitempty"`
 	Options   map[string]string `json:",omitempty"`
 
+	Project uint32 `json:",omitempty"` // whose quota bounds it; 0: nothing does
+
 	Path string `json:"-"` // the directory that containers see
 
 	recorded string // the name in the record
@@ -129,9 +131,22 @@ func (s *Store) CreateFilled(v Volume, fill func(dir string) error) (made *Volum
 	if v.Anonymous {
 		save = record.Put
 	}
+	if _, size, err := ParseOptions(v.Options); err == nil && size > 0 && v.Driver == "" {
+		if err := s.bound(&v, size); err != nil {
+			return nil, false, fmt.Errorf("create %s: %w", v.Name, err)
+		}
+		defer func() {
+			if !created {
+				err = errors.Join(err, s.unbound(&v))
+			}
+		}()
+	}
 	err = s.staged(func(stage string) error {
 		dir := filepath.Join(stage, dataDir)
 		err := errors.Join(os.Chmod(stage, 0o711), os.Mkdir(dir, 0o755), os.Chmod(dir, 0o755), save(filepath.Join(stage, recordFile), v))
+		if err == nil {
+			err = v.join(dir)
+		}
 		if err == nil {
 			err = fill(dir)
 		}
@@ -246,7 +261,7 @@ func (s *Store) Fill(ctx context.Context, name string, tree *os.File) error {
 		return err
 	}
 	err = s.staged(func(stage string) error {
-		if err := copyTree(ctx, stage, tree); err != nil {
+		if err := errors.Join(v.join(stage), copyTree(ctx, stage, tree)); err != nil {
 			return err
 		}
 		s.mu.Lock()
@@ -302,8 +317,12 @@ func copyTree(ctx context.Context, to string, from *os.File) (err error) {
 
 // Remove deletes a volume with all in it, its snapshots too. fault.NotFound when there is none.
 func (s *Store) Remove(name string) error {
-	if _, err := s.Get(name); err != nil && !errors.Is(err, fault.Corrupt) {
+	v, err := s.Get(name)
+	if err != nil && !errors.Is(err, fault.Corrupt) {
 		return err
+	}
+	if err := s.unbound(v); err != nil {
+		return fmt.Errorf("remove volume %s: %w", name, err)
 	}
 	if err := s.discard(s.path(name)); err != nil {
 		return fmt.Errorf("remove volume %s: %w", name, err)

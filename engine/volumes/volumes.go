@@ -227,11 +227,7 @@ func (s *Service) make(ctx context.Context, v volume.Volume) (made *volume.Volum
 		return nil, false, fmt.Errorf("create %s: %w", v.Name, err)
 	}
 	if d == nil {
-		_, size, err := volume.ParseOptions(v.Options)
-		if err == nil && size > 0 {
-			err = invalid("quota size requested but no quota support")
-		}
-		if err != nil {
+		if _, _, err := volume.ParseOptions(v.Options); err != nil {
 			return nil, false, fault.Wrap(fault.Invalid, fmt.Errorf("create %s: %w", v.Name, err))
 		}
 	}

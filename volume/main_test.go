@@ -1,0 +1,9 @@
+package volume_test
+
+import (
+	"testing"
+
+	"berth/internal/kerneltest"
+)
+
+func TestMain(m *testing.M) { kerneltest.Main(m) }
