@@ -31,8 +31,8 @@ func TestCreateShifted(t *testing.T) {
 		if !reflect.DeepEqual(r.IDs, ids) {
 			t.Errorf("the root's ids are %+v", r.IDs)
 		}
-		if st, err := kernel.StatIn(nil, topOf(r)); err != nil || st.Uid != 100000 || st.Gid != 200000 {
-			t.Errorf("what is written goes to a directory of %d:%d (%v)", st.Uid, st.Gid, err)
+		if uid, gid, err := topOwner(r); err != nil || uid != 100000 || gid != 200000 {
+			t.Errorf("what is written goes to a directory of %d:%d (%v)", uid, gid, err)
 		}
 		if _, copied, err := union.CreateShifted(context.Background(), d, "b", chain, ids, init); err != nil || copied {
 			t.Errorf("a second root: copied %v, %v", copied, err)
@@ -74,10 +74,20 @@ func TestCreateShifted(t *testing.T) {
 	})
 }
 
-// topOf is the directory on the host that a root's top has its owner from.
-func topOf(r union.Root) string {
-	if r.Stacked == nil {
-		return r.Mount.Source
+// topOwner is whose the directory is that a root's top has its owner from.
+func topOwner(r union.Root) (uid, gid uint32, err error) {
+	top := r.Mount.Source
+	switch {
+	case r.Stacked != nil:
+		top = r.Stacked.Upper
+	case r.Mount.Type != "bind": // a file system of its own
+		err = union.View(r, func(dir *os.File) error {
+			st, err := kernel.StatIn(dir, ".")
+			uid, gid = st.Uid, st.Gid
+			return err
+		})
+		return uid, gid, err
 	}
-	return r.Stacked.Upper
+	st, err := kernel.StatIn(nil, top)
+	return st.Uid, st.Gid, err
 }

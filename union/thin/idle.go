@@ -7,19 +7,19 @@ import (
 	"berth/fault"
 )
 
-// A device that Mount made is there for somebody who is going to mount it, and nobody tells when that happens or ends. So those are
-// looked at from time to time: one that is held goes with its last holder, which the kernel sees to whatever dies, and one
-// that nobody took for a while goes too. Who wants it later asks Mount again.
+// A device that Mount made is there for somebody who is going to mount it, perhaps several times, and who doesn't tell when that
+// begins. So it has a time, and then goes with its last holder, which the kernel sees to whatever dies. Who wants it later asks Mount again.
 const (
-	grace = 10 * time.Minute
-	round = 5 * time.Second
+	grace  = 10 * time.Minute // after Mount
+	linger = time.Minute      // after Unmounted: somebody else may have asked for it just now
+	round  = 5 * time.Second
 )
 
-// lend notes that the device of a tree was given out.
-func (t *Trees) lend(name string, at time.Time) {
+// lend notes until when the device of a tree is there in any case.
+func (t *Trees) lend(name string, until time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.lent[name] = at
+	t.lent[name] = until
 }
 
 // watch tidies until Close.
@@ -31,53 +31,53 @@ func (t *Trees) watch() {
 		select {
 		case <-t.stop:
 			return
-		case now := <-tick.C:
-			t.tidy(now.Add(-grace)) // what fails is tried again
+		case <-tick.C:
+			t.tidy(time.Now()) // what fails is tried again
 		}
 	}
 }
 
-// tidy has the devices go that are not needed longer than they are held; those that nobody holds if they were given out before
-// the moment.
-func (t *Trees) tidy(before time.Time) error {
+// tidy has the devices go, as soon as nobody holds them, whose time is over.
+func (t *Trees) tidy(now time.Time) error {
 	t.mu.Lock()
-	lent := make(map[*tree]time.Time, len(t.lent))
-	for name, at := range t.lent {
-		if r := t.trees[name]; r != nil {
-			lent[r] = at
-		} else {
+	over := map[*tree]time.Time{}
+	for name, until := range t.lent {
+		if r := t.trees[name]; r == nil {
 			delete(t.lent, name)
+		} else if until.Before(now) {
+			over[r] = until
 		}
 	}
 	t.mu.Unlock()
 	var failed error
-	for r, at := range lent {
-		gone, err := t.letGo(r, at.Before(before))
-		if gone {
-			t.mu.Lock()
-			if t.lent[r.name].Equal(at) {
-				delete(t.lent, r.name)
-			}
-			t.mu.Unlock()
-		}
+	for r, until := range over {
+		gone, err := t.letGo(r, until)
 		failed = errors.Join(failed, err)
+		if !gone {
+			continue
+		}
+		t.mu.Lock()
+		if t.lent[r.name].Equal(until) {
+			delete(t.lent, r.name)
+		}
+		t.mu.Unlock()
 	}
 	return failed
 }
 
-// letGo tells whether the device of r goes by itself, or is gone. idle: also when nobody holds it.
-func (t *Trees) letGo(r *tree, idle bool) (gone bool, err error) {
+// letGo tells whether the device of r is gone, or goes by itself. One that was lent again meanwhile stays.
+func (t *Trees) letGo(r *tree, until time.Time) (gone bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	info, err := t.dm.Info(t.prefix + r.name)
-	switch {
-	case errors.Is(err, fault.NotFound):
-		return true, nil
-	case err != nil:
-		return false, err
-	case info.Open == 0 && !idle, info.Open > 0 && !t.options.deferred:
+	t.mu.Lock()
+	again := !t.lent[r.name].Equal(until)
+	t.mu.Unlock()
+	if again {
 		return false, nil
 	}
 	err = t.deactivate(r, t.options.deferred)
+	if errors.Is(err, fault.Conflict) {
+		return false, nil // until the next time
+	}
 	return err == nil, err
 }

@@ -35,7 +35,7 @@ type Trees struct {
 	trees map[string]*tree
 	ids   map[uint32]bool // taken, of the pool's volumes
 	last  uint32
-	lent  map[string]time.Time // devices that were given out, since when
+	lent  map[string]time.Time // devices that were given out, until when
 
 	stop, done chan struct{} // of watch
 }
@@ -364,7 +364,7 @@ func (t *Trees) resumeAll() error {
 		if err != nil {
 			return err
 		}
-		t.lend(name, time.Now())
+		t.lend(name, time.Now().Add(grace))
 	}
 	return nil
 }
@@ -374,7 +374,7 @@ func (t *Trees) resumeAll() error {
 func (t *Trees) Close() error {
 	close(t.stop)
 	<-t.done
-	err := t.tidy(time.Now().Add(time.Hour))
+	err := t.tidy(time.Now().Add(2 * grace))
 	return errors.Join(err, t.putAway(), t.dm.Close())
 }
 

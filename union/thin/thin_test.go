@@ -279,18 +279,33 @@ func TestNobodyTellsOfTheEnd(t *testing.T) {
 	must(t, err)
 	m, err := trees.Mount("used")
 	must(t, err)
-	must(t, within(m, func(*os.File) error { return trees.tidy(time.Now().Add(-grace)) }))
+	err = within(m, func(*os.File) error {
+		must(t, trees.tidy(time.Now()))
+		if !there("idle") || !there("used") {
+			t.Error("a device that was given out just now is gone")
+		}
+		must(t, trees.tidy(time.Now().Add(2*grace)))
+		if there("idle") {
+			t.Error("a device that nobody wanted stayed")
+		}
+		return nil
+	})
+	must(t, err)
 	for end := time.Now().Add(time.Minute); there("used"); {
 		if time.Now().After(end) {
 			t.Fatal("the device stayed after the last mount")
 		}
 	}
-	if !there("idle") {
-		t.Error("a device that was given out just now is gone")
+	_, err = trees.Mount("used")
+	must(t, err)
+	must(t, trees.Unmounted("used"))
+	must(t, trees.tidy(time.Now()))
+	if !there("used") {
+		t.Error("a device that somebody may want just now is gone")
 	}
-	must(t, trees.tidy(time.Now().Add(time.Second)))
-	if there("idle") {
-		t.Error("a device that nobody wanted stayed")
+	must(t, trees.tidy(time.Now().Add(2*linger)))
+	if there("used") {
+		t.Error("a device stayed that is not needed any more")
 	}
 	_, err = trees.Mount("idle")
 	must(t, err)

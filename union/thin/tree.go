@@ -365,7 +365,7 @@ func (t *Trees) Mount(name string) (Mount, error) {
 	if err != nil {
 		return Mount{}, fmt.Errorf("mount tree %s: %w", name, err)
 	}
-	t.lend(name, time.Now())
+	t.lend(name, time.Now().Add(grace))
 	return m, nil
 }
 
@@ -414,19 +414,12 @@ func mountOptions(v volume, more []string) []string {
 	return list
 }
 
-// Unmounted puts the tree's device away, when the last mount of it ends.
+// Unmounted lets the tree's device go soon, or when the last mount of it ends.
 func (t *Trees) Unmounted(name string) error {
-	r, err := t.find(name)
-	if errors.Is(err, fault.NotFound) {
-		return nil
+	if _, err := t.find(name); err == nil {
+		t.lend(name, time.Now().Add(linger))
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	err = t.deactivate(r, t.options.deferred)
-	if errors.Is(err, fault.Conflict) {
-		return nil // it stays until the next time
-	}
-	return err
+	return nil
 }
 
 // Freeze makes the tree read-only for everybody: fault.Conflict while it is mounted.
