@@ -272,11 +272,17 @@ func deleteByID(dir *os.File, r ref) error {
 	return nil
 }
 
-// openByID opens the top of a subvolume in the file system of dir, wherever it lies (open_by_handle_at(2); struct btrfs_fid).
+// openByID opens the top of a subvolume in the file system of dir, wherever it lies (open_by_handle_at(2); struct btrfs_fid). One that is gone
+// gives ESTALE.
 func openByID(dir *os.File, id uint64) (*os.File, error) {
-	var fid [20]byte // inode, subvolume, generation (0 = any)
+	generation, err := generationOf(dir, id)
+	if err != nil {
+		return nil, fmt.Errorf("open subvolume %d: %w", id, err)
+	}
+	var fid [20]byte // inode, subvolume, generation of the inode
 	binary.NativeEndian.PutUint64(fid[0:], topInode)
 	binary.NativeEndian.PutUint64(fid[8:], id)
+	binary.NativeEndian.PutUint32(fid[16:], generation)
 	n, err := unix.OpenByHandleAt(kernel.FD(dir), unix.NewFileHandle(fidWithoutParent, fid[:]), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC)
 	runtime.KeepAlive(dir)
 	if err != nil {

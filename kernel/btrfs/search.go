@@ -92,6 +92,7 @@ func (k *key) after(h header) bool {
 
 // Kinds of items (linux/btrfs_tree.h).
 const (
+	inodeItem  = 1
 	rootRef    = 156 // in the tree of roots: a subvolume (the offset) inside of another (the object)
 	extentItem = 108
 )
@@ -169,4 +170,20 @@ func Inside(f *os.File, id uint64) (ids []uint64, err error) {
 		return true
 	})
 	return ids, err
+}
+
+// generationOf reads the generation of a subvolume's top directory, by which a handle of it is known (kernels before 6.2 compare it always).
+func generationOf(f *os.File, id uint64) (generation uint32, err error) {
+	found := false
+	k := key{tree: id, minObject: topInode, maxObject: topInode, minKind: inodeItem, maxKind: inodeItem}
+	err = search(f, k, func(_ header, data []byte) bool {
+		if found = len(data) >= 8; found {
+			generation = uint32(little64(data)) // struct btrfs_inode_item begins with it
+		}
+		return false
+	})
+	if errors.Is(err, unix.ENOENT) || err == nil && !found {
+		err = unix.ESTALE
+	}
+	return generation, err
 }
