@@ -202,6 +202,16 @@ func IsMountRoot(f *os.File) (bool, error) {
 	return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, pathError("statx", f.Name(), err)
 }
 
+// MountID is the number of the mount that f was opened in (statx(2), Linux ≥ 5.8). No two mounts have the same at a time.
+func MountID(f *os.File) (uint64, error) {
+	var st unix.Statx_t
+	err := retry(func() error {
+		return unix.Statx(fd(f), "", unix.AT_EMPTY_PATH|unix.AT_NO_AUTOMOUNT, unix.STATX_MNT_ID, &st)
+	})
+	keep(f)
+	return st.Mnt_id, pathError("statx", f.Name(), err)
+}
+
 // UnmountFile detaches the mount that f is the top of, lazily, from a thread that may see another /proc than its own: proc is
 // a procfs that shows the thread. It changes the working directory of the thread, which must have one of its own (UnshareFS).
 func UnmountFile(proc, f *os.File) error {

@@ -119,6 +119,9 @@ func (s *Stack) Check() error {
 
 // Close closes the layers.
 func (s *Stack) Close() (err error) {
+	if s.index != nil { // the roots are given back
+		s.roots = nil
+	}
 	for _, f := range s.roots {
 		err = errors.Join(err, f.Close())
 	}

@@ -116,14 +116,20 @@ func (t *Tree) MadeUp(p string) (is bool, err error) {
 	return archive.MadeUp(f)
 }
 
-// Elsewhere tells whether f lies on another file system than the tree's own.
+// Elsewhere tells whether f lies in something that is mounted in the tree.
 func (t *Tree) Elsewhere(f *os.File) (bool, error) {
-	own, err := kernel.Stat(t.Root)
+	same, err := sameMount(t.Root, f)
+	return !same, err
+}
+
+// sameMount compares mounts, as a volume may lie on the file system that the tree lies on.
+func sameMount(a, b *os.File) (bool, error) {
+	one, err := kernel.MountID(a)
 	if err != nil {
 		return false, err
 	}
-	st, err := kernel.Stat(f)
-	return st.Dev != own.Dev, err
+	other, err := kernel.MountID(b)
+	return one == other, err
 }
 
 // Devices gives a test, by device and inode, for the /dev that a running container has of its own, which is nobody's files.
@@ -159,12 +165,7 @@ func (t *Tree) Untouchable(p string, dir *os.File) (is bool, err error) {
 		return false, err
 	}
 	defer fault.Close(f, &err)
-	above, err := kernel.Stat(f)
-	if err != nil {
-		return false, err
-	}
-	st, err := kernel.Stat(dir)
-	return st.Dev == above.Dev, err
+	return sameMount(f, dir)
 }
 
 // Bind is a file or directory of the host that shows in a tree.

@@ -222,6 +222,12 @@ func TestDrivers(t *testing.T) {
 		"many at once":                     concurrent,
 		"one process at a time":            oneProcess,
 		"deletion frees in the background": frees,
+		"two hundred layers":               manyLayers,
+		"files mapped into memory":         mapped,
+		"one root beneath another":         beneath,
+		"a root that is lent":              lent,
+		"layers by themselves":             stackSame,
+		"a look without a root":            lookedAt,
 	}
 	overAll(t, func(t *testing.T, g *ground) {
 		for what, test := range contract {
