@@ -107,7 +107,11 @@ func setup(env *testscript.Env, c client, tar string) error {
 	env.Values["flags"] = c.flags()
 	env.Values["engine"] = e
 	env.Values["registries"] = registries{}
-	end := time.AfterFunc(stuck, func() { syscall.Kill(e.Pid(), syscall.SIGKILL) })
+	limit := stuck
+	if c.driver != "" { // some copy every file for each container
+		limit *= 5
+	}
+	end := time.AfterFunc(limit, func() { syscall.Kill(e.Pid(), syscall.SIGKILL) })
 	env.Defer(func() { end.Stop() })
 	for _, v := range e.Environ() {
 		key, value, _ := strings.Cut(v, "=")
