@@ -14,7 +14,7 @@ while getopts g:o: o; do case $o in g) groups=$OPTARG;; o) out=(-o "$OPTARG");; 
 shift $((OPTIND-1))
 packages=("$@")
 ((${#packages[@]})) || packages=(./kernel ./kernel/{cgroup,seccomp,netlink,nft,dm,block,quota} ./oci ./oci/shim ./network ./network/dns
-  ./archive ./union ./union/thin ./engine ./test/isolation ./test/crash ./test/storage)
+  ./archive ./union ./union/thin ./volume ./volume/hold ./engine ./test/isolation ./test/crash ./test/storage)
 
 # Outside of the tree: a kernel is large, and the tree may be thrown away.
 export VM_CACHE=${VM_CACHE:-/var/cache/berth-vm}

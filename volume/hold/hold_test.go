@@ -260,3 +260,67 @@ func TestSorted(t *testing.T) {
 		}
 	}
 }
+
+// TestFileSystems mounts what a disk has, twice, and what lies on another file system.
+func TestFileSystems(t *testing.T) {
+	k := keeper(t)
+	for _, kind := range []string{"ext4", "btrfs", "xfs"} {
+		t.Run(kind, func(t *testing.T) {
+			args := []string{"-q"}
+			disk := kerneltest.Disk(t, kind, 400<<20, args, "")
+			device := deviceOf(t, disk)
+			h, err := k.Start(t.Context(), hold.Mounting{Type: kind, Device: device, Options: []string{"noatime"}}, recorded)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer h.End()
+			if err := os.WriteFile(filepath.Join(disk, "f"), []byte("of the disk"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if text, err := os.ReadFile(filepath.Join(h.Path(), "f")); err != nil || string(text) != "of the disk" {
+				t.Errorf("%q, %v", text, err)
+			}
+			if err := h.End(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	t.Run("overlay", func(t *testing.T) {
+		dir := kerneltest.Disk(t, "ext4", 16<<20, []string{"-q"}, "")
+		for _, name := range []string{"lower", "upper", "work"} {
+			if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(filepath.Join(dir, "lower", "f"), []byte("below"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		h, err := k.Start(t.Context(), hold.Mounting{Type: "overlay", Device: "overlay",
+			Options: []string{"lowerdir=" + dir + "/lower", "upperdir=" + dir + "/upper", "workdir=" + dir + "/work"}}, recorded)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(filepath.Join(h.Path(), "f"))
+		if err != nil || string(text) != "below" {
+			t.Errorf("%q, %v", text, err)
+		}
+		if err := errors.Join(os.WriteFile(filepath.Join(h.Path(), "g"), nil, 0o600), h.End()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, "upper", "g")); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// deviceOf is what is mounted at a place.
+func deviceOf(t *testing.T, at string) string {
+	t.Helper()
+	for line := range strings.Lines(mounts(t)) {
+		if f := strings.Fields(line); f[4] == at {
+			return f[len(f)-2]
+		}
+	}
+	t.Fatalf("nothing is mounted at %s", at)
+	return ""
+}
