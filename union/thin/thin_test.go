@@ -457,3 +457,18 @@ func TestGivenPool(t *testing.T) {
 		must(t, trees.Close())
 	}
 }
+
+// TestRefused is for kernels that lack what openTest wants.
+func TestRefused(t *testing.T) {
+	kerneltest.Root(t)
+	if misc, err := os.ReadFile("/proc/misc"); err != nil || strings.Contains(string(misc), "device-mapper") {
+		t.Skip("this kernel has a device mapper, or doesn't tell: ", err)
+	}
+	_, err := Open(t.TempDir(), nil)
+	if !errors.Is(err, fault.Unsupported) || !strings.Contains(err.Error(), "devicemapper: this kernel has no device mapper (/dev/mapper/control, module dm_thin_pool): ") {
+		t.Errorf("%v", err)
+	}
+	if _, err := Open(t.TempDir(), []string{"dm.nosuch=1"}); !errors.Is(err, fault.Invalid) {
+		t.Errorf("an unknown option: %v", err)
+	}
+}
