@@ -27,8 +27,8 @@ func borrowed(source string) (pid int, path string, ok bool) {
 }
 
 // borrow copies a mount of another container's, which only a member of its mount namespace can (open_tree(2)). What lies
-// there is the other container's to decide, so links are not followed and the place must be a mount of its own.
-func borrow(pid int, path string) (m *os.File, err error) {
+// there is the other container's to decide, so links are not followed and the place must be a mount of its own. sub is what lies beneath; "": all.
+func borrow(pid int, path, sub string) (m *os.File, err error) {
 	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/mnt", pid))
 	if err != nil {
 		return nil, fault.New(fault.Conflict, "the container of process %d has ended: %w", pid, err)
@@ -43,10 +43,16 @@ func borrow(pid int, path string) (m *os.File, err error) {
 			return err
 		}
 		defer f.Close()
-		if m, err = kernel.CloneMount(f, "", false); err != nil {
-			return err
+		if sub != "" {
+			at, err := openPart(f, sub)
+			if err != nil {
+				return err
+			}
+			defer at.Close()
+			f = at
 		}
-		return nil
+		m, err = kernel.CloneMount(f, "", false)
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("share %s of process %d: %w", path, pid, err)

@@ -64,40 +64,60 @@ func canMapTree(dir string, ns *os.File) error {
 	return errors.Join(kernel.MapIDs(m, ns, false), m.Close())
 }
 
-// OwnerIsRoot is our own option of a bind: whoever owns the source on the host is root in the container, with or without a user
-// namespace, and everybody else is as always. Files that root makes there are the owner's on the host.
+// OwnerIsRoot is our own option of a bind: whoever owns the source on the host is the program's user in the container, root where it has none,
+// with or without a user namespace, and everybody else is as always. Files that the user makes there are the owner's on the host.
 const OwnerIsRoot = "idmap=owner"
 
 // ownerMap makes the user namespace for that; owner is the container's, nil when it is the host's. The caller closes it.
-func ownerMap(l *specs.Linux, source, owner *os.File) (*os.File, error) {
+func (t *tree) ownerMap(source, owner *os.File) (*os.File, error) {
 	st, err := kernel.Stat(source)
+	if err != nil {
+		return nil, err
+	}
+	u, err := t.programUser()
 	if err != nil {
 		return nil, err
 	}
 	everybody := []specs.LinuxIDMapping{{Size: 1<<32 - 1}}
 	uids, gids := everybody, everybody
 	if owner != nil {
-		uids, gids = l.UIDMappings, l.GIDMappings
+		uids, gids = t.spec.Linux.UIDMappings, t.spec.Linux.GIDMappings
 	}
 	if len(uids) == 0 || len(gids) == 0 {
 		return nil, errors.New("the user namespace's uidMappings and gidMappings are not given")
 	}
-	ids, err := namespace.NewUser(swapped(st.Uid, uids), swapped(st.Gid, gids))
+	ids, err := namespace.NewUser(swapped(st.Uid, u.uid, uids), swapped(st.Gid, u.gid, gids))
 	if err != nil {
-		return nil, fmt.Errorf("map %d:%d to root: %w", st.Uid, st.Gid, err)
+		return nil, fmt.Errorf("map %d:%d to the container's user: %w", st.Uid, st.Gid, err)
 	}
 	return ids, nil
 }
 
-// swapped maps ids on disk to the host's ids for a container whose ids are mapped as given: owner to the container's root, 0 to whom the
-// container calls by the owner's number, all others as the container has them.
-func swapped(owner uint32, ids []specs.LinuxIDMapping) (list []specs.LinuxIDMapping) {
+// programUser is who the program runs as, as far as it is known before the container's root is looked at: a name in there is none.
+func (t *tree) programUser() (user, error) {
+	var given *specs.User
+	if t.bundle != nil && t.bundle.UserFromSpec && t.spec.Process != nil {
+		given = &t.spec.Process.User
+	}
+	if t.bundle == nil || t.bundle.User == "" && given == nil {
+		return user{}, nil
+	}
+	if t.root == nil {
+		return resolveUser(t.bundle.User, given, nil, nil, nil)
+	}
+	return findUserIn(t.root, t.bundle.User, given, nil)
+}
+
+// swapped maps ids on disk to the host's ids for a container whose ids are mapped as given: owner to whom the container calls user, user to whom it
+// calls by the owner's number, all others as the container has them.
+func swapped(owner, user uint32, ids []specs.LinuxIDMapping) (list []specs.LinuxIDMapping) {
 	const all = 1<<32 - 1
+	low, high := min(owner, user), max(owner, user)
 	parts := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 0, Size: all}} // on disk, in the container
-	if owner != 0 {
+	if low != high {
 		parts = []specs.LinuxIDMapping{
-			{ContainerID: 0, HostID: owner, Size: 1}, {ContainerID: 1, HostID: 1, Size: owner - 1},
-			{ContainerID: owner, HostID: 0, Size: 1}, {ContainerID: owner + 1, HostID: owner + 1, Size: all - owner - 1},
+			{ContainerID: 0, HostID: 0, Size: low}, {ContainerID: low, HostID: high, Size: 1}, {ContainerID: low + 1, HostID: low + 1, Size: high - low - 1},
+			{ContainerID: high, HostID: low, Size: 1}, {ContainerID: high + 1, HostID: high + 1, Size: all - high - 1},
 		}
 	}
 	for _, p := range parts {

@@ -33,9 +33,9 @@ func MountIn(pid int, m specs.Mount) error {
 		if len(m.UIDMappings)+len(m.GIDMappings) > 0 || slices.Contains(m.Options, "idmap") || slices.Contains(m.Options, "ridmap") {
 			return fault.New(fault.Unsupported, "mount %s: an id-mapped mount can't be added to a running container", m.Destination)
 		}
-		f, err := kernel.CloneMount(nil, m.Source, o.recursive)
+		f, err := cloneSource(m.Source, o)
 		if err != nil {
-			return fault.New(fault.Invalid, "bind source %s: %w", m.Source, bare(err))
+			return err
 		}
 		bind = t.own(f)
 		// Before anybody in the container can see it.

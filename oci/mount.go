@@ -24,6 +24,8 @@ type mountOptions struct {
 	copyUp          bool     // tmpfs starts with what lies beneath
 	idmap, idmapAll bool     // owners are shown through a user namespace, in all mounts below too
 	idmapOwner      bool     // the source's owner is the container's root
+	subpath         string   // what of the source is shown; "": all
+	outside         bool     // made with the creator's rights
 }
 
 type spread struct {
@@ -98,8 +100,14 @@ func (o *mountOptions) other(name string) {
 		o.idmapOwner = true
 	case "ridmap":
 		o.idmap, o.idmapAll = true, true
+	case Outside:
+		o.outside = true
 	case "", "defaults", "remount", "async", "nomand", "nolazytime", "loud", "silent", "iversion", "noiversion", "z", "Z":
 	default:
+		if sub, ok := strings.CutPrefix(name, Subpath); ok {
+			o.subpath = sub
+			return
+		}
 		o.data = append(o.data, name)
 	}
 }
@@ -186,42 +194,6 @@ func (t *tree) attachRoot(m *os.File, at string) error {
 	t.root = m
 	// Not shared, or pivot_root refuses; the caller's choice is set at the end.
 	return kernel.Spread(m, kernel.PropPrivate, true)
-}
-
-// newMount makes a detached mount, a new file system or a bind. owner is the container's user namespace, when the caller is outside of it.
-func (t *tree) newMount(m specs.Mount, o mountOptions, owner *os.File) (*os.File, error) {
-	ids, err := idmap(t.spec.Linux, m, o, owner)
-	if err != nil {
-		return nil, err
-	}
-	if ids != nil && ids != owner {
-		defer ids.Close()
-	}
-	if !o.bind && m.Type != "bind" {
-		return t.newFileSystem(m, o, ids)
-	}
-	if pid, path, ok := borrowed(m.Source); ok {
-		return borrow(pid, path)
-	}
-	f, err := kernel.CloneMount(nil, m.Source, o.recursive)
-	if err != nil {
-		return nil, fault.New(fault.Invalid, "bind source %s: %w", m.Source, bare(err))
-	}
-	if o.idmapOwner {
-		if ids, err = ownerMap(t.spec.Linux, f, owner); err != nil {
-			f.Close()
-			return nil, err
-		}
-		defer ids.Close()
-	}
-	if ids == nil {
-		return f, nil
-	}
-	if err := kernel.MapIDs(f, ids, o.idmapAll); err != nil {
-		f.Close()
-		return nil, fault.New(fault.Unsupported, "bind source %s: its file system can't show owners through a user namespace: leave idmap out: %w", m.Source, bare(err))
-	}
-	return f, nil
 }
 
 // newFileSystem mounts one. An overlay can't be id-mapped itself, but its layers can.

@@ -82,6 +82,7 @@ func (o *outside) makeAll(stdio []*os.File) error {
 		return err
 	}
 	o.add(givenRoot, root)
+	o.root = root // for whoever looks names of users up
 	mounts := slices.Clone(o.spec.Mounts)
 	if len(o.bundle.Rootfs) > 1 {
 		mounts = append(mounts, o.bundle.Rootfs[1:]...)
@@ -142,7 +143,7 @@ func (o *outside) makeMount(m specs.Mount) error {
 
 // shows tells whether a mount shows what is the host's: a bind, or message queues when the IPC namespace is.
 func (n namespaces) shows(m specs.Mount, o mountOptions) bool {
-	return o.bind || m.Type == "bind" || m.Type == "mqueue" && !n.has(namespace.IPC)
+	return o.bind || m.Type == "bind" || o.outside || m.Type == "mqueue" && !n.has(namespace.IPC)
 }
 
 // makeSys makes a sysfs that shows the container's network.

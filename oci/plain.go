@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -52,7 +53,7 @@ func (b *Bundle) Plain(dir string, use func(spec *specs.Spec, warnings []string)
 		if err := t.mountRoot(); err != nil {
 			return err
 		}
-		if err := borrowAll(&spec, dir); err != nil {
+		if err := prepareAll(t, &spec, dir); err != nil {
 			return err
 		}
 		warnings, err := b.plainProcess(&process, t.root, b.User, b.GroupAdd, b.UserFromSpec)
@@ -63,34 +64,55 @@ func (b *Bundle) Plain(dir string, use func(spec *specs.Spec, warnings []string)
 	})
 }
 
-// borrowAll puts what lies in other containers below dir, as no other runtime can reach it.
-func borrowAll(spec *specs.Spec, dir string) error {
+// prepareAll puts below dir what no other runtime can reach or make: what lies in other containers, parts of a source, and what has options of ours.
+func prepareAll(t *tree, spec *specs.Spec, dir string) error {
 	spec.Mounts = slices.Clone(spec.Mounts)
 	for k, m := range spec.Mounts {
-		pid, path, ok := borrowed(m.Source)
-		if !ok {
+		o := parseOptions(m.Options)
+		if _, _, ok := borrowed(m.Source); !ok && o.subpath == "" && !o.outside && !o.idmapOwner {
 			continue
 		}
-		f, err := borrow(pid, path)
-		if err != nil {
-			return err
+		if o.idmapOwner && len(spec.Linux.UIDMappings) > 0 {
+			return fault.New(fault.Unsupported, "mount %s: idmap in a user namespace needs a runtime of ours", m.Destination)
 		}
-		defer f.Close()
 		place := filepath.Join(dir, fmt.Sprintf("shared-%d", k))
-		if err := os.MkdirAll(place, 0o711); err != nil {
+		if err := prepare(t, m, o, place); err != nil {
 			return err
 		}
-		target, err := kernel.OpenIn(nil, place, kernel.OPath|kernel.ODirectory, 0, 0)
-		if err != nil {
-			return err
+		kept := []string{"rbind"}
+		for _, name := range m.Options {
+			if !slices.Contains(o.data, name) && !strings.HasPrefix(name, Subpath) && !slices.Contains([]string{Outside, OwnerIsRoot, "bind", "rbind"}, name) {
+				kept = append(kept, name)
+			}
 		}
-		defer target.Close()
-		if err := kernel.AttachMount(f, target); err != nil {
-			return err
-		}
-		spec.Mounts[k].Source = place
+		spec.Mounts[k] = specs.Mount{Destination: m.Destination, Type: "bind", Source: place, Options: kept}
 	}
 	return nil
+}
+
+// prepare makes a mount and puts it at place.
+func prepare(t *tree, m specs.Mount, o mountOptions, place string) error {
+	f, err := t.newMount(m, o, nil)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if dir, err := kernel.IsDir(f); err != nil {
+		return err
+	} else if dir {
+		err = os.MkdirAll(place, 0o711)
+		if err != nil {
+			return err
+		}
+	} else if err := os.WriteFile(place, nil, 0o600); err != nil {
+		return err
+	}
+	target, err := kernel.OpenIn(nil, place, kernel.OPath, 0, 0)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	return kernel.AttachMount(f, target)
 }
 
 // PlainProcess is Plain for one more process of the running container whose first process is pid.

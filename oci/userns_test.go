@@ -217,17 +217,20 @@ func TestSwapped(t *testing.T) {
 	two := []specs.LinuxIDMapping{id(0, 5000, 1000), id(1000, 90000, 1000)}
 	for _, c := range []struct {
 		owner uint32
+		user  uint32
 		ids   []specs.LinuxIDMapping
 		want  []specs.LinuxIDMapping
 	}{
-		{0, all, all},
-		{1, all, []specs.LinuxIDMapping{id(0, 1, 1), id(1, 0, 1), id(2, 2, 1<<32-3)}},
-		{1000, all, []specs.LinuxIDMapping{id(0, 1000, 1), id(1, 1, 999), id(1000, 0, 1), id(1001, 1001, 1<<32-1-1001)}},
-		{0, two, two},
-		{1500, two, []specs.LinuxIDMapping{id(0, 90500, 1), id(1, 5001, 999), id(1000, 90000, 500), id(1500, 5000, 1), id(1501, 90501, 499)}},
-		{7000, two, []specs.LinuxIDMapping{id(1, 5001, 999), id(1000, 90000, 1000), id(7000, 5000, 1)}},
+		{0, 0, all, all},
+		{7, 7, all, all},
+		{500, 1000, all, []specs.LinuxIDMapping{id(0, 0, 500), id(500, 1000, 1), id(501, 501, 499), id(1000, 500, 1), id(1001, 1001, 1<<32-1-1001)}},
+		{1, 0, all, []specs.LinuxIDMapping{id(0, 1, 1), id(1, 0, 1), id(2, 2, 1<<32-3)}},
+		{1000, 0, all, []specs.LinuxIDMapping{id(0, 1000, 1), id(1, 1, 999), id(1000, 0, 1), id(1001, 1001, 1<<32-1-1001)}},
+		{0, 0, two, two},
+		{1500, 0, two, []specs.LinuxIDMapping{id(0, 90500, 1), id(1, 5001, 999), id(1000, 90000, 500), id(1500, 5000, 1), id(1501, 90501, 499)}},
+		{7000, 0, two, []specs.LinuxIDMapping{id(1, 5001, 999), id(1000, 90000, 1000), id(7000, 5000, 1)}},
 	} {
-		if got := swapped(c.owner, c.ids); !slices.Equal(got, c.want) {
+		if got := swapped(c.owner, c.user, c.ids); !slices.Equal(got, c.want) {
 			t.Errorf("owner %d: %v, want %v", c.owner, got, c.want)
 		}
 	}
