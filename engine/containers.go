@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"berth/container"
@@ -160,7 +161,7 @@ func (c *shared) usedBy(image string) (running, stopped []string) {
 	for _, i := range c.index.All() {
 		r := i.record()
 		switch {
-		case string(r.Image) != image:
+		case string(r.Image) != image && !slices.ContainsFunc(r.Mounts, func(m container.Mount) bool { return string(m.Image) == image }):
 		case r.State.Status.Alive():
 			running = append(running, r.ID)
 		default:

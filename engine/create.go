@@ -13,6 +13,7 @@ import (
 	"berth/container"
 	"berth/engine/depend"
 	"berth/engine/link"
+	"berth/engine/mounts"
 	"berth/engine/request"
 	"berth/fault"
 	"berth/image"
@@ -137,14 +138,11 @@ func (c *maker) draft(ctx context.Context, r CreateRequest) (*container.Record, 
 				return nil, nil, nil, err
 			}
 		}
-		if err := checkBindSource(m); err != nil {
+		if err := mounts.CheckBindSource(*m); err != nil {
 			return nil, nil, nil, err
 		}
-		if m.Type == mount.TypeImage {
-			return nil, nil, nil, invalid("invalid mount config for type %q: mounting images is not supported by this version of berth; copy the files out with berth cp", m.Type)
-		}
 	}
-	return rec, img, warnings, nil
+	return rec, img, warnings, c.shown().Settle(ctx, rec.Mounts)
 }
 
 // machine is what requests are judged by.
@@ -202,18 +200,6 @@ func (c *maker) settleNetwork(rec *container.Record, r CreateRequest, hostname s
 	return nil
 }
 
-// checkBindSource is an error for a source that the user must have made.
-func checkBindSource(m *container.Mount) error {
-	if m.Type != mount.TypeBind || !m.Explicit {
-		return nil
-	}
-	_, err := os.Stat(m.Source)
-	if errors.Is(err, os.ErrNotExist) {
-		return invalid("invalid mount config for type %q: bind source path does not exist: %s", m.Type, m.Source)
-	}
-	return err
-}
-
 // build makes the container's directory, root and volumes. The record is written before the volumes, so
 // that a crash leaves none without an owner; a record without a root is swept.
 func (c *maker) build(ctx context.Context, rec *container.Record, u *undo) error {
@@ -229,6 +215,10 @@ func (c *maker) build(ctx context.Context, rec *container.Record, u *undo) error
 		return err
 	}
 	u.push(func() { c.logged("remove root", c.layers.Delete(rec.ID)) })
+	err = c.shown().Hold(ctx, rec, func(root string) { u.push(func() { c.logged("let an image go", c.layers.Delete(root)) }) })
+	if err != nil {
+		return err
+	}
 	if err := c.store.Save(rec); err != nil {
 		return err
 	}

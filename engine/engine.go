@@ -223,7 +223,8 @@ func (e *Engine) openContainers(ctx context.Context, c Config) (err error) {
 		return err
 	}
 	s.volumes = &volumes.Service{Store: kept, Events: s.events, Log: s.log, Containers: s.records, Drivers: &volumes.Plugins{},
-		Pause: s.freezeAll, Refer: s.shared.referVolume, Measure: contentSize, Run: filepath.Join(c.ExecRoot, "volumes"), Keeper: &hold.Keeper{Program: c.OCIPath}}
+		Pause: s.freezeAll, Refer: s.shared.referVolume, Measure: contentSize, Run: filepath.Join(c.ExecRoot, "volumes"), Keeper: &hold.Keeper{Program: c.OCIPath},
+		Background: s.watchers.Go}
 	e.onClose(s.volumes.Keeper.Close)
 	s.shims, err = shim.NewLauncher(c.OCIPath, filepath.Join(c.ExecRoot, "containers"), c.Spares)
 	if err != nil {

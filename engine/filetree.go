@@ -92,13 +92,10 @@ func (c *insides) binds(ctx context.Context, r *container.Record, user string) [
 			b.Source, b.Recursive = m.Source, m.Recursive
 		case mount.TypeVolume:
 			source, err := c.volumes.Mount(ctx, m.Name, user)
-			if err == nil {
-				source, err = below(source, m.Subpath)
-			}
 			if err != nil {
 				continue // a start will tell
 			}
-			b.Source = source
+			b.Source, b.Subpath = source, m.Subpath
 		default:
 			continue
 		}

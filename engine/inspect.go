@@ -1,7 +1,7 @@
 package engine
 
 import (
-	"cmp"
+	"berth/engine/mounts"
 	"context"
 	"fmt"
 	"maps"
@@ -12,11 +12,8 @@ import (
 	"berth/engine/link"
 	"berth/engine/stream"
 	"berth/engine/view"
-	"berth/engine/volumes"
-	"berth/volume"
 
 	api "github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/storage"
 )
 
@@ -40,7 +37,7 @@ func (c *views) Inspect(_ context.Context, ref string, size bool) (Inspection, e
 	d := api.InspectResponse{
 		ID: r.ID, Created: r.Created.Format(time.RFC3339Nano), Path: r.Path, Args: r.Args, State: view.State(r.State),
 		Image: r.Image.String(), Name: "/" + r.Name, RestartCount: r.State.RestartCount, Driver: r.Driver, Platform: "linux",
-		LogPath: stream.ShownPath(r), ExecIDs: execs, HostConfig: link.Shown(r, c.find), Config: r.Config, Mounts: mountPoints(c.volumes.Store, r),
+		LogPath: stream.ShownPath(r), ExecIDs: execs, HostConfig: link.Shown(r, c.find), Config: r.Config, Mounts: mounts.Points(c.volumes.Store, r),
 		GraphDriver: c.graphDriver(r), NetworkSettings: c.networkSettings(r),
 	}
 	if !r.State.StartedAt.IsZero() {
@@ -65,20 +62,6 @@ func (c *views) graphDriver(r *container.Record) *storage.DriverData {
 	}
 	maps.Copy(d.Data, root.Data())
 	return d
-}
-
-// mountPoints describes volumes, binds and tmpfs.
-func mountPoints(kept *volume.Store, r *container.Record) []api.MountPoint {
-	points := []api.MountPoint{}
-	for _, m := range r.Mounts {
-		p := api.MountPoint{Type: m.Type, Source: m.Source, Destination: m.Destination, Mode: m.Mode, RW: !m.ReadOnly, Propagation: m.Propagation}
-		if m.Type == mount.TypeVolume {
-			p.Name, p.Driver, p.Propagation = m.Name, driver(m), ""
-			p.Source = kept.Path(m.Name)
-		}
-		points = append(points, p)
-	}
-	return points
 }
 
 // networkSettings describes where the container is connected, or would be.
@@ -107,6 +90,3 @@ func (c *views) sizes(r *container.Record) (rw, all int64) {
 	}
 	return rw, all + rw
 }
-
-// driver is that of a volume that is mounted.
-func driver(m container.Mount) string { return cmp.Or(m.Driver, volumes.Local) }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"berth/engine/mounts"
 	"berth/engine/networks"
 	"context"
 	"fmt"
@@ -76,7 +77,7 @@ func (c *views) summary(r *container.Record, now time.Time, names map[string]str
 	s := api.Summary{
 		ID: r.ID, Names: []string{"/" + r.Name}, Image: r.ImageName, ImageID: r.Image.String(), Command: r.CommandLine(), Created: r.Created.Unix(),
 		Ports: view.PortList(r.Config, held), Labels: r.Config.Labels, State: api.ContainerState(r.State.Status), Status: statusText(r.State, now),
-		NetworkSettings: &api.NetworkSettingsSummary{Networks: c.nets.Shown(r, held)}, Mounts: mountPoints(c.volumes.Store, r),
+		NetworkSettings: &api.NetworkSettingsSummary{Networks: c.nets.Shown(r, held)}, Mounts: mounts.Points(c.volumes.Store, r),
 		Health: &api.HealthSummary{Status: healthOf(r)}, ImageManifestDescriptor: r.Manifest,
 	}
 	if r.State.Health != nil {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"berth/engine/mounts"
 	"context"
 	"errors"
 	"time"
@@ -99,6 +100,9 @@ func (c *Containers) erase(i *instance, volumes bool) error {
 	c.jobs.add(func() { // while it is still known, so that a check takes nothing for a leftover
 		c.logged("forget run state", c.shims.Forget(i.id))
 		c.logged("remove root", c.layers.Delete(i.id))
+		for _, root := range mounts.Roots(r) {
+			c.logged("let an image go", c.layers.Delete(root))
+		}
 		if r.Settings.Debug != nil {
 			c.logged("let tools go", c.lender().LetGo(i.id))
 		}

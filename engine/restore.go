@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"berth/engine/mounts"
 	"context"
 	"errors"
 	"fmt"
@@ -89,8 +90,18 @@ func (c *Containers) observe() (map[string]*recovery.Found, map[string]*shim.Shi
 	if err != nil {
 		return nil, nil, err
 	}
+	held := map[string]bool{}
+	for _, o := range found {
+		if o.Record != nil {
+			for _, root := range mounts.Roots(o.Record) {
+				held[root] = true
+			}
+		}
+	}
 	for _, id := range roots {
-		at(id).Root = true
+		if !held[id] {
+			at(id).Root = true
+		}
 	}
 	for _, o := range found {
 		if o.Record != nil && o.Record.Driver != c.layers.Name() {

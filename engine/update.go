@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"berth/engine/mounts"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -155,7 +156,7 @@ func (c updater) draftUpdate(old *container.Record, r UpdateRequest) (next *cont
 		if m.Type == mount.TypeVolume {
 			err = volume.CheckName(m.Name)
 		}
-		if err = errors.Join(err, checkBindSource(m)); err != nil {
+		if err = errors.Join(err, mounts.CheckBindSource(*m)); err != nil {
 			return nil, warnings, err
 		}
 	}

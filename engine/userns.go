@@ -13,6 +13,7 @@ import (
 	"berth/fault"
 	"berth/union"
 
+	"github.com/opencontainers/go-digest"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -43,7 +44,7 @@ func (c *maker) createRoot(ctx context.Context, rec *container.Record) (root uni
 	if err != nil {
 		return union.Root{}, err
 	}
-	if root, err = c.newRoot(ctx, rec); err == nil && size > 0 {
+	if root, err = c.overLayers(ctx, rec.ID, rec.Chain, rec.IDs, files.Prepare); err == nil && size > 0 {
 		if err = union.Limit(c.layers, rec.ID, size); err != nil {
 			err = errors.Join(err, c.layers.Delete(rec.ID))
 		}
@@ -51,11 +52,11 @@ func (c *maker) createRoot(ctx context.Context, rec *container.Record) (root uni
 	return root, err
 }
 
-func (c *maker) newRoot(ctx context.Context, rec *container.Record) (union.Root, error) {
-	if rec.IDs.IsZero() || c.mapsLayers() {
-		return c.layers.Create(rec.ID, rec.Chain, files.Prepare)
+func (c *shared) overLayers(ctx context.Context, id string, chain digest.Digest, ids container.IDs, init func(top *os.File) error) (union.Root, error) {
+	if ids.IsZero() || c.mapsLayers() {
+		return c.layers.Create(id, chain, init)
 	}
-	root, _, err := union.CreateShifted(ctx, c.layers, rec.ID, rec.Chain, idMap(rec.IDs), files.Prepare)
+	root, _, err := union.CreateShifted(ctx, c.layers, id, chain, idMap(ids), init)
 	return root, err
 }
 

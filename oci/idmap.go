@@ -69,12 +69,12 @@ func canMapTree(dir string, ns *os.File) error {
 const OwnerIsRoot = "idmap=owner"
 
 // ownerMap makes the user namespace for that; owner is the container's, nil when it is the host's. The caller closes it.
-func (t *tree) ownerMap(source, owner *os.File) (*os.File, error) {
+func ownerMap(t *tree, source, owner *os.File) (*os.File, error) {
 	st, err := kernel.Stat(source)
 	if err != nil {
 		return nil, err
 	}
-	u, err := t.programUser()
+	u, err := programUser(t)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +94,7 @@ func (t *tree) ownerMap(source, owner *os.File) (*os.File, error) {
 }
 
 // programUser is who the program runs as, as far as it is known before the container's root is looked at: a name in there is none.
-func (t *tree) programUser() (user, error) {
+func programUser(t *tree) (user, error) {
 	var given *specs.User
 	if t.bundle != nil && t.bundle.UserFromSpec && t.spec.Process != nil {
 		given = &t.spec.Process.User

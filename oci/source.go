@@ -41,7 +41,7 @@ func (t *tree) newMount(m specs.Mount, o mountOptions, owner *os.File) (*os.File
 		return nil, err
 	}
 	if o.idmapOwner {
-		if ids, err = t.ownerMap(f, owner); err != nil {
+		if ids, err = ownerMap(t, f, owner); err != nil {
 			f.Close()
 			return nil, err
 		}

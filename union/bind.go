@@ -1,6 +1,7 @@
 package union
 
 import (
+	"fmt"
 	"os"
 	"strings"
 
@@ -11,7 +12,12 @@ import (
 func (b Bind) clone() (m *os.File, err error) {
 	pid, place, other := strings.Cut(strings.TrimPrefix(b.Source, "/proc/"), "/root/")
 	if !other || !strings.HasPrefix(b.Source, "/proc/") || pid == "self" {
-		return kernel.CloneMount(nil, b.Source, b.Recursive)
+		f, err := kernel.OpenIn(nil, b.Source, kernel.OPath, 0, 0)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		return b.cloneOf(f)
 	}
 	ns, err := os.Open("/proc/" + pid + "/ns/mnt")
 	if err != nil {
@@ -24,8 +30,21 @@ func (b Bind) clone() (m *os.File, err error) {
 			return err
 		}
 		defer f.Close()
-		m, err = kernel.CloneMount(f, "", b.Recursive)
+		m, err = b.cloneOf(f)
 		return err
 	})
 	return m, err
+}
+
+// cloneOf clones the source, or what lies beneath it.
+func (b Bind) cloneOf(source *os.File) (*os.File, error) {
+	if b.Subpath == "" {
+		return kernel.CloneMount(source, "", b.Recursive)
+	}
+	f, err := kernel.OpenIn(source, b.Subpath, kernel.OPath, 0, kernel.Beneath|kernel.NoMagicLinks)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", os.ErrNotExist, err) // whatever lies there, it is nothing to show
+	}
+	defer f.Close()
+	return kernel.CloneMount(f, "", b.Recursive)
 }

@@ -171,6 +171,7 @@ func (t *Tree) Untouchable(p string, dir *os.File) (is bool, err error) {
 // Bind is a file or directory of the host that shows in a tree.
 type Bind struct {
 	Source    string
+	Subpath   string // what of it is shown, beneath it; "": all
 	Target    string // made when missing
 	ReadOnly  bool
 	Recursive bool // with what is mounted below it

@@ -84,10 +84,10 @@ func TestGoldenBundles(t *testing.T) {
 			f.Devices = []Device{{specs.LinuxDevice{Path: "/dev/x", Type: "c", Major: 4, Minor: 5}, "rw"}}
 			h.Tmpfs = map[string]string{"/run": "", "/work": "exec,size=1m"}
 			f.Mounts = []Mount{
-				{container.Mount{Type: mount.TypeBind, Destination: "/srv/deep", Recursive: true, Propagation: "rslave"}, "/host/deep"},
-				{container.Mount{Type: mount.TypeVolume, Destination: "/srv", ReadOnly: true, Recursive: true}, "/volumes/x/_data"},
-				{container.Mount{Type: mount.TypeTmpfs, Destination: "/t", Options: []string{"mode=700"}}, ""},
-				{container.Mount{Type: mount.TypeBind, Destination: "/etc/hosts", Propagation: "rprivate"}, "/host/hosts"},
+				{Mount: container.Mount{Type: mount.TypeBind, Destination: "/srv/deep", Recursive: true, Propagation: "rslave"}, Path: "/host/deep"},
+				{Mount: container.Mount{Type: mount.TypeVolume, Destination: "/srv", ReadOnly: true, Recursive: true}, Path: "/volumes/x/_data"},
+				{Mount: container.Mount{Type: mount.TypeTmpfs, Destination: "/t", Options: []string{"mode=700"}}, Path: ""},
+				{Mount: container.Mount{Type: mount.TypeBind, Destination: "/etc/hosts", Propagation: "rprivate"}, Path: "/host/hosts"},
 			}
 		},
 		"of-the-host": func(f *Facts) {

@@ -9,6 +9,7 @@ import (
 
 	"berth/container"
 	"berth/oci"
+	"berth/union"
 
 	"github.com/moby/moby/api/types/mount"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -17,7 +18,9 @@ import (
 // Mount is a container's mount with the place on this host that it shows.
 type Mount struct {
 	container.Mount
-	Path string // on the host; "" for a tmpfs
+	Path    string      // on the host; "" for a tmpfs and an image
+	Tree    union.Mount // of an image
+	Shifted bool        // the image's layers were copied for the container's ids
 }
 
 // DefaultShmSize is /dev/shm's size in bytes.
@@ -95,6 +98,10 @@ func without(options []string, drop string) []string {
 func userMounts(f *Facts) ([]specs.Mount, error) {
 	var all []specs.Mount
 	for _, m := range f.Mounts {
+		if m.Type == mount.TypeImage {
+			all = append(all, imageMount(m, f.Record.IDs))
+			continue
+		}
 		one := UserMount(m)
 		switch {
 		case m.IDMap:
@@ -135,7 +142,29 @@ func UserMount(m Mount) specs.Mount {
 	if propagation == "" {
 		propagation = mount.PropagationRPrivate
 	}
-	return specs.Mount{Destination: m.Destination, Type: "bind", Source: m.Path, Options: append(options, string(propagation))}
+	options = append(options, string(propagation))
+	if m.Subpath != "" {
+		options = append(options, oci.Subpath+m.Subpath)
+	}
+	return specs.Mount{Destination: m.Destination, Type: "bind", Source: m.Path, Options: options}
+}
+
+// imageMount shows the tree of an image, read-only.
+func imageMount(m Mount, ids container.IDs) specs.Mount {
+	one := specs.Mount{Destination: m.Destination, Type: m.Tree.Type, Source: m.Tree.Source, Options: slices.Clone(m.Tree.Options)}
+	if one.Type == "bind" {
+		one.Options = append(one.Options, "bind")
+	} else {
+		one.Options = append(one.Options, oci.Outside)
+	}
+	one.Options = append(one.Options, "ro", string(mount.PropagationRPrivate))
+	if m.Subpath != "" {
+		one.Options = append(one.Options, oci.Subpath+m.Subpath)
+	}
+	if !m.Shifted {
+		one.UIDMappings, one.GIDMappings = ids.UIDs, ids.GIDs
+	}
+	return one
 }
 
 // tmpfsOptions puts the user's options over noexec, nosuid and nodev, which their opposites lift.

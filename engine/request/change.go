@@ -224,6 +224,9 @@ func changeMounts(r *container.Record, c *Changes) error {
 		if err != nil {
 			return err
 		}
+		if m.Type == mount.TypeImage {
+			return fault.New(fault.Unsupported, "an image can't be mounted into a container that exists: make a new one with --mount type=image")
+		}
 		_, isTmpfs := h.Tmpfs[m.Destination]
 		if isTmpfs || slices.ContainsFunc(r.Mounts, func(o container.Mount) bool { return o.Destination == m.Destination }) {
 			return fault.New(fault.Conflict, "Duplicate mount point: %s", m.Destination)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"berth/fault"
 	"berth/internal/record"
@@ -240,8 +241,14 @@ func (s *Service) mountByDriver(ctx context.Context, v *volume.Volume, user stri
 	}
 	defer s.lock(v.Name)()
 	u := s.current(v.Name)
-	if path := u.Users[user]; path != "" {
+	ended := s.takeEnding(v.Name, user)
+	if path := u.Users[user]; path != "" && !ended {
 		return path, nil
+	}
+	if ended { // the run before, whose end the plugin was not told of yet
+		if err := d.Unmount(ctx, v.Name, user); err != nil {
+			s.Log.Warn("give a volume back to its plugin", "volume", v.Name, "error", err)
+		}
 	}
 	u.Driver, u.Users[user] = v.Driver, ""
 	if err := s.save(u); err != nil {
@@ -257,7 +264,7 @@ func (s *Service) mountByDriver(ctx context.Context, v *volume.Volume, user stri
 
 // Leave says that a user has ended, and waits for nothing: who comes from here on shares no mount with it. Unmount is next.
 func (s *Service) Leave(user string) {
-	if len(s.usedBy(user)) == 0 {
+	if names, foreign := s.usedBy(user); len(names)+len(foreign) == 0 {
 		return
 	}
 	s.mu.Lock()
@@ -268,34 +275,90 @@ func (s *Service) Leave(user string) {
 	s.gone[user] = true
 }
 
-// usedBy lists the mounted volumes of a user.
-func (s *Service) usedBy(user string) (names []string) {
+// usedBy lists the mounted volumes of a user, and those that plugins have mounted for it.
+func (s *Service) usedBy(user string) (names, foreign []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name, u := range s.used {
-		if _, has := u.Users[user]; has {
+		if _, has := u.Users[user]; has && u.Driver == "" {
 			names = append(names, name)
+		} else if has {
+			foreign = append(foreign, name)
 		}
 	}
-	return names
+	return names, foreign
 }
 
-// Unmount ends all of a user's use of volumes.
+// Unmount ends all of a user's use of volumes. Plugins are told in the background, as nobody may have to wait for one that doesn't answer.
 func (s *Service) Unmount(ctx context.Context, user string) (err error) {
 	defer func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.gone, user)
 	}()
-	for _, name := range s.usedBy(user) {
+	names, foreign := s.usedBy(user)
+	for _, name := range foreign {
+		s.end(name, user)
+		s.Background(func() { s.giveBack(ctx, name, user) })
+	}
+	for _, name := range names {
 		err = errors.Join(err, s.unmount(ctx, name, user))
 	}
 	return err
 }
 
+// giveBack tells a plugin that a user has ended, as soon as the plugin can be told; else the next engine does.
+func (s *Service) giveBack(ctx context.Context, name, user string) {
+	const longest = time.Minute
+	for pause := time.Second / 4; ; pause = min(2*pause, longest) {
+		err := s.unmount(ctx, name, user)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		s.Log.Warn("give a volume back to its plugin: this is tried again", "error", err)
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+	}
+}
+
+// ending is a use of a plugin's volume that is over, and the plugin was not told yet.
+type ending struct{ name, user string }
+
+// end says that a use is over.
+func (s *Service) end(name, user string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending == nil {
+		s.ending = map[ending]bool{}
+	}
+	s.ending[ending{name, user}] = true
+}
+
+// takeEnding tells whether it is, to one who will tell the plugin. The caller has the volume locked.
+func (s *Service) takeEnding(name, user string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.ending[ending{name, user}]
+	delete(s.ending, ending{name, user})
+	return was
+}
+
 func (s *Service) unmount(ctx context.Context, name, user string) (err error) {
 	defer s.lock(name)()
-	return s.unmountLocked(ctx, s.current(name), user)
+	u := s.current(name)
+	if u.Driver != "" && !s.takeEnding(name, user) {
+		return nil // the user is back
+	}
+	err = s.unmountLocked(ctx, u, user)
+	if err != nil && u.Driver != "" {
+		s.end(name, user)
+	}
+	return err
 }
 
 // unmountLocked is unmount for who has the volume locked.
@@ -335,7 +398,7 @@ func (s *Service) Restore(ctx context.Context, alive func(id string) bool) (late
 		return nil, err
 	}
 	err = record.Sweep(s.Run)
-	var plugins []func() error
+	var plugins []func()
 	for _, e := range entries {
 		u := &use{}
 		if filepath.Ext(e.Name()) != ".json" || record.Load(filepath.Join(s.Run, e.Name()), u) != nil || u.Name == "" {
@@ -348,7 +411,8 @@ func (s *Service) Restore(ctx context.Context, alive func(id string) bool) (late
 			switch {
 			case alive(user):
 			case u.Driver != "":
-				plugins = append(plugins, func() error { return s.unmount(ctx, u.Name, user) })
+				plugins = append(plugins, func() { s.giveBack(ctx, u.Name, user) })
+				s.end(u.Name, user)
 			default:
 				delete(u.Users, user)
 			}
@@ -357,9 +421,7 @@ func (s *Service) Restore(ctx context.Context, alive func(id string) bool) (late
 	}
 	return func() {
 		for _, end := range plugins {
-			if err := end(); err != nil {
-				s.Log.Warn("give a volume back to its plugin", "error", err)
-			}
+			s.Background(end)
 		}
 	}, err
 }

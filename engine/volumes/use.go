@@ -73,6 +73,10 @@ func (s *Service) Fill(ctx context.Context, name, user string, tree *os.File) er
 		err = volume.FillIn(ctx, dir, tree)
 		unlock()
 	}
+	if v.Driver != "" {
+		s.end(name, filler)
+		return errors.Join(err, s.unmount(ctx, name, filler))
+	}
 	return errors.Join(err, s.Unmount(ctx, filler))
 }
 

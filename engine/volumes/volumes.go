@@ -46,12 +46,15 @@ type Service struct {
 	// Run is the directory where mounted volumes are recorded, best on a tmpfs; what is mounted there outlives this engine.
 	Run    string
 	Keeper *hold.Keeper
+	// Background runs what nobody may have to wait for.
+	Background func(func())
 
 	mu     sync.Mutex
 	busy   map[string]*turn           // volumes that somebody is at work on
 	used   map[string]*use            // mounted volumes
 	gone   map[string]bool            // users that have ended and whose mounts are not taken from them yet
 	moving map[string]bool            // volumes that are being renamed
+	ending map[ending]bool            // of plugins, which are told in the background
 	claims map[string]map[string]bool // by volume: containers that are being made and not among Containers yet
 }
 
