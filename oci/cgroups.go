@@ -40,7 +40,7 @@ func (t *tree) mountCgroups(o mountOptions, dest string) error {
 			return err
 		}
 		defer f.Close()
-		return t.attachTo(f, target, o)
+		return attachTo(f, target, o)
 	}
 	defer target.Close()
 	top, err := kernel.NewMount("tmpfs", "tmpfs", []string{"mode=755"}, int(o.set&^kernel.ReadOnly))
@@ -108,7 +108,7 @@ func (t *tree) bindGroup(top *os.File, name, dir string, o mountOptions) error {
 		return err
 	}
 	defer target.Close()
-	if err := t.attachTo(f, target, mountOptions{set: o.set}); err != nil {
+	if err := attachTo(f, target, mountOptions{set: o.set}); err != nil {
 		return err
 	}
 	if both := strings.Split(name, ","); len(both) > 1 {

@@ -197,7 +197,7 @@ func (t *tree) attachRoot(m *os.File, at string) error {
 }
 
 // newFileSystem mounts one. An overlay can't be id-mapped itself, but its layers can.
-func (t *tree) newFileSystem(m specs.Mount, o mountOptions, ids *os.File) (*os.File, error) {
+func newFileSystem(m specs.Mount, o mountOptions, ids *os.File) (*os.File, error) {
 	switch {
 	case ids == nil:
 		return kernel.NewMount(m.Type, m.Source, o.data, int(o.set))
@@ -289,12 +289,12 @@ func (t *tree) attach(f *os.File, dest string, o mountOptions) error {
 		return fmt.Errorf("not a directory: are you trying to mount a directory onto a file (or vice-versa)? "+
 			"Check that %s exists on the host and is what you expect", f.Name())
 	}
-	return t.attachTo(f, target, o)
+	return attachTo(f, target, o)
 }
 
 // attachTo attaches f and then gives it its attributes: nobody else is here yet, and kernels before
 // 5.12 can't change a detached mount.
-func (t *tree) attachTo(f, target *os.File, o mountOptions) error {
+func attachTo(f, target *os.File, o mountOptions) error {
 	if err := kernel.AttachMount(f, target); err != nil {
 		return err
 	}
@@ -342,7 +342,7 @@ func (t *tree) mountProc(o mountOptions, dest string) error {
 			return err
 		}
 		defer f.Close()
-		return t.attachTo(f, target, o)
+		return attachTo(f, target, o)
 	}
 	t.late = append(t.late, lateMount{kind: "proc", options: o, target: t.own(target), name: dest})
 	return nil
@@ -381,7 +381,7 @@ func (t *tree) mountSys(m specs.Mount, o mountOptions, dest string) error {
 		return err
 	}
 	defer f.Close()
-	return t.attachTo(f, target, o)
+	return attachTo(f, target, o)
 }
 
 // makeShared makes a directory that everybody may write to.
@@ -440,7 +440,7 @@ func (t *tree) mountTmpfs(m specs.Mount, o mountOptions, dest string) error {
 			return fmt.Errorf("copy what lies beneath: %w", err)
 		}
 	}
-	return t.attachTo(f, target, o)
+	return attachTo(f, target, o)
 }
 
 // MountOptions names all options of a mount that are not the file system's own, sorted.

@@ -29,7 +29,7 @@ func (t *tree) newMount(m specs.Mount, o mountOptions, owner *os.File) (*os.File
 		defer ids.Close()
 	}
 	if !o.bind && m.Type != "bind" {
-		f, err := t.newFileSystem(m, o, ids)
+		f, err := newFileSystem(m, o, ids)
 		if err != nil || o.subpath == "" {
 			return f, err
 		}

@@ -62,7 +62,7 @@ func (x *entrant) attachTools() error {
 		if err != nil {
 			return fmt.Errorf("the container has no directory %s for tools: %w", dest, bare(err))
 		}
-		err = x.attachTo(x.tools[i], target, parseOptions(m.Options))
+		err = attachTo(x.tools[i], target, parseOptions(m.Options))
 		target.Close()
 		if err != nil {
 			return fmt.Errorf("tools at %s: %w", dest, err)
