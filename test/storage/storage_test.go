@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ import (
 
 	"berth/fault"
 	"berth/internal/kerneltest"
+	"berth/kernel/btrfs"
 	"berth/test/testengine"
 	"berth/union"
 )
@@ -28,27 +30,34 @@ func TestMain(m *testing.M) { kerneltest.Main(m) }
 var drivers = []struct {
 	name    string
 	options []string
+	on      func(t *testing.T) string // a file system of the kind that the driver wants
 }{
-	{"overlay2", nil},
-	{"vfs", nil},
-	{"devicemapper", []string{"dm.basesize=256M", "dm.loopdatasize=3G", "dm.loopmetadatasize=32M", "dm.mkfsarg=-J", "dm.mkfsarg=size=4"}},
+	{name: "overlay2"},
+	{name: "vfs"},
+	{name: "btrfs", on: func(t *testing.T) string { return kerneltest.Disk(t, "btrfs", 4<<30, nil, "") }},
+	{name: "zfs", on: func(t *testing.T) string { _, dir := kerneltest.Pool(t, 4<<30); return dir }},
+	{name: "devicemapper", options: []string{"dm.basesize=256M", "dm.loopdatasize=3G", "dm.loopmetadatasize=32M", "dm.mkfsarg=-J", "dm.mkfsarg=size=4"}},
 }
 
 // start runs an engine on a driver, or skips where the kernel lacks it.
-func start(t *testing.T, name string) *testengine.Engine {
+func start(t *testing.T, name string, further ...string) *testengine.Engine {
 	t.Helper()
-	i := slices.IndexFunc(drivers, func(d struct {
-		name    string
-		options []string
-	}) bool {
-		return d.name == name
-	})
+	d := drivers[0]
+	for _, d = range drivers {
+		if d.name == name {
+			break
+		}
+	}
 	args := []string{"--storage-driver", name}
-	for _, o := range drivers[i].options {
+	for _, o := range d.options {
 		args = append(args, "--storage-opt", o)
 	}
 	kerneltest.Root(t)
-	probe, err := union.Open(name, filepath.Join(t.TempDir(), "probe"), drivers[i].options...)
+	top := t.TempDir()
+	if d.on != nil {
+		top = d.on(t)
+	}
+	probe, err := union.Open(name, filepath.Join(top, "probe"), d.options...)
 	if errors.Is(err, fault.Unsupported) {
 		t.Skip(err) // says what is missing
 	}
@@ -58,7 +67,11 @@ func start(t *testing.T, name string) *testengine.Engine {
 	if err := probe.Close(); err != nil {
 		t.Fatal(err)
 	}
-	e := testengine.Start(t, args...)
+	e := testengine.New(t, append(args, further...)...)
+	if d.on != nil {
+		e.Data = filepath.Join(top, "data")
+	}
+	e.Up(t)
 	e.Busybox(t)
 	return e
 }
@@ -263,4 +276,52 @@ func TestDeviceMapper(t *testing.T) {
 	if !strings.Contains(full, "No space left on device") {
 		t.Errorf("more than the base device holds: %s", full)
 	}
+}
+
+// TestBtrfs is about what only this driver has: sizes, the row of info, subvolumes that somebody makes in a container.
+func TestBtrfs(t *testing.T) {
+	e := start(t, "btrfs", "--storage-opt", "btrfs.min_space=4M")
+	if info := e.Run(t, "info"); !strings.Contains(info, "Storage Driver: btrfs") || !strings.Contains(info, "Btrfs:") {
+		t.Errorf("info says\n%s", info)
+	}
+	full := e.Run(t, "run", "--name", "full", "--storage-opt", "size=8M", "busybox", "sh", "-c", "dd if=/dev/urandom of=/f bs=1M count=40 2>&1; true")
+	if !strings.Contains(full, "Disk quota exceeded") {
+		t.Errorf("more than the size: %s", full)
+	}
+	e.Kill()
+	e.Up(t)
+	if got := e.Run(t, "start", "-a", "full"); !strings.Contains(got, "Disk quota exceeded") {
+		t.Errorf("the size after a restart: %s", got)
+	}
+	if _, err := e.Try("create", "--storage-opt", "size=1M", "busybox"); err == nil || !strings.Contains(err.Error(), "btrfs.min_space") {
+		t.Errorf("less than the least: %v", err)
+	}
+	e.Run(t, "run", "-d", "--name", "nest", "busybox", "sleep", "100000")
+	root, err := os.Open("/proc/" + strings.TrimSpace(e.Run(t, "inspect", "-f", "{{.State.Pid}}", "nest")) + "/root/root")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = btrfs.Create(root, "inner")
+	if err = errors.Join(err, root.Close()); err != nil {
+		t.Fatal(err)
+	}
+	e.Run(t, "exec", "nest", "sh", "-c", "echo kept >/root/inner/file")
+	if got := e.Run(t, "diff", "nest"); got != "C /root\nA /root/inner\nA /root/inner/file\n" {
+		t.Errorf("diff: %q", got)
+	}
+	e.Run(t, "commit", "nest", "nested")
+	if got := e.Run(t, "run", "--rm", "nested", "cat", "/root/inner/file"); got != "kept\n" {
+		t.Errorf("what was committed: %q", got)
+	}
+	e.Run(t, "rm", "-f", "nest", "full")
+	trees := filepath.Join(union.Home(e.Data, "btrfs"), "trees", "subvolumes")
+	testengine.Eventually(t, time.Minute, func() error {
+		list, err := os.ReadDir(trees)
+		for _, tree := range list {
+			if strings.HasPrefix(tree.Name(), "root-") {
+				return fmt.Errorf("%s is left", tree.Name())
+			}
+		}
+		return err
+	})
 }
