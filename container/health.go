@@ -132,3 +132,11 @@ func (p Probes) Resume(h *container.Health, startedAt, now time.Time) time.Durat
 	pause := p.Pause(h, startedAt, now)
 	return max(0, min(pause, last.Add(pause).Sub(now)))
 }
+
+// Health is what the checks last found; "none" without a check.
+func (r *Record) Health() container.HealthStatus {
+	if r.State.Health == nil {
+		return container.NoHealthcheck
+	}
+	return r.State.Health.Status
+}

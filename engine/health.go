@@ -168,14 +168,6 @@ func (c prober) treat(i *instance, live *run) {
 	}
 }
 
-// healthOf is "none" without a health check.
-func healthOf(r *container.Record) api.HealthStatus {
-	if r.State.Health == nil {
-		return api.NoHealthcheck
-	}
-	return r.State.Health.Status
-}
-
 // healthText is what ps shows behind "Up".
 func healthText(h *api.Health) string {
 	switch {

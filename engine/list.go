@@ -1,39 +1,35 @@
 package engine
 
 import (
-	"berth/engine/mounts"
-	"berth/engine/networks"
 	"context"
 	"fmt"
-	"path"
-	"regexp"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"berth/container"
-	"berth/engine/journal"
 	"berth/engine/link"
+	"berth/engine/mounts"
+	"berth/engine/selection"
 	"berth/engine/view"
-	"berth/fault"
-	"berth/image"
 
 	"github.com/docker/go-units"
 	api "github.com/moby/moby/api/types/container"
-	wire "github.com/moby/moby/api/types/network"
-	"github.com/opencontainers/go-digest"
 )
 
 // List describes those that fit, newest first. It reads snapshots and waits for nothing, unless sizes are wanted.
 func (c *views) List(_ context.Context, r ListRequest) ([]api.Summary, error) {
-	s, err := c.selection(r)
+	fits, err := selection.Read(r.Filters, r.All || r.Limit > 0, selection.World{
+		Created:   c.createdAt,
+		Image:     c.images.Store.Get,
+		NetworkID: c.nets.ID,
+		Ports:     attachmentOf,
+	})
 	if err != nil {
 		return nil, err
 	}
 	records := make([]*container.Record, 0, 16)
 	for _, i := range c.index.All() {
-		if rec := i.record(); s.fits(rec) {
+		if rec := i.record(); fits(rec) {
 			records = append(records, rec)
 		}
 	}
@@ -78,7 +74,7 @@ func (c *views) summary(r *container.Record, now time.Time, names map[string]str
 		ID: r.ID, Names: []string{"/" + r.Name}, Image: r.ImageName, ImageID: r.Image.String(), Command: r.CommandLine(), Created: r.Created.Unix(),
 		Ports: view.PortList(r.Config, held), Labels: r.Config.Labels, State: api.ContainerState(r.State.Status), Status: statusText(r.State, now),
 		NetworkSettings: &api.NetworkSettingsSummary{Networks: c.nets.Shown(r, held)}, Mounts: mounts.Points(c.volumes.Store, r),
-		Health: &api.HealthSummary{Status: healthOf(r)}, ImageManifestDescriptor: r.Manifest,
+		Health: &api.HealthSummary{Status: r.Health()}, ImageManifestDescriptor: r.Manifest,
 	}
 	if r.State.Health != nil {
 		s.Health.FailingStreak = r.State.Health.FailingStreak
@@ -120,190 +116,11 @@ func statusText(s container.State, now time.Time) string {
 	return "Created"
 }
 
-// selection is ps's filters, ready to be asked.
-type selection struct {
-	tests []func(*container.Record) bool
-}
-
-func (s *selection) fits(r *container.Record) bool {
-	for _, t := range s.tests {
-		if !t(r) {
-			return false
-		}
+// createdAt is when a container was made.
+func (c *views) createdAt(ref string) (time.Time, error) {
+	i, err := c.index.Get(ref)
+	if err != nil {
+		return time.Time{}, err
 	}
-	return true
-}
-
-// any adds a test that one of the values must pass.
-func (s *selection) any(values []string, test func(r *container.Record, value string) bool) {
-	s.tests = append(s.tests, func(r *container.Record) bool {
-		return slices.ContainsFunc(values, func(v string) bool { return test(r, v) })
-	})
-}
-
-// selection reads the filters. fault.Invalid for what ps does not know.
-func (c *views) selection(r ListRequest) (*selection, error) {
-	s := &selection{}
-	all := r.All || r.Limit > 0
-	for key, values := range r.Filters {
-		if len(values) == 0 {
-			continue
-		}
-		var err error
-		switch key {
-		case "status", "exited", "before", "since", "health":
-			all = all || key == "status" || key == "exited"
-			err = c.selectState(s, key, values)
-		case "publish", "expose", "network", "volume":
-			err = c.selectPlace(s, key, values)
-		default:
-			err = c.selectName(s, key, values)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	if !all {
-		s.tests = append(s.tests, func(r *container.Record) bool {
-			return r.State.Status.Alive() || r.State.Status == container.Restarting
-		})
-	}
-	return s, nil
-}
-
-func (c *views) selectState(s *selection, key string, values []string) error {
-	switch key {
-	case "status":
-		for _, v := range values {
-			if err := api.ValidateContainerState(api.ContainerState(v)); err != nil {
-				return invalid("invalid filter 'status=%s'", v)
-			}
-		}
-		s.any(values, func(r *container.Record, v string) bool { return string(r.State.Status) == v })
-	case "exited":
-		for _, v := range values {
-			if _, err := strconv.Atoi(v); err != nil {
-				return invalid("invalid filter 'exited=%s'", v)
-			}
-		}
-		s.any(values, func(r *container.Record, v string) bool {
-			return strconv.Itoa(r.State.ExitCode) == v && r.State.Status == container.Exited
-		})
-	case "health":
-		for _, v := range values {
-			if err := api.ValidateHealthStatus(api.HealthStatus(v)); err != nil {
-				return invalid("invalid filter 'health=%s'", v)
-			}
-		}
-		s.any(values, func(r *container.Record, v string) bool { return v == string(healthOf(r)) })
-	default: // before, since
-		for _, ref := range values {
-			i, err := c.index.Get(ref)
-			if err != nil {
-				return fault.Wrap(fault.Invalid, err)
-			}
-			bound := i.record().Created
-			s.tests = append(s.tests, func(r *container.Record) bool {
-				if key == "before" {
-					return r.Created.Before(bound)
-				}
-				return r.Created.After(bound)
-			})
-		}
-	}
-	return nil
-}
-
-func (c *views) selectName(s *selection, key string, values []string) error {
-	switch key {
-	case "id":
-		s.any(values, func(r *container.Record, v string) bool { return strings.HasPrefix(r.ID, v) })
-	case "name":
-		patterns := make([]*regexp.Regexp, len(values))
-		for k, v := range values {
-			p, err := regexp.Compile(v)
-			if err != nil {
-				return invalid("invalid filter 'name=%s'", v)
-			}
-			patterns[k] = p
-		}
-		s.tests = append(s.tests, func(r *container.Record) bool {
-			return slices.ContainsFunc(patterns, func(p *regexp.Regexp) bool { return p.MatchString(r.Name) || p.MatchString("/"+r.Name) })
-		})
-	case "label", "annotation":
-		s.tests = append(s.tests, func(r *container.Record) bool {
-			have := r.Config.Labels
-			if key == "annotation" {
-				have = r.HostConfig.Annotations
-			}
-			return !slices.ContainsFunc(values, func(v string) bool { return !journal.HasLabel(have, v) })
-		})
-	case "ancestor":
-		s.tests = append(s.tests, c.descends(values))
-	case "isolation", "is-task": // of other systems
-		s.any(values, func(_ *container.Record, v string) bool { return v == "default" || v == "" || v == "false" })
-	default:
-		return invalid("invalid filter '%s'", key)
-	}
-	return nil
-}
-
-// descends is the test for containers whose image is one of refs, or was built upon one: it begins with the same layers.
-func (c *views) descends(refs []string) func(*container.Record) bool {
-	var bases []*image.Image
-	for _, v := range refs {
-		if img, err := c.images.Store.Get(v); err == nil {
-			bases = append(bases, img)
-		}
-	}
-	known := map[digest.Digest]bool{}
-	return func(r *container.Record) bool {
-		fits, seen := known[r.Image]
-		if seen || len(bases) == 0 {
-			return fits
-		}
-		var layers []digest.Digest
-		if img, err := c.images.Store.Get(r.Image.String()); err == nil {
-			layers = img.DiffIDs
-		}
-		fits = slices.ContainsFunc(bases, func(b *image.Image) bool {
-			n := len(b.DiffIDs)
-			return b.ID == r.Image || n > 0 && len(layers) > n && slices.Equal(layers[:n], b.DiffIDs)
-		})
-		known[r.Image] = fits
-		return fits
-	}
-}
-
-func (c *views) selectPlace(s *selection, key string, values []string) error {
-	switch key {
-	case "network":
-		s.any(values, func(r *container.Record, v string) bool {
-			for name := range networks.Wishes(r) {
-				if name == v || v != "" && strings.HasPrefix(c.nets.ID(name), v) {
-					return true
-				}
-			}
-			return string(r.HostConfig.NetworkMode) == v
-		})
-	case "volume":
-		s.any(values, func(r *container.Record, v string) bool {
-			return slices.ContainsFunc(r.Mounts, func(m container.Mount) bool {
-				return m.Name == v || m.Source == v || m.Destination == path.Clean(v)
-			})
-		})
-	default: // publish, expose
-		ranges := make([]wire.PortRange, len(values))
-		for k, v := range values {
-			p, err := wire.ParsePortRange(v)
-			if err != nil {
-				return invalid("invalid filter '%s=%s': %w", key, v, err)
-			}
-			ranges[k] = p
-		}
-		s.tests = append(s.tests, func(r *container.Record) bool {
-			return view.HasPort(r.Config, attachmentOf(r), key == "publish", ranges)
-		})
-	}
-	return nil
+	return i.record().Created, nil
 }
