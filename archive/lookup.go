@@ -134,7 +134,12 @@ func readlink(root *os.File, p string) (string, error) {
 
 // Glob lists, sorted, the paths below root that a pattern of path.Match fits, of which * and ? stand for no leading dot and none
 // for a slash. One without special characters fits itself when it exists. fault.Invalid: a malformed pattern.
-func Glob(root *os.File, pattern string) ([]string, error) {
+func Glob(root *os.File, pattern string) ([]string, error) { return glob(root, pattern, false) }
+
+// GlobAll is Glob with * and ? standing for a leading dot too, as in a Dockerfile.
+func GlobAll(root *os.File, pattern string) ([]string, error) { return glob(root, pattern, true) }
+
+func glob(root *os.File, pattern string, dots bool) ([]string, error) {
 	if _, err := path.Match(pattern, ""); err != nil {
 		return nil, fault.New(fault.Invalid, "pattern %q: %w", pattern, err)
 	}
@@ -151,7 +156,7 @@ func Glob(root *os.File, pattern string) ([]string, error) {
 				return nil, err
 			}
 			for _, n := range names {
-				if ok, _ := path.Match(part, n); ok && (n[0] != '.' || part[0] == '.') {
+				if ok, _ := path.Match(part, n); ok && (dots || n[0] != '.' || part[0] == '.') {
 					next = append(next, path.Join(dir, n))
 				}
 			}
@@ -184,24 +189,33 @@ func list(root *os.File, dir string) ([]string, error) {
 // MakeDir makes the directory p below root, with those above it, and returns it as an O_PATH file that the caller closes. One that is
 // there is returned as it is, and so is what else is there. Where p leads by links to nothing yet, that is made.
 func MakeDir(root *os.File, p string) (*os.File, error) {
+	return MakeDirFor(root, p, Owner{})
+}
+
+// MakeDirFor is MakeDir with an owner for the directories that are made.
+func MakeDirFor(root *os.File, p string, owner Owner) (*os.File, error) {
 	real, err := Resolve(root, p)
 	if err != nil {
 		return nil, err
 	}
-	return makeDir(root, real)
+	return makeDir(root, real, owner)
 }
 
-func makeDir(root *os.File, p string) (*os.File, error) {
+func makeDir(root *os.File, p string, owner Owner) (*os.File, error) {
 	f, err := kernel.OpenIn(root, p, kernel.OPath, 0, inside)
 	if !errors.Is(err, os.ErrNotExist) || p == "/" {
 		return f, err
 	}
-	above, err := makeDir(root, path.Dir(p))
+	above, err := makeDir(root, path.Dir(p), owner)
 	if err != nil {
 		return nil, err
 	}
 	defer above.Close()
-	if err := kernel.MkdirIn(above, path.Base(p), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+	err = kernel.MkdirIn(above, path.Base(p), 0o755)
+	if err == nil && owner != (Owner{}) {
+		err = kernel.ChownIn(above, path.Base(p), owner.UID, owner.GID)
+	}
+	if err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, err
 	}
 	return kernel.OpenIn(root, p, kernel.OPath, 0, inside)
@@ -236,13 +250,22 @@ func makeIn(root *os.File, p string, mk func(dir *os.File, name string) error) e
 
 // ReadFile reads at most limit bytes of the regular file that p names below root.
 func ReadFile(root *os.File, p string, limit int64) ([]byte, error) {
-	f, err := kernel.OpenIn(root, Clean(p), kernel.ONonblock|kernel.ONoCTTY, 0, inside)
+	f, err := OpenFile(root, p)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, errors.Join(err, &os.PathError{Op: "read", Path: p, Err: syscall.EINVAL})
-	}
 	return io.ReadAll(io.LimitReader(f, limit))
+}
+
+// OpenFile opens the regular file p below root, links followed; what is none is refused with EINVAL. The caller closes it.
+func OpenFile(root *os.File, p string) (*os.File, error) {
+	f, err := kernel.OpenIn(root, Clean(p), kernel.ONonblock|kernel.ONoCTTY, 0, inside)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(err, f.Close(), &os.PathError{Op: "read", Path: p, Err: syscall.EINVAL})
+	}
+	return f, nil
 }

@@ -34,6 +34,9 @@ type PackOptions struct {
 	Pick func(dir string) (names, gone []string, all bool)
 	// Holes writes files with holes as sparse members (PAX format 1.0 of GNU tar), which only readers of such archives understand.
 	Holes bool
+	// Member, when not nil, is asked before each member is written, and may change its mode and owner. keep: write it; enter: go on with what
+	// lies below a directory, each of which is asked for by itself.
+	Member func(hdr *tar.Header) (keep, enter bool)
 }
 
 // Pack writes the tree beneath root as a tar stream with its end marker. The
@@ -202,6 +205,16 @@ func (p *Packer) child(dir *os.File, name, full string, inner bool) error {
 		dir, base := path.Split(full)
 		return p.write(full, mark(dir+whiteoutPrefix+base))
 	}
+	enter := true
+	if hdr.Typeflag = typeflags[kind]; p.o.Member != nil {
+		var keep bool
+		if keep, enter = p.o.Member(hdr); !keep {
+			if kind != kernel.TypeDir || !enter {
+				return nil
+			}
+			return p.failed(full, p.below(dir, name, full))
+		}
+	}
 	if kind != kernel.TypeDir && st.Nlink > 1 && kind != kernel.TypeSocket {
 		id := inode{st.Dev, st.Ino}
 		if first, ok := p.links[id]; ok {
@@ -211,7 +224,7 @@ func (p *Packer) child(dir *os.File, name, full string, inner bool) error {
 		p.links[id] = full
 	}
 	written := false
-	err = p.content(dir, name, hdr, member{kind, st.Rdev, inner, &written})
+	err = p.content(dir, name, hdr, member{kind, st.Rdev, inner, enter, &written})
 	if !written && inner && p.vanished(err) {
 		delete(p.links, inode{st.Dev, st.Ino})
 		return nil
@@ -219,11 +232,28 @@ func (p *Packer) child(dir *os.File, name, full string, inner bool) error {
 	return p.failed(full, err)
 }
 
+// typeflags are the types of members as tar(5) has them.
+var typeflags = map[uint32]byte{
+	kernel.TypeRegular: tar.TypeReg, kernel.TypeDir: tar.TypeDir, kernel.TypeSymlink: tar.TypeSymlink,
+	kernel.TypeFifo: tar.TypeFifo, kernel.TypeChar: tar.TypeChar, kernel.TypeBlock: tar.TypeBlock,
+}
+
+// below writes what a directory has that is no member itself.
+func (p *Packer) below(dir *os.File, name, full string) (err error) {
+	sub, err := kernel.OpenIn(dir, name, kernel.ODirectory|kernel.ONoFollow, 0, 0)
+	if err != nil {
+		return err
+	}
+	defer fault.Close(sub, &err)
+	return p.children(sub, full+"/")
+}
+
 // member is what child knows of one.
 type member struct {
 	kind    uint32
 	rdev    uint64
 	inner   bool
+	enter   bool
 	written *bool // set once the header is out
 }
 
@@ -239,14 +269,11 @@ func (p *Packer) content(dir *os.File, name string, hdr *tar.Header, m member) (
 	case kernel.TypeRegular:
 		return p.file(dir, name, hdr, m.written)
 	case kernel.TypeSymlink:
-		hdr.Typeflag = tar.TypeSymlink
 		if hdr.Linkname, err = kernel.ReadlinkIn(dir, name); err != nil {
 			return err
 		}
 	case kernel.TypeFifo:
-		hdr.Typeflag = tar.TypeFifo
 	case kernel.TypeChar, kernel.TypeBlock:
-		hdr.Typeflag = map[uint32]byte{kernel.TypeChar: tar.TypeChar, kernel.TypeBlock: tar.TypeBlock}[m.kind]
 		major, minor := kernel.DevNumbers(m.rdev)
 		hdr.Devmajor, hdr.Devminor = int64(major), int64(minor)
 	default:
@@ -279,7 +306,7 @@ func (p *Packer) dir(dir *os.File, name string, hdr *tar.Header, opaque bool, m 
 	}
 	defer sub.Close()
 	prefix := hdr.Name + "/"
-	hdr.Typeflag, hdr.Name, *m.written = tar.TypeDir, prefix, true
+	hdr.Name, *m.written = prefix, true
 	if err := p.tw.WriteHeader(hdr); err != nil {
 		return err
 	}
@@ -290,6 +317,9 @@ func (p *Packer) dir(dir *os.File, name string, hdr *tar.Header, opaque bool, m 
 		if hollow, err := p.hollow(sub); err != nil || hollow {
 			return err
 		}
+	}
+	if !m.enter {
+		return nil
 	}
 	return p.children(sub, prefix)
 }

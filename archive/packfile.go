@@ -33,7 +33,7 @@ func (p *Packer) file(dir *os.File, name string, hdr *tar.Header, written *bool)
 	if st.Mode&kernel.TypeMask != kernel.TypeRegular {
 		return errReplaced
 	}
-	hdr.Typeflag, hdr.Size, *written = tar.TypeReg, st.Size, true
+	hdr.Size, *written = st.Size, true
 	if p.o.Holes && st.Blocks*512 < st.Size {
 		parts, err := data(f, st.Size)
 		if err != nil {

@@ -1,0 +1,272 @@
+// Package build makes images: it carries out a Dockerfile's plan, step by step, and never a step whose result it has.
+//
+// It is no container engine: whoever calls it brings what runs programs. It reads no Dockerfile (package dockerfile does) and fetches nothing.
+// Invariant: a result is kept under the content of all that the step could see, so that what is found is what would be made.
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/distribution/reference"
+	"golang.org/x/sync/errgroup"
+
+	"berth/build/dockerfile"
+	"berth/fault"
+	"berth/image"
+	"berth/union"
+)
+
+// Builder carries out plans. The fields are set once, before it is used.
+type Builder struct {
+	Images *image.Store
+	Layers union.Driver
+	Cache  *Cache
+	Dir    string // for what a step needs while it runs
+	Log    *slog.Logger
+
+	// Prepare makes what every container has in its root, which is no part of any layer.
+	Prepare func(root *os.File) error
+	// Pack writes what was written to a root as a layer.
+	Pack func(ctx context.Context, w io.Writer, root union.Root) error
+	// Run runs a program in a root, and returns its exit code. What it leaves when it is cut off is swept by whoever supplies it.
+	Run func(ctx context.Context, p Program) (code int, err error)
+	// Owner looks up user[:group] in a root's own tables.
+	Owner func(root *os.File, name string) (uid, gid uint32, err error)
+}
+
+// Program is a RUN instruction, ready to run.
+type Program struct {
+	ID       string // of the root, and unique
+	Run      *dockerfile.Run
+	Mounts   []Bind
+	Stdout   io.Writer
+	Stderr   io.Writer
+	Settings Settings
+}
+
+// Bind is a directory or file of the host that a program sees, or a tmpfs when it has no source.
+type Bind struct {
+	Source   string
+	Target   string
+	ReadOnly bool
+	Size     int64 // of a tmpfs, in bytes; 0: no bound
+	Mode     os.FileMode
+}
+
+// Settings are those of a build that programs are run with.
+type Settings struct {
+	Hosts        []string // as --add-host has them
+	ShmSize      int64
+	Memory       int64
+	MemorySwap   int64
+	CPUShares    int64
+	CPUPeriod    int64
+	CPUQuota     int64
+	CPUSet       string
+	CPUSetMems   string
+	CgroupParent string
+	Ulimits      []string
+	SecurityOpt  []string
+	Hostname     string
+}
+
+// Request is what is to be built.
+type Request struct {
+	Plan     *dockerfile.Plan
+	Context  *os.File // the directory that COPY takes files from; nil: it is empty
+	Tags     []reference.NamedTagged
+	NoCache  bool
+	Settings Settings
+	Tell     func(Event) // calls come one at a time
+}
+
+// Event is one thing that happened; Step is nil when it concerns a stage's base.
+type Event struct {
+	Kind   EventKind
+	Stage  *dockerfile.Stage
+	Step   *dockerfile.Step
+	Output []byte // of Stdout and Stderr
+	Reason string // of Began: why the cache has nothing; "": it was not asked
+	Err    error  // of Failed
+	Time   time.Time
+}
+
+// EventKind says what happened.
+type EventKind string
+
+// The kinds of events.
+const (
+	Began    EventKind = "began"
+	Cached   EventKind = "cached"
+	Finished EventKind = "finished"
+	Failed   EventKind = "failed"
+	Stdout   EventKind = "stdout"
+	Stderr   EventKind = "stderr"
+)
+
+// StepError is a step that failed, with its place in the Dockerfile.
+type StepError struct {
+	Stage *dockerfile.Stage
+	Step  *dockerfile.Step
+	Code  int // the program's; 0: it was not the program
+	cause error
+}
+
+func (e *StepError) Error() string { return e.cause.Error() }
+
+// Unwrap gives the cause.
+func (e *StepError) Unwrap() error { return e.cause }
+
+// building is one build under way.
+type building struct {
+	*Builder
+	Request
+	draft *image.Draft
+	told  sync.Mutex
+
+	stages map[*dockerfile.Stage]*result
+}
+
+// result is a stage that is done, or will be.
+type result struct {
+	ready  chan struct{}
+	layers []image.Layer
+	times  []time.Time // of the lines of history, as far as they are not the base image's
+	err    error
+}
+
+// Build carries out r's plan and keeps the image. Steps that were done stay done when a later one fails.
+func (b *Builder) Build(ctx context.Context, r Request) (*image.Image, error) {
+	w := &building{Builder: b, Request: r, draft: b.Images.Draft(), stages: map[*dockerfile.Stage]*result{}}
+	defer w.draft.Release()
+	for _, s := range r.Plan.Stages {
+		w.stages[s] = &result{ready: make(chan struct{})}
+	}
+	all, ctx := errgroup.WithContext(ctx)
+	for _, s := range r.Plan.Stages {
+		all.Go(func() error {
+			res := w.stages[s]
+			defer close(res.ready)
+			res.err = w.stage(ctx, s, res)
+			return res.err
+		})
+	}
+	if err := all.Wait(); err != nil {
+		if ctxErr := context.Cause(ctx); ctxErr != nil && errors.Is(err, context.Canceled) {
+			err = fault.Wrap(fault.Canceled, ctxErr)
+		}
+		return nil, err
+	}
+	t := r.Plan.Target
+	settings := t.Image
+	w.date(&settings, w.stages[t])
+	return w.draft.Keep(settings, w.stages[t].layers, nil, r.Tags)
+}
+
+// wait gives another stage when it is done.
+func (w *building) wait(ctx context.Context, s *dockerfile.Stage) (*result, error) {
+	res := w.stages[s]
+	select {
+	case <-res.ready:
+		return res, res.err
+	case <-ctx.Done():
+		return nil, fault.Wrap(fault.Canceled, ctx.Err())
+	}
+}
+
+func (w *building) tell(e Event) {
+	if w.Tell == nil {
+		return
+	}
+	w.told.Lock()
+	defer w.told.Unlock()
+	e.Time = time.Now()
+	w.Tell(e)
+}
+
+// stage makes one stage.
+func (w *building) stage(ctx context.Context, s *dockerfile.Stage, res *result) (err error) {
+	last := time.Time{} // when the newest of what the stage has was made
+	switch base := s.Base; {
+	case base.Stage != nil:
+		below, err := w.wait(ctx, base.Stage)
+		if err != nil {
+			return err
+		}
+		res.layers, res.times = slices.Clip(below.layers), slices.Clone(below.times)
+		if n := len(res.times); n > 0 {
+			last = res.times[n-1]
+		}
+	case base.Image != nil:
+		if err := w.base(ctx, base.Image, res); err != nil {
+			return err
+		}
+		if c := base.Image.Config.Created; c != nil {
+			last = *c
+		}
+		w.tell(Event{Kind: Finished, Stage: s})
+	}
+	if last.IsZero() {
+		last = time.Unix(0, 0).UTC()
+	}
+	for _, st := range s.Steps {
+		if st.Do == nil {
+			w.tell(Event{Kind: Finished, Stage: s, Step: st})
+		} else {
+			made := time.Time{}
+			if res.layers, made, err = w.step(ctx, s, st, res.layers); err != nil {
+				return err
+			}
+			if made.After(last) {
+				last = made
+			}
+		}
+		res.times = append(res.times, last)
+	}
+	return nil
+}
+
+// base brings a base image's layers.
+func (w *building) base(ctx context.Context, b *dockerfile.Image, res *result) error {
+	img, ok := b.Handle.(*image.Image)
+	if !ok {
+		return fmt.Errorf("base image %s has no content", b.Name)
+	}
+	res.layers = image.LayersOf(img)
+	if w.draft.Hold(res.layers) == len(res.layers) {
+		return nil
+	}
+	if err := image.Unpack(ctx, w.Images, img); err != nil {
+		return fmt.Errorf("prepare base image %s: %w", b.Name, err)
+	}
+	return nil
+}
+
+// date says when the image was made and each line of its history: what the cache had is as old as it was, so that a build in which nothing
+// is new gives the same image. An epoch that was asked for is the time of all.
+func (w *building) date(settings *imageSettings, res *result) {
+	times := res.times
+	for k := range settings.History {
+		h := &settings.History[k]
+		if n := k - (len(settings.History) - len(times)); h.Created == nil && n >= 0 {
+			h.Created = &times[n]
+		}
+	}
+	switch n := len(times); {
+	case w.Plan.Epoch != nil:
+		settings.Created = w.Plan.Epoch
+	case n > 0:
+		settings.Created = &times[n-1]
+	default:
+		now := time.Now().UTC()
+		settings.Created = &now
+	}
+}

@@ -1,0 +1,226 @@
+package build
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"berth/image"
+	"berth/internal/record"
+)
+
+// Cache remembers what steps made. It keeps the layers from being freed as long as it has them.
+//
+//	DIR/KEY.json   an entry
+type Cache struct {
+	dir    string
+	images *image.Store
+	draft  *image.Draft // under mu
+
+	mu      sync.Mutex
+	entries map[string]*entry
+	latest  map[string]*entry // by place
+}
+
+// entry is a step's result. A layer without a DiffID says that it changed nothing.
+type entry struct {
+	Place string
+	Parts map[string]string
+	Below []image.Layer
+	Layer image.Layer
+	Made  time.Time
+	Used  time.Time
+	Uses  int
+
+	hash string
+}
+
+// OpenCache reads the cache in dir, made when missing, and forgets what lost its layers. The caller closes it.
+func OpenCache(dir string, images *image.Store) (*Cache, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open the build cache: %w", err)
+	}
+	if err := record.Sweep(dir); err != nil {
+		return nil, fmt.Errorf("open the build cache: %w", err)
+	}
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the build cache: %w", err)
+	}
+	c := &Cache{dir: dir, images: images, draft: images.Draft(), entries: map[string]*entry{}, latest: map[string]*entry{}}
+	for _, n := range names {
+		hash, ok := strings.CutSuffix(n.Name(), ".json")
+		if !ok {
+			continue
+		}
+		e := &entry{hash: hash}
+		err := record.Load(c.path(hash), e)
+		layers := e.layers()
+		if err != nil || (&key{parts: e.Parts}).hash() != hash || c.draft.Hold(layers) < len(layers) {
+			if err := os.Remove(c.path(hash)); err != nil {
+				return nil, fmt.Errorf("open the build cache: %w", err)
+			}
+			continue
+		}
+		c.add(e)
+	}
+	return c, nil
+}
+
+func (c *Cache) path(hash string) string { return filepath.Join(c.dir, hash+".json") }
+
+func (e *entry) layers() []image.Layer {
+	if e.Layer.DiffID == "" {
+		return e.Below
+	}
+	return append(slices.Clone(e.Below), e.Layer)
+}
+
+func (c *Cache) add(e *entry) {
+	c.entries[e.hash] = e
+	if l := c.latest[e.Place]; l == nil || e.Made.After(l.Made) {
+		c.latest[e.Place] = e
+	}
+}
+
+// find gives the layers after a step whose result is here, and when it was made; draft then holds them too.
+func (c *Cache) find(k *key, below []image.Layer, draft *image.Draft) ([]image.Layer, time.Time, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.entries[k.hash()]
+	if e == nil {
+		return nil, time.Time{}, false
+	}
+	layers := below
+	if e.Layer.DiffID != "" {
+		layers = append(below[:len(below):len(below)], e.Layer)
+	}
+	if draft.Hold(layers) < len(layers) { // damaged, or removed by force
+		return nil, time.Time{}, false
+	}
+	e.Used = time.Now().UTC()
+	e.Uses++
+	e.Place = k.place
+	c.latest[k.place] = e
+	return layers, e.Made, true
+}
+
+// keep remembers a step's result. A power cut may lose it.
+func (c *Cache) keep(k *key, below []image.Layer, l image.Layer, now time.Time) error {
+	e := &entry{Place: k.place, Parts: k.parts, Below: below, Layer: l, Made: now, Used: now, hash: k.hash()}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.draft.Hold(e.layers())
+	if err := record.Put(c.path(e.hash), e); err != nil {
+		return fmt.Errorf("remember a step's result: %w", err)
+	}
+	c.add(e)
+	return nil
+}
+
+// why says what is new for a step that is not here; "" when nothing like it was ever done.
+func (c *Cache) why(k *key) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := c.latest[k.place]
+	if before == nil {
+		return "it was never done before"
+	}
+	var changes []string
+	for name, value := range k.parts {
+		old, ok := before.Parts[name]
+		switch {
+		case !ok:
+			changes = append(changes, name+" is new")
+		case old != value:
+			changes = append(changes, name+" "+verb(name))
+		}
+	}
+	for name := range before.Parts {
+		if _, ok := k.parts[name]; !ok {
+			changes = append(changes, name+" is gone")
+		}
+	}
+	slices.Sort(changes)
+	switch n := len(changes); {
+	case n == 0:
+		return "its result is not here any more"
+	case n > 3:
+		return strings.Join(changes[:3], ", ") + fmt.Sprintf(" and %d more", n-3)
+	}
+	return strings.Join(changes, ", ")
+}
+
+func verb(name string) string {
+	if strings.HasPrefix(name, "env ") {
+		return "differs"
+	}
+	return "changed"
+}
+
+// Entry is what the cache has of one step, for people and those who count bytes.
+type Entry struct {
+	ID    string
+	Place string
+	Chain digest.Digest // of its layer; "" when it changed nothing
+	Blob  digest.Digest
+	Made  time.Time
+	Used  time.Time
+	Uses  int
+}
+
+// Entries lists all.
+func (c *Cache) Entries() (all []Entry) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, e := range c.entries {
+		one := Entry{ID: e.hash, Place: e.Place, Made: e.Made, Used: e.Used, Uses: e.Uses}
+		if e.Layer.DiffID != "" {
+			one.Chain, one.Blob = chain(e.layers()), e.Layer.Desc.Digest
+		}
+		all = append(all, one)
+	}
+	slices.SortFunc(all, func(a, b Entry) int { return strings.Compare(a.ID, b.ID) })
+	return all
+}
+
+// Remove forgets entries; their layers go with the next sweep of the images unless something else has them.
+func (c *Cache) Remove(ids []string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range ids {
+		e := c.entries[id]
+		if e == nil {
+			continue
+		}
+		if err := os.Remove(c.path(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("forget a step's result: %w", err)
+		}
+		delete(c.entries, id)
+		if c.latest[e.Place] == e {
+			delete(c.latest, e.Place)
+		}
+	}
+	kept := c.images.Draft()
+	for _, e := range c.entries {
+		kept.Hold(e.layers())
+	}
+	c.draft.Release()
+	c.draft = kept
+	return nil
+}
+
+// Close lets go of what the cache has.
+func (c *Cache) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.draft.Release()
+	return nil
+}

@@ -1,0 +1,321 @@
+package build
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/moby/patternmatcher"
+
+	"berth/archive"
+	"berth/archive/compress"
+	"berth/build/dockerfile"
+	"berth/fault"
+	"berth/union"
+)
+
+// found is one thing that a Copy brings.
+type found struct {
+	source *dockerfile.Source
+	path   string // below the top of where it comes from
+	name   string // what it is called at its destination when that is a directory
+	dir    bool   // its content is meant
+}
+
+// bring carries out a Copy into the tree top.
+func (d *doing) bring(ctx context.Context, top *os.File, do *dockerfile.Copy) error {
+	owner, err := d.owner(top, do.Chown)
+	if err != nil {
+		return err
+	}
+	return d.from(ctx, do.From, func(from *os.File) error {
+		list, err := d.find(from, do)
+		if err != nil {
+			return err
+		}
+		b := &bringing{doing: d, do: do, top: top, from: from, owner: owner, chmod: change(do.Mode)}
+		if b.exclude, err = matcher(do.Exclude); err != nil {
+			return err
+		}
+		b.into = strings.HasSuffix(do.Dest, "/") || len(list) > 1 || isDir(top, do.Dest)
+		for _, f := range list {
+			if err := b.one(ctx, f); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// from calls fn with the tree that is copied from: a stage's, or the context's.
+func (d *doing) from(ctx context.Context, s *dockerfile.Stage, fn func(*os.File) error) (err error) {
+	if s == nil {
+		if d.Context == nil {
+			return fault.New(fault.Invalid, "there is no build context: give a directory, an archive or an address")
+		}
+		return fn(d.Context)
+	}
+	other, err := d.wait(ctx, s)
+	if err != nil {
+		return err
+	}
+	id := newID()
+	root, err := d.Layers.Create(id, chain(other.layers), nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Layers.Delete(id)) }()
+	return union.View(root, fn)
+}
+
+func matcher(patterns []string) (*patternmatcher.PatternMatcher, error) {
+	if len(patterns) == 0 {
+		return nil, nil
+	}
+	m, err := patternmatcher.New(patterns)
+	if err != nil {
+		return nil, fault.New(fault.Invalid, "invalid exclude pattern: %w", err)
+	}
+	return m, nil
+}
+
+func isDir(root *os.File, p string) bool {
+	dir, err := archive.OpenDir(root, p)
+	if err != nil {
+		return false
+	}
+	dir.Close()
+	return true
+}
+
+// find lists what a Copy's sources name.
+func (d *doing) find(from *os.File, do *dockerfile.Copy) (all []found, err error) {
+	for k := range do.Sources {
+		src := &do.Sources[k]
+		switch {
+		case src.Inline != nil:
+			all = append(all, found{source: src, name: src.Inline.Name})
+			continue
+		case src.Path == "":
+			return nil, fault.New(fault.Unsupported, "ADD of %s%s is not supported yet: fetch it in a RUN", src.URL, gitName(src.Git))
+		}
+		pattern, pivot := src.Path, ""
+		if do.Parents {
+			if before, after, ok := strings.Cut(src.Path, "/./"); ok {
+				pivot = path.Clean("/" + before)
+				pattern = path.Join(before, after)
+			} else {
+				pivot = "/"
+			}
+		}
+		paths, err := archive.GlobAll(from, pattern)
+		if err != nil {
+			return nil, err
+		}
+		if len(paths) == 0 && !archive.IsPattern(pattern) {
+			return nil, fault.New(fault.NotFound, "%q: not found: it is not in the %s, or the ignore file leaves it out", path.Clean("/"+pattern), whence(do))
+		}
+		for _, p := range paths {
+			real, err := archive.Resolve(from, p) // what is named by a link is meant
+			if err != nil {
+				return nil, err
+			}
+			f := found{source: src, path: real, name: path.Base(p), dir: isDir(from, real)}
+			if do.Parents {
+				f.name = strings.TrimPrefix(strings.TrimPrefix(p, pivot), "/")
+			}
+			all = append(all, f)
+		}
+	}
+	return all, nil
+}
+
+func gitName(g *dockerfile.Git) string {
+	if g == nil {
+		return ""
+	}
+	return g.Remote
+}
+
+func whence(do *dockerfile.Copy) string {
+	if do.From != nil {
+		return "stage " + do.From.Name
+	}
+	return "build context"
+}
+
+// bringing is a Copy under way.
+type bringing struct {
+	*doing
+	do      *dockerfile.Copy
+	top     *os.File
+	from    *os.File
+	into    bool // the destination is a directory
+	owner   *archive.Owner
+	chmod   func(mode int64, dir bool) (int64, error)
+	exclude *patternmatcher.PatternMatcher
+}
+
+// one brings one thing.
+func (b *bringing) one(ctx context.Context, f found) error {
+	if b.do.Add && f.source.Unpack && !f.dir && f.path != "" {
+		done, err := b.unpack(ctx, f)
+		if done || err != nil {
+			return err
+		}
+	}
+	as := path.Clean(b.do.Dest)
+	if b.into && (!f.dir || b.do.Parents) {
+		as = path.Join(as, f.name)
+	}
+	into := as
+	if !f.dir {
+		into = path.Dir(as)
+	}
+	dir, err := archive.MakeDirFor(b.top, into, *b.owner)
+	if err != nil {
+		return err
+	}
+	if err := dir.Close(); err != nil {
+		return err
+	}
+	if !isDir(b.top, into) {
+		return fault.New(fault.Invalid, "cannot copy to %s: %s is not a directory", b.do.Dest, into)
+	}
+	if !f.dir && isDir(b.top, as) && !b.into {
+		return fault.New(fault.Invalid, "cannot copy a file to %s: it is a directory", as)
+	}
+	r, w := io.Pipe()
+	go func() { w.CloseWithError(b.pack(ctx, w, f, as)) }()
+	o := archive.UnpackOptions{Live: true, Into: "/"}
+	if b.do.From == nil || b.do.Chown != "" {
+		o.Owner = b.owner
+	}
+	_, err = archive.Unpack(ctx, r, b.top, o)
+	r.CloseWithError(errors.Join(err, io.ErrClosedPipe))
+	return err
+}
+
+// pack writes one thing as an archive whose members are called as, or lie below.
+func (b *bringing) pack(ctx context.Context, w io.Writer, f found, as string) error {
+	if in := f.source.Inline; in != nil {
+		hdr := &tar.Header{Name: as, Mode: 0o644, Size: int64(len(in.Data)), ModTime: b.now(), Format: tar.FormatPAX}
+		if _, err := b.member(hdr); err != nil {
+			return err
+		}
+		tw := tar.NewWriter(w)
+		err := tw.WriteHeader(hdr)
+		if err == nil {
+			_, err = io.WriteString(tw, in.Data)
+		}
+		return errors.Join(err, tw.Close())
+	}
+	prefix := strings.TrimSuffix(as, "/") + "/"
+	var failed error
+	p := archive.NewPacker(ctx, w, archive.PackOptions{Member: func(hdr *tar.Header) (keep, enter bool) {
+		if f.dir && strings.TrimSuffix(hdr.Name, "/") == strings.TrimSuffix(as, "/") {
+			return b.do.Parents, true // the directory itself is not copied
+		}
+		inside := path.Join(f.path, strings.TrimPrefix(hdr.Name, prefix))
+		if !f.dir {
+			inside = f.path
+		}
+		if b.exclude != nil {
+			if out, err := b.exclude.MatchesOrParentMatches(strings.TrimPrefix(inside, "/")); err != nil || out {
+				failed = errors.Join(failed, err)
+				return false, b.exclude.Exclusions()
+			}
+		}
+		keep, err := b.member(hdr)
+		failed = errors.Join(failed, err)
+		return keep, true
+	}})
+	if err := p.AddPath(b.from, f.path, strings.TrimSuffix(as, "/")); err != nil {
+		return err
+	}
+	return errors.Join(failed, p.Close())
+}
+
+// member changes a member as the instruction wants.
+func (b *bringing) member(hdr *tar.Header) (bool, error) {
+	if b.chmod != nil && hdr.Typeflag != tar.TypeSymlink {
+		mode, err := b.chmod(hdr.Mode, hdr.Typeflag == tar.TypeDir)
+		if err != nil {
+			return false, err
+		}
+		hdr.Mode = mode
+	}
+	if e := b.Plan.Epoch; e != nil && hdr.ModTime.After(*e) {
+		hdr.ModTime = *e
+	}
+	return true, nil
+}
+
+func (b *bringing) now() time.Time {
+	if e := b.Plan.Epoch; e != nil {
+		return *e
+	}
+	return time.Now()
+}
+
+// unpack brings an archive's content; done is false when the file is none.
+func (b *bringing) unpack(ctx context.Context, f found) (done bool, err error) {
+	plain, is, err := openArchive(b.from, f.path)
+	if err != nil || !is {
+		return false, err
+	}
+	defer fault.Close(plain, &err)
+	dir, err := archive.MakeDirFor(b.top, b.do.Dest, *b.owner)
+	if err != nil {
+		return false, err
+	}
+	if err := dir.Close(); err != nil {
+		return false, err
+	}
+	o := archive.UnpackOptions{Live: true, Into: path.Clean(b.do.Dest)}
+	if b.do.Chown != "" {
+		o.Owner = b.owner
+	}
+	_, err = archive.Unpack(ctx, plain, b.top, o)
+	return true, err
+}
+
+// plainArchive is an open archive and the file below it.
+type plainArchive struct {
+	io.Reader
+	stream io.Closer
+	file   *os.File
+}
+
+// Close implements io.Closer.
+func (p *plainArchive) Close() error { return errors.Join(p.stream.Close(), p.file.Close()) }
+
+// openArchive opens a tar of any compression; is tells whether the file is one.
+func openArchive(root *os.File, name string) (a io.ReadCloser, is bool, err error) {
+	f, err := archive.OpenFile(root, name)
+	if err != nil {
+		return nil, false, err
+	}
+	plain, _, err := compress.Open(f)
+	if err != nil {
+		return nil, false, f.Close()
+	}
+	head := make([]byte, 512)
+	n, err := io.ReadFull(plain, head)
+	if err == nil {
+		_, err = tar.NewReader(bytes.NewReader(append(head, make([]byte, 1024)...))).Next()
+	}
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, false, errors.Join(plain.Close(), f.Close())
+	}
+	if n < len(head) {
+		return nil, false, errors.Join(plain.Close(), f.Close())
+	}
+	return &plainArchive{io.MultiReader(bytes.NewReader(head), plain), plain, f}, true, nil
+}

@@ -1,0 +1,207 @@
+package build
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"io"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/opencontainers/go-digest"
+
+	"berth/archive"
+	"berth/build/dockerfile"
+	"berth/fault"
+	"berth/image"
+	"berth/union"
+)
+
+type imageSettings = dockerspec.DockerOCIImage
+
+// doing is one step under way.
+type doing struct {
+	*building
+	s     *dockerfile.Stage
+	st    *dockerfile.Step
+	below []image.Layer
+	key   *key
+}
+
+// step gives the layers after a step, those below and, unless it changed nothing, one more; and when that was made.
+func (w *building) step(ctx context.Context, s *dockerfile.Stage, st *dockerfile.Step, below []image.Layer) (layers []image.Layer, made time.Time, err error) {
+	d := &doing{building: w, s: s, st: st, below: below}
+	began := false
+	defer func() {
+		if err != nil {
+			if !began {
+				w.tell(Event{Kind: Began, Stage: s, Step: st})
+			}
+			failed := &StepError{Stage: s, Step: st, cause: err}
+			if inner := (*StepError)(nil); errors.As(err, &inner) {
+				failed = inner
+			}
+			w.tell(Event{Kind: Failed, Stage: s, Step: st, Err: failed})
+			err = failed
+		}
+	}()
+	if d.key, err = d.newKey(ctx); err != nil {
+		return nil, made, err
+	}
+	reason := ""
+	if !w.NoCache && !s.NoCache {
+		found, made, ok := w.Cache.find(d.key, below, w.draft)
+		if ok {
+			w.tell(Event{Kind: Cached, Stage: s, Step: st})
+			return found, made, nil
+		}
+		reason = w.Cache.why(d.key)
+	}
+	began = true
+	w.tell(Event{Kind: Began, Stage: s, Step: st, Reason: reason})
+	l, err := d.do(ctx)
+	if err != nil {
+		return nil, made, err
+	}
+	made = time.Now().UTC()
+	if err := w.Cache.keep(d.key, below, l, made); err != nil {
+		return nil, made, err
+	}
+	w.tell(Event{Kind: Finished, Stage: s, Step: st})
+	if l.DiffID == "" {
+		return below, made, nil
+	}
+	return append(below[:len(below):len(below)], l), made, nil
+}
+
+// chain is the key of the files that the step begins with.
+func chain(layers []image.Layer) digest.Digest {
+	if len(layers) == 0 {
+		return ""
+	}
+	all := image.Chains(layers)
+	return all[len(all)-1]
+}
+
+// newID names a root. An engine that starts after this one died sweeps what has no container's record.
+func newID() string {
+	var b [32]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// do makes the step's layer.
+func (d *doing) do(ctx context.Context) (l image.Layer, err error) {
+	id := newID()
+	var init func(*os.File) error
+	if _, is := d.st.Do.(*dockerfile.Run); is {
+		init = d.Prepare
+	}
+	root, err := d.Layers.Create(id, chain(d.below), init)
+	if err != nil {
+		return l, err
+	}
+	defer func() { err = errors.Join(err, d.Layers.Delete(id)) }()
+	switch do := d.st.Do.(type) {
+	case *dockerfile.Run:
+		err = d.run(ctx, id, do)
+	case *dockerfile.Copy:
+		err = union.View(root, func(top *os.File) error { return d.bring(ctx, top, do) })
+	case *dockerfile.Mkdir:
+		err = union.View(root, func(top *os.File) error { return d.mkdir(top, do) })
+	}
+	if err != nil {
+		return l, err
+	}
+	return d.draft.Layer(ctx, d.below, func(ctx context.Context, w io.Writer) error { return d.Pack(ctx, w, root) })
+}
+
+// mkdir makes a directory with those above it. Those that are there stay as they are.
+func (d *doing) mkdir(top *os.File, do *dockerfile.Mkdir) error {
+	owner, err := d.owner(top, do.User)
+	if err != nil {
+		return err
+	}
+	dir, err := archive.MakeDirFor(top, do.Path, *owner)
+	if err != nil {
+		return err
+	}
+	return dir.Close()
+}
+
+// owner looks up who gets files; nobody in particular is root.
+func (d *doing) owner(top *os.File, name string) (*archive.Owner, error) {
+	if name == "" {
+		return &archive.Owner{}, nil
+	}
+	uid, gid, err := d.Owner(top, name)
+	return &archive.Owner{UID: uid, GID: gid}, err
+}
+
+// run runs a program.
+func (d *doing) run(ctx context.Context, id string, do *dockerfile.Run) error {
+	if do.Security == "insecure" {
+		return fault.New(fault.Denied, "RUN --security=insecure is not allowed: the entitlement security.insecure was not given")
+	}
+	binds, end, err := d.binds(do)
+	if err != nil {
+		return err
+	}
+	defer end()
+	code, err := d.Run(ctx, Program{
+		ID: id, Run: do, Settings: d.Settings, Mounts: binds,
+		Stdout: &output{d, Stdout}, Stderr: &output{d, Stderr},
+	})
+	if err != nil {
+		return err
+	}
+	if code != 0 {
+		return &StepError{Stage: d.s, Step: d.st, Code: code, cause: fault.New(fault.Invalid, "The command '%s' returned a non-zero code: %d", strings.Join(do.Args, " "), code)}
+	}
+	return nil
+}
+
+// binds are what the program sees beside its tree; end takes them away.
+func (d *doing) binds(do *dockerfile.Run) (list []Bind, end func(), err error) {
+	end = func() {}
+	for _, m := range do.Mounts {
+		if m.Type != "tmpfs" {
+			return nil, end, fault.New(fault.Unsupported, "RUN --mount=type=%s is not supported by this version of berth: copy what is needed by COPY", m.Type)
+		}
+		list = append(list, Bind{Target: m.Target, Size: m.Size})
+	}
+	if do.Script == nil {
+		return list, end, nil
+	}
+	f, err := os.CreateTemp(d.Dir, "script-")
+	if err != nil {
+		return nil, end, err
+	}
+	end = func() {
+		if err := os.Remove(f.Name()); err != nil {
+			d.Log.Warn("a build's script stays until the next start", "file", f.Name(), "error", err)
+		}
+	}
+	_, err = f.WriteString(do.Script.Data)
+	if err = errors.Join(err, f.Chmod(0o755), f.Close()); err != nil {
+		end()
+		return nil, func() {}, err
+	}
+	return append(list, Bind{Source: f.Name(), Target: path.Join(dockerfile.ScriptDir, do.Script.Name), ReadOnly: true}), end, nil
+}
+
+// output tells what a program writes.
+type output struct {
+	d    *doing
+	kind EventKind
+}
+
+// Write implements io.Writer.
+func (o *output) Write(p []byte) (int, error) {
+	o.d.tell(Event{Kind: o.kind, Stage: o.d.s, Step: o.d.st, Output: p})
+	return len(p), nil
+}
