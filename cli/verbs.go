@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"berth/cli/build"
 	"berth/cli/container"
 	"berth/cli/image"
 	"berth/cli/inspect"
@@ -55,6 +56,7 @@ var verbs = []verb{
 	{paths: []string{"container run", "run"}, short: "Create and run a new container from an image", common: true, command: container.Run},
 	{paths: []string{"container exec", "exec"}, short: "Execute a command in a running container", common: true, command: container.Exec},
 	{paths: []string{"container ls", "container list", "container ps", "ps"}, short: "List containers", common: true, command: container.List},
+	{paths: []string{"image build", "build", "builder build"}, short: "Build an image from a Dockerfile", common: true, command: build.Build},
 	{paths: []string{"image pull", "pull"}, short: "Download an image from a registry", common: true, command: image.Pull},
 	{paths: []string{"image push", "push"}, short: "Upload an image to a registry", common: true, command: image.Push},
 	{paths: []string{"image ls", "image list", "images"}, short: "List images", common: true, command: image.List},

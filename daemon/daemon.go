@@ -52,7 +52,7 @@ func (s *Server) Handler() http.Handler {
 	e, mux := s.engine, http.NewServeMux()
 	for _, routes := range [][]route{
 		s.systemRoutes(), containers{e.Containers}.routes(), execs{e.Containers}.routes(), insight{e.Insight, e.Containers}.routes(),
-		images{e.Images, s.log}.routes(), registries{e.Images}.routes(), imageLayers{e.Layers, s.log}.routes(),
+		images{e.Images, s.log}.routes(), buildRoutes(e.Builds), registries{e.Images}.routes(), imageLayers{e.Layers, s.log}.routes(),
 		networks{e.Networks, e.Containers, e.Names}.routes(), volumeRoutes{volumes.Contents{Service: e.Volumes}}.routes(), diskRoutes(e.Disk), missing(),
 	} {
 		for _, r := range routes {

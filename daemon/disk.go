@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"strconv"
 
 	"berth/engine"
 	"berth/engine/disk"
@@ -202,7 +203,27 @@ func (s accounts) volumes(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s accounts) cache(w http.ResponseWriter, r *http.Request) error {
-	return writeJSON(w, http.StatusOK, s.engine.PruneBuildCache(flag(r.URL.Query(), "dryrun")))
+	q := r.URL.Query()
+	f, err := parseFilters(q.Get("filters"))
+	if err != nil {
+		return err
+	}
+	p := disk.CachePrune{All: flag(q, "all"), Dry: flag(q, "dryrun")}
+	if p.Before, err = disk.CacheFilters(f); err != nil {
+		return err
+	}
+	for _, name := range []string{"keep-storage", "reserved-space"} {
+		if text := q.Get(name); text != "" {
+			if p.Keep, err = strconv.ParseInt(text, 10, 64); err != nil {
+				return fault.New(fault.Invalid, "%s is in bytes and needs to be an integer: %s", name, text)
+			}
+		}
+	}
+	report, err := s.engine.PruneBuildCache(r.Context(), p)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, report)
 }
 
 // plan tells what a prune of everything would remove. This is ours.

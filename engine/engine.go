@@ -20,6 +20,7 @@ import (
 	"berth/blob"
 	"berth/container"
 	"berth/container/forward"
+	"berth/engine/builds"
 	"berth/engine/bundle"
 	"berth/engine/disk"
 	"berth/engine/images"
@@ -77,6 +78,7 @@ type Engine struct {
 	Volumes    *volumes.Service
 	System     *System
 	Disk       *disk.Service
+	Builds     *builds.Service
 	Events     *journal.Journal
 
 	end   context.CancelFunc
@@ -129,6 +131,9 @@ func (e *Engine) bringUp(ctx context.Context, c Config) error {
 		return err
 	}
 	e.account()
+	if err := e.openBuilds(c); err != nil {
+		return err
+	}
 	e.Insight = &Insight{e.Containers}
 	e.Insight.sweep(ctx, "")
 	e.repairImages(c.Log)

@@ -8,13 +8,11 @@ import (
 	"io"
 	"strings"
 
-	"berth/cli/credential"
 	"berth/cli/format"
 	"berth/cli/session"
 	"berth/cli/terminal"
 	"berth/client"
 
-	"github.com/moby/moby/api/types/registry"
 	"github.com/spf13/cobra"
 )
 
@@ -52,7 +50,7 @@ func (o *checkOptions) run(ctx context.Context, s *session.Session) error {
 	}
 	var header map[string]string
 	if o.repair {
-		header = registries(ctx, s)
+		header = s.Registries(ctx)
 	}
 	steps, err := api.System.Check(ctx, o.repair, o.deep, header)
 	if err != nil {
@@ -87,25 +85,6 @@ func (o *checkOptions) run(ctx context.Context, s *session.Session) error {
 			show("checking " + step.Stage)
 		}
 	}
-}
-
-// registries are all the user's credentials, as what must be fetched again may come from anywhere.
-func registries(ctx context.Context, s *session.Session) map[string]string {
-	store := s.Credentials()
-	all := map[string]registry.AuthConfig{}
-	for _, server := range store.Servers() {
-		if a, err := store.Get(ctx, server); err == nil { // where there are none, nobody is asked for any
-			all[credential.Host(server)] = a
-		}
-	}
-	if len(all) == 0 {
-		return nil
-	}
-	text, err := credential.Encode(all)
-	if err != nil {
-		return nil
-	}
-	return map[string]string{"X-Registry-Config": text}
 }
 
 func (o *checkOptions) print(w io.Writer, f client.Finding) {

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"berth/blob"
+	"berth/build"
 	"berth/container"
 	"berth/engine/images"
 	"berth/engine/journal"
@@ -36,6 +37,9 @@ type Service struct {
 	Records *container.Store
 	Events  *journal.Journal
 
+	// Cache lists the results of builds' steps that are kept, and Forget drops some of them.
+	Cache  func() []build.Entry
+	Forget func(ids []string) error
 	// Containers lists those that there are.
 	Containers func() []Container
 	// Making tells whether a container of that ID is there or in the making.

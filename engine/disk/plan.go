@@ -9,8 +9,6 @@ import (
 	"berth/union"
 
 	"github.com/distribution/reference"
-	"github.com/moby/moby/api/types/build"
-	"github.com/moby/moby/api/types/events"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -201,12 +199,4 @@ func (s *Service) beside() (map[digest.Digest]int64, error) {
 		}
 	}
 	return sums, nil
-}
-
-// PruneBuildCache has nothing to remove, as nothing builds yet.
-func (s *Service) PruneBuildCache(dry bool) build.CachePruneReport {
-	if !dry {
-		s.Events.Publish(events.BuilderEventType, events.ActionPrune, "", reclaimed(0))
-	}
-	return build.CachePruneReport{CachesDeleted: []string{}}
 }

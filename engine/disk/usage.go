@@ -7,12 +7,12 @@ import (
 	"path/filepath"
 	"strings"
 
+	"berth/build"
 	"berth/engine/images"
 	"berth/image"
 	"berth/union"
 	"berth/volume"
 
-	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/container"
 	wire "github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/system"
@@ -69,6 +69,7 @@ type census struct {
 	blobs      map[digest.Digest]int64 // allocated bytes
 	holdings   []image.Holding
 	claimed    map[digest.Digest]bool // by operations under way
+	entries    []build.Entry          // of the build cache
 	standing   map[digest.Digest]bool // layers below containers
 	counted    map[string]bool        // paths that are in some figure
 }
@@ -94,6 +95,7 @@ func (s *Service) look() (*census, error) {
 		c.counted[dir] = true
 	}
 	c.holdings, c.claimed = image.Holdings(s.store())
+	c.entries = s.Cache()
 	c.standing, err = s.standing(nil)
 	return c, err
 }
@@ -173,7 +175,7 @@ func (s *Service) measure(ctx context.Context, w Want) (*Usage, error) {
 		}
 	}
 	if w.BuildCache {
-		u.BuildCacheUsage = &build.DiskUsage{Items: []build.CacheRecord{}}
+		u.BuildCacheUsage = c.cache()
 	}
 	if w.Other {
 		if u.Other, err = c.other(); err != nil {
@@ -376,17 +378,13 @@ func (c *census) tops() map[string]int64 {
 
 // leftovers are the content that no image has: of containers whose image is gone, of operations under way, and of nobody.
 func (c *census) leftovers() []OtherItem {
-	held := map[digest.Digest]bool{}
-	for _, h := range c.holdings {
-		for d := range content(h) {
-			held[d] = true
-		}
-	}
+	held := c.held()
 	standing, under, nobody := OtherItem{Name: "Layers of containers only"}, OtherItem{Name: "Content under way"}, OtherItem{Name: "Unreferenced content"}
+	builds := cached(c.entries)
 	c.each(func(d digest.Digest) {
 		var item *OtherItem
 		switch {
-		case held[d]:
+		case held[d], builds[d]:
 			return
 		case c.standing[d]:
 			item = &standing

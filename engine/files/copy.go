@@ -141,7 +141,7 @@ func Extract(ctx context.Context, t *union.Tree, r ExtractRequest, ref string, b
 	} else if made {
 		return invalid("cannot copy to %s in container %s: what is there is made for each run of the container, and is not part of its files", r.Path, ref)
 	}
-	if o.Owner, err = ownerOf(t, r.Owner); err != nil {
+	if o.Owner, err = Owner(t, r.Owner); err != nil {
 		return err
 	}
 	plain, _, err := compress.Open(body)
@@ -163,8 +163,8 @@ func Extract(ctx context.Context, t *union.Tree, r ExtractRequest, ref string, b
 // maxTable is how many bytes of a container's /etc/passwd and /etc/group are read.
 const maxTable = 8 << 20
 
-// ownerOf looks a user up in the tree's own tables; nil for none.
-func ownerOf(t *union.Tree, name string) (*archive.Owner, error) {
+// Owner looks a user, or user:group, up in the tree's own tables; nil for none.
+func Owner(t *union.Tree, name string) (*archive.Owner, error) {
 	if name == "" {
 		return nil, nil
 	}

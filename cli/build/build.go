@@ -1,0 +1,204 @@
+// Package build has the command that builds images.
+//
+// It sends a context and shows what the daemon says: it reads no Dockerfile. Invariant: nothing of what the ignore file names leaves the machine,
+// but for the Dockerfile and the ignore file themselves.
+package build
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+
+	"berth/cli/flag"
+	"berth/cli/session"
+
+	"github.com/spf13/cobra"
+)
+
+// options are the command's.
+type options struct {
+	tags, args, labels, hosts []string
+	file, target, network     string
+	platform, iidfile         string
+	noCache, pull, quiet      bool
+	memory, swap, shm         int64
+	cpuShares, period, quota  int64
+	cpus, mems, parent        string
+}
+
+// Build is the command "image build".
+func Build(s *session.Session) *cobra.Command {
+	o := &options{}
+	cmd := &cobra.Command{
+		Use: "build [OPTIONS] PATH | -", Args: session.Exactly(1),
+		Example: "build -t app .\nbuild -f docker/Dockerfile --build-arg VERSION=2 -t app:2 .\nbuild - < Dockerfile",
+		RunE:    func(cmd *cobra.Command, args []string) error { return o.build(cmd.Context(), s, args[0]) },
+	}
+	fs := cmd.Flags()
+	fs.StringArrayVarP(&o.tags, "tag", "t", nil, "Image identifier (format: \"[registry/]repository[:tag]\")")
+	fs.StringArrayVar(&o.args, "build-arg", nil, "Set build-time variables")
+	fs.StringArrayVar(&o.labels, "label", nil, "Set metadata for an image")
+	fs.StringArrayVar(&o.hosts, "add-host", nil, "Add a custom host-to-IP mapping (format: \"host:ip\")")
+	fs.StringVarP(&o.file, "file", "f", "", "Name of the Dockerfile (default: \"PATH/Dockerfile\")")
+	fs.StringVar(&o.target, "target", "", "Set the target build stage to build")
+	fs.StringVar(&o.network, "network", "default", "Set the networking mode for the \"RUN\" instructions during build")
+	fs.StringVar(&o.platform, "platform", s.Env("DOCKER_DEFAULT_PLATFORM"), "Set target platform for build")
+	fs.StringVar(&o.iidfile, "iidfile", "", "Write the image ID to a file")
+	fs.BoolVar(&o.noCache, "no-cache", false, "Do not use cache when building the image")
+	fs.BoolVar(&o.pull, "pull", false, "Always attempt to pull all referenced images")
+	fs.BoolVarP(&o.quiet, "quiet", "q", false, "Suppress the build output and print image ID on success")
+	fs.VarP(flag.Size(&o.memory, false), "memory", "m", "Memory limit")
+	fs.Var(flag.Size(&o.swap, true), "memory-swap", "Swap limit equal to memory plus swap: -1 to enable unlimited swap")
+	fs.Var(flag.Size(&o.shm, false), "shm-size", "Shared memory size for build containers")
+	fs.Int64VarP(&o.cpuShares, "cpu-shares", "c", 0, "CPU shares (relative weight)")
+	fs.Int64Var(&o.period, "cpu-period", 0, "Limit the CPU CFS (Completely Fair Scheduler) period")
+	fs.Int64Var(&o.quota, "cpu-quota", 0, "Limit the CPU CFS (Completely Fair Scheduler) quota")
+	fs.StringVar(&o.cpus, "cpuset-cpus", "", "CPUs in which to allow execution (0-3, 0,1)")
+	fs.StringVar(&o.mems, "cpuset-mems", "", "MEMs in which to allow execution (0-3, 0,1)")
+	fs.StringVar(&o.parent, "cgroup-parent", "", "Set the parent cgroup for the \"RUN\" instructions during build")
+	return cmd
+}
+
+// query is what the daemon is told beside the context.
+func (o *options) query(s *session.Session, dockerfile string) (url.Values, error) {
+	q := url.Values{"dockerfile": {dockerfile}, "t": o.tags, "networkmode": {o.network}, "rm": {"1"}}
+	for name, text := range map[string]string{"target": o.target, "platform": o.platform, "cpusetcpus": o.cpus, "cpusetmems": o.mems, "cgroupparent": o.parent} {
+		if text != "" {
+			q.Set(name, text)
+		}
+	}
+	for name, on := range map[string]bool{"nocache": o.noCache, "pull": o.pull, "q": o.quiet} {
+		if on {
+			q.Set(name, "1")
+		}
+	}
+	for name, n := range map[string]int64{"memory": o.memory, "memswap": o.swap, "shmsize": o.shm, "cpushares": o.cpuShares, "cpuperiod": o.period, "cpuquota": o.quota} {
+		if n != 0 {
+			q.Set(name, strconv.FormatInt(n, 10))
+		}
+	}
+	q["extrahosts"] = o.hosts
+	args := map[string]*string{}
+	for _, kv := range o.args {
+		k, v, given := strings.Cut(kv, "=")
+		if !given {
+			if v = s.Env(k); v == "" {
+				continue
+			}
+		}
+		args[k] = &v
+	}
+	labels := map[string]string{}
+	for _, kv := range o.labels {
+		k, v, _ := strings.Cut(kv, "=")
+		labels[k] = v
+	}
+	for name, v := range map[string]any{"buildargs": args, "labels": labels} {
+		text, err := json.Marshal(v)
+		if err != nil {
+			return nil, err
+		}
+		q.Set(name, string(text))
+	}
+	return q, nil
+}
+
+// open gives the context as an archive and the Dockerfile's name in it.
+func (o *options) open(ctx context.Context, s *session.Session, place string) (io.ReadCloser, string, error) {
+	if place == "-" {
+		return o.stdin(s)
+	}
+	if strings.Contains(place, "://") || strings.HasPrefix(place, "git@") {
+		return nil, "", fmt.Errorf("%s: contexts from elsewhere are not supported yet: fetch it first, and build its directory", place)
+	}
+	info, err := os.Stat(place)
+	if err != nil {
+		return nil, "", fmt.Errorf("unable to prepare context: path %q not found", place)
+	}
+	if !info.IsDir() {
+		return nil, "", fmt.Errorf("unable to prepare context: %s is not a directory", place)
+	}
+	c, err := openFiles(place, o.file, s.In)
+	if err != nil {
+		return nil, "", err
+	}
+	r, w := io.Pipe()
+	go func() { w.CloseWithError(c.write(ctx, w)) }()
+	return r, c.dockerfile, nil
+}
+
+// stdin takes an archive, or a Dockerfile without a context.
+func (o *options) stdin(s *session.Session) (io.ReadCloser, string, error) {
+	text, rest, err := firstBytes(s.In)
+	if err != nil {
+		return nil, "", err
+	}
+	if isArchive(text) {
+		name := o.file
+		if name == "" {
+			name = "Dockerfile"
+		}
+		return io.NopCloser(io.MultiReader(strings.NewReader(string(text)), rest)), name, nil
+	}
+	more, err := io.ReadAll(rest)
+	if err != nil {
+		return nil, "", err
+	}
+	if o.file != "" {
+		return nil, "", errors.New("the Dockerfile comes from stdin, and -f names another one: leave -f out")
+	}
+	return archiveOf("Dockerfile", append(text, more...)), "Dockerfile", nil
+}
+
+func (o *options) build(ctx context.Context, s *session.Session, place string) error {
+	body, dockerfile, err := o.open(ctx, s, place)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	q, err := o.query(s, dockerfile)
+	if err != nil {
+		return err
+	}
+	api, err := s.API()
+	if err != nil {
+		return err
+	}
+	p, err := api.Images.Build(ctx, q, s.Registries(ctx), body)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	id := ""
+	for {
+		m, err := p.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		switch {
+		case m.Aux != nil:
+			var aux struct{ ID string }
+			if json.Unmarshal(*m.Aux, &aux) == nil && aux.ID != "" {
+				id = aux.ID
+			}
+		case m.Stream != "":
+			if o.quiet {
+				id = strings.TrimSpace(m.Stream)
+			}
+			fmt.Fprint(s.Out, m.Stream)
+		}
+	}
+	if o.iidfile != "" {
+		return os.WriteFile(o.iidfile, []byte(id), 0o644)
+	}
+	return nil
+}

@@ -1,0 +1,142 @@
+package build
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"berth/archive"
+
+	"github.com/moby/patternmatcher"
+	"github.com/moby/patternmatcher/ignorefile"
+)
+
+// files is a build context that is a directory.
+type files struct {
+	dir        string
+	dockerfile string // relative to dir; one from elsewhere has another name in the context
+	text       []byte // of a Dockerfile from elsewhere; nil: it lies in dir
+	ignore     *patternmatcher.PatternMatcher
+}
+
+// foreign is what a Dockerfile from outside of the context is called in it.
+const foreign = ".dockerfile.from-elsewhere"
+
+// openFiles finds the Dockerfile and the ignore file of a context. dockerfile is as the user wrote it; "": the default one.
+func openFiles(dir, dockerfile string, stdin io.Reader) (*files, error) {
+	c := &files{dir: dir, dockerfile: "Dockerfile"}
+	beside := filepath.Join(dir, "Dockerfile")
+	switch {
+	case dockerfile == "-":
+		text, err := io.ReadAll(stdin)
+		if err != nil {
+			return nil, err
+		}
+		c.text, c.dockerfile = text, foreign
+	case dockerfile != "":
+		beside = dockerfile
+		if !filepath.IsAbs(dockerfile) {
+			if _, err := os.Stat(dockerfile); err != nil {
+				beside = filepath.Join(dir, dockerfile) // as older clients had it
+			}
+		}
+		if err := c.place(beside); err != nil {
+			return nil, err
+		}
+	}
+	if c.text == nil {
+		if _, err := os.Stat(filepath.Join(dir, c.dockerfile)); err != nil {
+			return nil, fmt.Errorf("failed to read dockerfile: %w: name it by -f", err)
+		}
+	}
+	return c, c.readIgnore(beside)
+}
+
+// place says what the Dockerfile at p is called in the context.
+func (c *files) place(p string) error {
+	top, err := filepath.Abs(c.dir)
+	if err != nil {
+		return err
+	}
+	full, err := filepath.Abs(p)
+	if err != nil {
+		return err
+	}
+	name, err := filepath.Rel(top, full)
+	if err == nil && name != ".." && !strings.HasPrefix(name, "../") {
+		c.dockerfile = name
+		return nil
+	}
+	c.dockerfile = foreign
+	if c.text, err = os.ReadFile(full); err != nil {
+		return fmt.Errorf("failed to read dockerfile: %w", err)
+	}
+	return nil
+}
+
+// readIgnore reads the ignore file of the Dockerfile's own name, or the context's.
+func (c *files) readIgnore(dockerfile string) error {
+	for _, name := range []string{dockerfile + ".dockerignore", filepath.Join(c.dir, ".dockerignore")} {
+		text, err := os.ReadFile(name)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		patterns, err := ignorefile.ReadAll(bytes.NewReader(text))
+		if err == nil {
+			c.ignore, err = patternmatcher.New(patterns)
+		}
+		if err != nil {
+			return fmt.Errorf("read %s: %w", name, err)
+		}
+		return nil
+	}
+	return nil
+}
+
+// keeps tells what becomes part of the context, and whether to look below it. The Dockerfile and the ignore files do in any case: the daemon reads them.
+func (c *files) keeps(hdr *tar.Header) (keep, enter bool) {
+	name := strings.TrimPrefix(strings.TrimSuffix(hdr.Name, "/"), "/")
+	hdr.Uid, hdr.Gid = 0, 0
+	if c.ignore == nil || name == "" || name == c.dockerfile || name == ".dockerignore" || name == c.dockerfile+".dockerignore" {
+		return name != "", true
+	}
+	out, err := c.ignore.MatchesOrParentMatches(name)
+	if err != nil || !out {
+		return true, true
+	}
+	above := strings.HasPrefix(c.dockerfile, name+"/") // the Dockerfile lies below it
+	return false, above || c.ignore.Exclusions()
+}
+
+// write writes the context as an archive.
+func (c *files) write(ctx context.Context, w io.Writer) error {
+	dir, err := os.Open(c.dir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if c.text != nil { // the two archives make one: the first has no end marker
+		tw := tar.NewWriter(w)
+		err := tw.WriteHeader(&tar.Header{Name: c.dockerfile, Mode: 0o644, Size: int64(len(c.text)), Format: tar.FormatPAX})
+		if err == nil {
+			_, err = tw.Write(c.text)
+		}
+		if err = errors.Join(err, tw.Flush()); err != nil {
+			return err
+		}
+	}
+	p := archive.NewPacker(ctx, w, archive.PackOptions{Live: true, Member: c.keeps})
+	if err := p.Add(dir, ".", ""); err != nil {
+		return err
+	}
+	return p.Close()
+}

@@ -1,0 +1,103 @@
+package daemon
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"berth/build/dockerfile"
+	"berth/engine/builds"
+	"berth/fault"
+
+	"github.com/moby/moby/api/types/jsonstream"
+)
+
+// buildRoutes serve /build.
+func buildRoutes(s *builds.Service) []route {
+	return []route{{"POST", "/build", builder{s}.build}}
+}
+
+type builder struct{ engine *builds.Service }
+
+// build takes a context as the body and streams what happens, as the classic builder does.
+func (b builder) build(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	o, err := buildOptions(q, versionOf(r))
+	if err != nil {
+		return err
+	}
+	if data, err := base64.URLEncoding.DecodeString(r.Header.Get("X-Registry-Config")); err == nil {
+		_ = json.Unmarshal(data, &o.Auth) // what can't be read counts as none
+	}
+	defer upload(w, r)()
+	out := newLines(w)
+	say := func(text string) { out.write(jsonstream.Message{Stream: text}) }
+	classic := &builds.Classic{Out: say, Quiet: flag(q, "q")}
+	img, err := b.engine.Build(r.Context(), o, r.Body, builds.Teller{
+		Plan: classic.Plan, Event: classic.Event, Pull: progressTo(out, versionOf(r)),
+		Warn: func(w dockerfile.Warning) {
+			if !classic.Quiet {
+				say(fmt.Sprintf("[Warning] %s: %s (line %d)\n", w.Rule, w.Detail, w.Line))
+			}
+		},
+	})
+	if err != nil {
+		return out.fail(err)
+	}
+	if classic.Quiet {
+		say(img.ID.String() + "\n")
+		return nil
+	}
+	id, err := json.Marshal(map[string]string{"ID": img.ID.String()})
+	if err != nil {
+		return err
+	}
+	aux := json.RawMessage(id)
+	out.write(jsonstream.Message{Aux: &aux})
+	say("Successfully built " + img.ID.Encoded()[:12] + "\n")
+	for _, t := range o.Tags {
+		say("Successfully tagged " + t + "\n")
+	}
+	return nil
+}
+
+// buildOptions reads the query.
+func buildOptions(q url.Values, v apiVersion) (o builds.Options, err error) {
+	if q.Get("version") == "2" {
+		return o, fault.New(fault.Unsupported, "builds by BuildKit's protocol are not supported by this version of berth: set DOCKER_BUILDKIT=0")
+	}
+	if q.Get("remote") != "" {
+		return o, fault.New(fault.Unsupported, "remote build contexts are not supported by this version of berth: send the files")
+	}
+	o = builds.Options{Dockerfile: q.Get("dockerfile"), Tags: q["t"], Target: q.Get("target"), Network: q.Get("networkmode"), NoCache: flag(q, "nocache"), Pull: flag(q, "pull")}
+	if o.Platform, err = parsePlatform(q.Get("platform")); err != nil {
+		return o, err
+	}
+	args := map[string]*string{}
+	for name, to := range map[string]any{"buildargs": &args, "labels": &o.Labels} {
+		if text := q.Get(name); text != "" {
+			if err := json.Unmarshal([]byte(text), to); err != nil {
+				return o, fault.New(fault.Invalid, "%s: %w", name, err)
+			}
+		}
+	}
+	o.Args = map[string]string{}
+	for k, v := range args {
+		if v != nil {
+			o.Args[k] = *v
+		}
+	}
+	s := &o.Settings
+	s.Hosts, s.CPUSet, s.CPUSetMems, s.CgroupParent, s.SecurityOpt = q["extrahosts"], q.Get("cpusetcpus"), q.Get("cpusetmems"), q.Get("cgroupparent"), q["securityopt"]
+	for name, to := range map[string]*int64{"memory": &s.Memory, "memswap": &s.MemorySwap, "cpushares": &s.CPUShares, "cpuperiod": &s.CPUPeriod, "cpuquota": &s.CPUQuota, "shmsize": &s.ShmSize} {
+		if text := q.Get(name); text != "" {
+			if *to, err = strconv.ParseInt(text, 10, 64); err != nil {
+				return o, fault.New(fault.Invalid, "%s: %w", name, err)
+			}
+		}
+	}
+	return o, nil
+}

@@ -1,0 +1,31 @@
+package engine
+
+import (
+	"os"
+	"path/filepath"
+
+	"berth/build"
+	"berth/engine/builds"
+	"berth/engine/files"
+	"berth/union"
+)
+
+// openBuilds wires what builds images.
+func (e *Engine) openBuilds(c Config) error {
+	cache, err := build.OpenCache(filepath.Join(c.DataRoot, "build", "cache"), e.Images.Store)
+	if err != nil {
+		return err
+	}
+	e.onClose(cache.Close)
+	e.Disk.Cache, e.Disk.Forget = cache.Entries, cache.Remove
+	dir := filepath.Join(c.DataRoot, "build", "contexts")
+	e.Builds = &builds.Service{Images: e.Images, Dir: dir, Builder: &build.Builder{
+		Dir: dir, Images: e.Images.Store, Layers: e.Containers.layers, Cache: cache, Log: c.Log,
+		Prepare: files.Prepare, Pack: union.Pack, Run: e.Containers.runStep,
+		Owner: func(top *os.File, name string) (uid, gid uint32, err error) {
+			o, err := files.Owner(&union.Tree{Root: top}, name)
+			return o.UID, o.GID, err
+		},
+	}}
+	return e.Builds.Open()
+}

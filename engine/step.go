@@ -1,0 +1,112 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"berth/build"
+	"berth/container"
+	"berth/engine/request"
+	"berth/engine/stream"
+	"berth/fault"
+	"berth/oci/shim"
+
+	api "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
+)
+
+// runStep runs the program of a build. It has a root, a directory and a supervisor as a container has, but no record: should the engine
+// die, the next one takes it for a creation that was cut off, ends it and sweeps it.
+func (c *Containers) runStep(ctx context.Context, p build.Program) (code int, err error) {
+	r, err := c.stepRecord(p)
+	if err != nil {
+		return 0, err
+	}
+	var u undo
+	defer func() { u.run() }()
+	if err := c.index.Reserve(r.Name, r.ID); err != nil {
+		return 0, err
+	}
+	u.push(func() { c.index.Release(r.Name, r.ID) })
+	if err := c.store.Create(r.ID); err != nil {
+		return 0, err
+	}
+	u.push(func() { c.logged("remove directory", c.store.Delete(r.ID)) })
+	theirs, mine, err := shim.Pipe()
+	if err != nil {
+		return 0, err
+	}
+	defer fault.Close(mine, &err)
+	i := newInstance(r)
+	i.pending = []shim.Attachment{{Conn: theirs, Stdout: true, Stderr: true, Frames: true}}
+	u.push(i.dropPending)
+	sh, _, err := c.launch(ctx, i, r, &u)
+	if err != nil {
+		return 0, err
+	}
+	defer fault.Close(sh, &err)
+	u.push(func() { c.logged("forget run state", c.shims.Forget(r.ID)) })
+	read := make(chan error, 1)
+	go func() { read <- stream.Demultiplex(mine, p.Stdout, p.Stderr) }()
+	stop := context.AfterFunc(ctx, func() {
+		kill, cancel := context.WithTimeout(c.life, killPatience)
+		defer cancel()
+		c.logged("end a build's step", sh.Signal(kill, sigKill))
+	})
+	defer stop()
+	exit, err := sh.Wait(c.life)
+	if err != nil {
+		return 0, errors.Join(fmt.Errorf("run a step: %w", err), c.shims.Reap(r.ID))
+	}
+	if err := <-read; err != nil && ctx.Err() == nil {
+		return 0, fmt.Errorf("read a step's output: %w", err)
+	}
+	if ctx.Err() != nil {
+		return 0, fault.Wrap(fault.Canceled, ctx.Err())
+	}
+	if exit.OOMKilled {
+		return exit.Code, fault.New(fault.Invalid, "the command '%s' was killed as it used more memory than the build may: raise --memory", strings.Join(p.Run.Args, " "))
+	}
+	return exit.Code, nil
+}
+
+// stepRecord is what a container would be that runs p.
+func (c *Containers) stepRecord(p build.Program) (*container.Record, error) {
+	s := p.Settings
+	mode := api.NetworkMode(p.Run.Network)
+	if mode.IsDefault() || mode == "sandbox" {
+		mode = api.NetworkMode(c.defaultNetwork())
+	}
+	config := &api.Config{Hostname: s.Hostname, User: p.Run.User, WorkingDir: p.Run.Dir, Cmd: p.Run.Args, Env: append(append([]string{}, p.Run.Env...), p.Run.Proxies...)}
+	host := &api.HostConfig{NetworkMode: mode, ExtraHosts: s.Hosts, ShmSize: s.ShmSize, SecurityOpt: s.SecurityOpt,
+		Resources: api.Resources{Memory: s.Memory, MemorySwap: s.MemorySwap, CPUShares: s.CPUShares, CPUPeriod: s.CPUPeriod, CPUQuota: s.CPUQuota, CpusetCpus: s.CPUSet, CpusetMems: s.CPUSetMems, CgroupParent: s.CgroupParent},
+		LogConfig: api.LogConfig{Type: "none"}}
+	if config.Hostname == "" {
+		config.Hostname = "buildkitsandbox"
+	}
+	host, _, err := request.Complete(host, config, c.machine())
+	if err != nil {
+		return nil, err
+	}
+	r := &container.Record{
+		Schema: container.Schema, ID: p.ID, Name: p.ID, Created: time.Now().UTC(), Config: config, HostConfig: host, Path: p.Run.Args[0], Args: p.Run.Args[1:],
+		Platform: "linux", Driver: c.layers.Name(), State: container.State{Status: container.Running},
+	}
+	for _, m := range p.Mounts {
+		one := container.Mount{Type: mount.TypeBind, Source: m.Source, Destination: m.Target, ReadOnly: m.ReadOnly, Explicit: true}
+		if m.Source == "" {
+			one.Type = mount.TypeTmpfs
+			if m.Size > 0 {
+				one.Options = append(one.Options, fmt.Sprintf("size=%d", m.Size))
+			}
+			if m.Mode != 0 {
+				one.Options = append(one.Options, fmt.Sprintf("mode=%o", m.Mode.Perm()))
+			}
+		}
+		r.Mounts = append(r.Mounts, one)
+	}
+	return r, nil
+}
