@@ -150,7 +150,10 @@ func newVolumeRow(v volume.Volume) volumeRow {
 	slices.Sort(labels)
 	r.Labels = strings.Join(labels, ",")
 	if v.UsageData != nil {
-		r.Links, r.Size = strconv.FormatInt(v.UsageData.RefCount, 10), format.FineSize(v.UsageData.Size)
+		r.Links = strconv.FormatInt(v.UsageData.RefCount, 10)
+		if v.UsageData.Size >= 0 { // else nobody knows
+			r.Size = format.FineSize(v.UsageData.Size)
+		}
 	}
 	return r
 }

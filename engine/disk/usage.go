@@ -293,7 +293,11 @@ func (c *census) volumes() (*volumes.DiskUsage, error) {
 		if err != nil {
 			continue // it goes just now
 		}
-		one.UsageData = &volumes.UsageData{RefCount: used[v.Name], Size: size}
+		told := size
+		if v.Away() { // what is in it takes none of our space
+			told = -1
+		}
+		one.UsageData = &volumes.UsageData{RefCount: used[v.Name], Size: told}
 		u.TotalCount++
 		u.TotalSize += size
 		if used[v.Name] > 0 {
@@ -336,7 +340,11 @@ func (c *census) other() (*Other, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.Items = append(o.Items, logs, downloads, events)
+	snapshots, err := c.snapshots()
+	if err != nil {
+		return nil, err
+	}
+	o.Items = append(o.Items, logs, downloads, events, snapshots)
 	places, err := c.places()
 	if err != nil {
 		return nil, err
@@ -366,7 +374,7 @@ func (c *census) tops() map[string]int64 {
 	all := map[string]int64{}
 	for path := range c.counted {
 		base := filepath.Base(path)
-		if base != "diff" && base != "_data" {
+		if base != "diff" && base != "_data" || filepath.Base(filepath.Dir(filepath.Dir(path))) == "snapshots" {
 			continue
 		}
 		if info, err := os.Lstat(path); err == nil {
@@ -421,6 +429,25 @@ func (c *census) logs() (OtherItem, error) {
 			item.Count++
 			item.Size += allocated(info)
 			c.counted[path] = true
+		}
+	}
+	return item, nil
+}
+
+// snapshots counts those of all volumes. Blocks that they share with the volume count twice, as du has it.
+func (c *census) snapshots() (OtherItem, error) {
+	item := OtherItem{Name: "Volume snapshots"}
+	list, _ := c.s.Volumes.List()
+	for _, v := range list {
+		all, _ := c.s.Volumes.Snapshots(v.Name) // one that can't be read counts as a record
+		for _, one := range all {
+			space, err := union.Measure(one.Path, nil)
+			if err != nil {
+				continue // it goes just now
+			}
+			item.Count++
+			item.Size += space.Disk
+			c.counted[one.Path] = true
 		}
 	}
 	return item, nil

@@ -132,7 +132,7 @@ func (m Mounting) open() (*os.File, error) {
 	attributes, data := m.Sorted()
 	bind, recursive := m.IsBind()
 	if !bind {
-		return kernel.NewMount(m.Type, m.Device, data, int(attributes))
+		return kernel.NewMount(m.Type, m.Device, m.layered(data), int(attributes))
 	}
 	dir, err := kernel.OpenIn(nil, path.Clean(m.Device), kernel.OPath|kernel.ODirectory, 0, 0)
 	if err != nil {
@@ -156,6 +156,21 @@ func (m Mounting) open() (*os.File, error) {
 func (m Mounting) ReadOnly() bool {
 	attributes, _ := m.Sorted()
 	return attributes&kernel.ReadOnly != 0
+}
+
+// layered writes the lower directories of an overlay one by one, as an option of a new mount has at most 255 bytes (fsconfig(2)).
+func (m Mounting) layered(data []string) (all []string) {
+	for _, o := range data {
+		dirs, is := strings.CutPrefix(o, "lowerdir=")
+		if m.Type != "overlay" || !is || strings.Contains(dirs, "::") || strings.Contains(dirs, `\`) || !kernel.CanAddLower() {
+			all = append(all, o)
+			continue
+		}
+		for _, dir := range strings.Split(dirs, ":") {
+			all = append(all, "lowerdir+="+dir)
+		}
+	}
+	return all
 }
 
 // Plain tells whether a bind shows the directory as it is, so that nothing needs to be mounted.
