@@ -21,6 +21,9 @@ func parseVolume(v string) (bind, anonymous string, err error) {
 	if v == "" {
 		return "", "", errors.New("invalid empty volume spec")
 	}
+	if len(parts) > 1 && len(parts[0]) == 1 && strings.HasPrefix(parts[1], `\`) {
+		return "", "", fmt.Errorf("invalid volume specification: '%s': a path of Windows: name one of this machine, /path", v)
+	}
 	for _, p := range parts {
 		if p == "" {
 			return "", "", fmt.Errorf("invalid volume specification: '%s': empty section between colons", v)
@@ -203,6 +206,11 @@ func tmpfsField(m *mount.Mount, key, value, field string) error {
 			return fmt.Errorf("invalid value for %s: %s", key, value)
 		}
 		m.TmpfsOptions.Mode = os.FileMode(n)
+	case "tmpfs-options":
+		for _, o := range strings.Split(value, ",") {
+			pair := strings.SplitN(o, "=", 2)
+			m.TmpfsOptions.Options = append(m.TmpfsOptions.Options, pair)
+		}
 	default:
 		return fmt.Errorf("unexpected key '%s' in '%s'", key, field)
 	}

@@ -97,6 +97,8 @@ func scenarios(t *testing.T, c client, files []string) {
 				"internet": internet,
 				"asked":    asked,
 				"registry": registry,
+
+				"volumeplugin": volumeplugin,
 			},
 		})
 	}
