@@ -23,8 +23,8 @@ type delta struct {
 	shown int64 // sizes of the regular files that are not as before
 	files int64
 
-	linked map[uint64]bool // files with several names that are not as before: all their names count
-	more   bool            // linked grew
+	linked map[[2]uint64]bool // by device and inode, files with several names that are not as before: all their names count
+	more   bool               // linked grew
 
 	gone map[string][]string // names that are there no more, by directory
 	have map[string][]string // names to pack, by directory; those of new directories are left out
@@ -37,10 +37,10 @@ const tick = 20 * time.Millisecond
 // contrast compares tree with what it was at the time made, when it was a copy of below (nil: empty). Whatever has no later change time is as
 // it was; the rest is compared in full. The tree may be in use.
 func contrast(ctx context.Context, tree, below *os.File, made time.Time) (*delta, error) {
-	linked := map[uint64]bool{}
+	linked := map[[2]uint64]bool{}
 	for {
 		d := &delta{ctx: ctx, since: made.Add(-tick), linked: linked, gone: map[string][]string{}, have: map[string][]string{}, news: map[string]bool{}}
-		seen := map[uint64]bool{}
+		seen := map[[2]uint64]bool{}
 		if _, err := d.dir(tree, below, "/", seen); err != nil {
 			return nil, err
 		}
@@ -51,7 +51,7 @@ func contrast(ctx context.Context, tree, below *os.File, made time.Time) (*delta
 }
 
 // dir compares the directories up and low, which are called at; low is nil when there is none below. It tells whether anything is to be packed.
-func (d *delta) dir(up, low *os.File, at string, counted map[uint64]bool) (changed bool, err error) {
+func (d *delta) dir(up, low *os.File, at string, counted map[[2]uint64]bool) (changed bool, err error) {
 	if err := d.ctx.Err(); err != nil {
 		return false, fault.Wrap(fault.Canceled, err)
 	}
@@ -100,7 +100,7 @@ func (d *delta) dir(up, low *os.File, at string, counted map[uint64]bool) (chang
 }
 
 // name compares one name that is there. inner: something below it is not as before.
-func (d *delta) name(up, low *os.File, at, name string, counted map[uint64]bool) (kind Kind, inner bool, err error) {
+func (d *delta) name(up, low *os.File, at, name string, counted map[[2]uint64]bool) (kind Kind, inner bool, err error) {
 	full := path.Join(at, name)
 	st, err := kernel.StatIn(up, name)
 	if errors.Is(err, os.ErrNotExist) {
@@ -109,7 +109,7 @@ func (d *delta) name(up, low *os.File, at, name string, counted map[uint64]bool)
 	if err != nil {
 		return 0, false, err
 	}
-	is := st.Mode & kernel.TypeMask
+	is, id := st.Mode&kernel.TypeMask, [2]uint64{st.Dev, st.Ino} // a subvolume has a device, and inodes, of its own
 	kind, below := Added, false
 	if low != nil {
 		was, err := kernel.StatIn(low, name)
@@ -122,7 +122,7 @@ func (d *delta) name(up, low *os.File, at, name string, counted map[uint64]bool)
 					return 0, false, err
 				}
 			}
-			if kind = Modified; !changed && !d.linked[st.Ino] {
+			if kind = Modified; !changed && !d.linked[id] {
 				kind = unchanged
 			}
 		case !errors.Is(err, os.ErrNotExist):
@@ -137,11 +137,11 @@ func (d *delta) name(up, low *os.File, at, name string, counted map[uint64]bool)
 			return kind, false, nil
 		}
 		d.files++
-		if st.Nlink > 1 && !d.linked[st.Ino] && is != kernel.TypeSocket {
-			d.linked[st.Ino], d.more = true, true
+		if st.Nlink > 1 && !d.linked[id] && is != kernel.TypeSocket {
+			d.linked[id], d.more = true, true
 		}
-		if is == kernel.TypeRegular && !(st.Nlink > 1 && counted[st.Ino]) {
-			counted[st.Ino] = true
+		if is == kernel.TypeRegular && !(st.Nlink > 1 && counted[id]) {
+			counted[id] = true
 			d.shown += st.Size
 		}
 		return kind, false, nil
@@ -181,7 +181,7 @@ func ignoreGone(err error) error {
 	return err
 }
 
-func (d *delta) descend(up, low *os.File, name, full string, both bool, counted map[uint64]bool) (inner bool, err error) {
+func (d *delta) descend(up, low *os.File, name, full string, both bool, counted map[[2]uint64]bool) (inner bool, err error) {
 	sub, err := kernel.OpenIn(up, name, kernel.ODirectory|kernel.ONoFollow, 0, 0)
 	if none(err) {
 		return false, nil // gone meanwhile
