@@ -146,7 +146,7 @@ func (t *tree) mountRoot() error {
 		if st, err := os.Stat(at); err == nil && st.IsDir() {
 			place = at
 		}
-		m, err = t.makeRoot(nil)
+		m, err = mountOfRoot(t, nil)
 	}
 	if err != nil {
 		return err

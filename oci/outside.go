@@ -102,16 +102,16 @@ func (o *outside) makeRoot() (*os.File, error) {
 	if len(o.bundle.Rootfs) == 0 {
 		return o.cloneRoot()
 	}
-	return o.tree.makeRoot(o.owner)
+	return mountOfRoot(o.tree, o.owner)
 }
 
 // rootIsServed tells whether a program serves the container's root. It is started outside of the container's namespaces, or it would be one of its processes.
-func (t *tree) rootIsServed() bool {
-	return len(t.bundle.Rootfs) > 0 && t.bundle.Rootfs[0].Type == kernel.FuseOverlay
+func (b *Bundle) rootIsServed() bool {
+	return len(b.Rootfs) > 0 && b.Rootfs[0].Type == kernel.FuseOverlay
 }
 
-// makeRoot makes the mount of the root.
-func (t *tree) makeRoot(owner *os.File) (*os.File, error) {
+// mountOfRoot makes the mount of the root.
+func mountOfRoot(t *tree, owner *os.File) (*os.File, error) {
 	first := t.bundle.Rootfs[0]
 	f, err := t.newMount(first, parseOptions(first.Options), owner)
 	if err != nil {

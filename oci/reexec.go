@@ -287,8 +287,8 @@ func (b *builder) guide(p *Process, s *os.File, r rights, o options) error {
 			return err
 		}
 		todo.Given, files = out.names, out.made
-	} else if b.rootIsServed() {
-		root, err := b.makeRoot(nil)
+	} else if b.bundle.rootIsServed() {
+		root, err := mountOfRoot(&b.tree, nil)
 		if err != nil {
 			return err
 		}

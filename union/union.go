@@ -170,6 +170,9 @@ func Open(name, dir string, options ...string) (Driver, error) {
 		name = "overlay2"
 	}
 	open := drivers[name]
+	if name == "aufs" {
+		return nil, fault.New(fault.Unsupported, "storage driver aufs: this engine does not have it, and Linux has it only by a patch: use --storage-driver overlay2, or fuse-overlayfs where the kernel has no overlay")
+	}
 	if open == nil {
 		return nil, fault.New(fault.Unsupported, "storage driver %q is not supported: use one of %s", name, strings.Join(Drivers(), ", "))
 	}
