@@ -269,7 +269,13 @@ func port(host string, hostPort, containerPort uint16, proto string) PortRequest
 // until waits for a condition.
 func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(patience)
+	untilAfter(t, patience, what, ok)
+}
+
+// untilAfter is until with a limit of its own.
+func untilAfter(t testing.TB, limit time.Duration, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(limit)
 	defer deadline.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

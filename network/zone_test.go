@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // firewalld starts firewalld with a bus of its own, for this network namespace, and puts its firewall-cmd into PATH.
@@ -53,7 +54,7 @@ func firewalld(t *testing.T) {
 	t.Cleanup(func() { exec.Command("nft", "delete", "table", "inet", "firewalld").Run() })
 	start("LD_LIBRARY_PATH="+strings.Join(libraries, ":"), "/usr/bin/python3", root+"/usr/sbin/firewalld", "--nofork", "--nopid", "--log-file", dir+"/log",
 		"--system-config", dir+"/etc", "--default-config", root+"/usr/lib/firewalld")
-	until(t, "firewalld runs", func() bool { text, err := firewallCmd(t.Context(), "--state"); return err == nil && text == "running" })
+	untilAfter(t, 5*time.Minute, "firewalld runs", func() bool { text, err := firewallCmd(t.Context(), "--state"); return err == nil && text == "running" })
 }
 
 // With firewalld on, our bridges are in a zone of ours, so that containers get out and published ports are reached; over its reloads, too.
