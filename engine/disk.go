@@ -10,6 +10,7 @@ import (
 	"berth/union"
 
 	api "github.com/moby/moby/api/types/container"
+	"github.com/opencontainers/go-digest"
 )
 
 // account wires what accounts for the data root, frees and checks.
@@ -45,6 +46,12 @@ func (c *shared) accounted() (all []disk.Container) {
 		for _, m := range r.Mounts {
 			if m.Name != "" {
 				one.Volumes = append(one.Volumes, m.Name)
+			}
+			if m.Image != "" {
+				if one.Shows == nil {
+					one.Shows = map[digest.Digest]string{}
+				}
+				one.Shows[m.Image] = m.Source
 			}
 		}
 		all = append(all, one)

@@ -97,6 +97,12 @@ func TestImageMount(t *testing.T) {
 	if _, err := w.Images.Remove(ctx, images.RemoveRequest{Ref: "things"}); !errors.Is(err, fault.Conflict) {
 		t.Errorf("removed while it is shown: %v", err)
 	}
+	if _, err := w.Disk.PruneImages(ctx, Filters{"dangling": {"false"}}, false); err != nil {
+		t.Error(err)
+	}
+	if _, err := w.Images.Inspect("things", nil, false); err != nil {
+		t.Errorf("pruned while it is shown: %v", err)
+	}
 	other := w.create(func(r *CreateRequest) { r.HostConfig.VolumesFrom = []string{id} }, "cat", "/t/etc/f")
 	if left := w.imageRoots(); len(left) != 2 {
 		t.Errorf("two containers: %v", left)

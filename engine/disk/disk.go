@@ -74,6 +74,7 @@ type Container struct {
 	ImageName string        // as whoever made the container named it
 	Alive     bool          // it runs, is paused or restarts
 	Volumes   []string
+	Shows     map[digest.Digest]string // images that it has mounted, and how they were named
 }
 
 // inventory is the layers' other side.

@@ -94,6 +94,9 @@ func (s *Service) imageChoice(f journal.Filters, gone map[string]bool) (func(*im
 			if c.Image == img.ID && !gone[c.ID] {
 				users = append(users, c.ImageName)
 			}
+			if name, shown := c.Shows[img.ID]; shown && !gone[c.ID] {
+				users = append(users, name)
+			}
 		}
 		if len(users) == 0 {
 			return image.Choice{Whole: true}
