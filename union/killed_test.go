@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"berth/archive"
+	"berth/kernel"
 	"berth/union"
 )
 
@@ -78,6 +80,7 @@ func TestKilled(t *testing.T) {
 		dir := g.dir(t)
 		for round := range rounds {
 			kill(t, g.driver, dir, rand.IntN(24))
+			wait(t, "the killed process's lock is free", func() bool { return free(t, dir) })
 			d := open(t, g.driver, dir)
 			whole(t, d, fmt.Sprintf("round %d", round))
 			if round%4 == 3 { // others build up
@@ -89,6 +92,23 @@ func TestKilled(t *testing.T) {
 			}
 		}
 	})
+}
+
+// free tells whether nobody holds a driver's lock: a program that the killed one was just starting has it until it is executed.
+func free(t *testing.T, dir string) bool {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return true
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	is, err := kernel.TryLock(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return is
 }
 
 func idleAll(d union.Driver) {
