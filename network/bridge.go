@@ -369,6 +369,13 @@ func plugBridge(ctx context.Context, h *Host, n *network, in *inside, e *Endpoin
 // configure gives the container's link its addresses and, if it is the way out, the default routes.
 func configure(n *network, in *inside, e *Endpoint, link int, w wiring) error {
 	if e.needs6() {
+		// The link-local address that the kernel makes is of the hardware address at that moment.
+		if w.mac != nil {
+			if err := in.conn.Apply(netlink.SetMAC(link, w.mac)); err != nil {
+				return err
+			}
+			w.mac = nil
+		}
 		err := namespace.Do(in.ns, func() error {
 			name := "net/ipv6/conf/" + e.Interface + "/"
 			return errors.Join(setSysctl(name+"accept_ra", "0"), setSysctl(name+"disable_ipv6", "0"))
