@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -105,9 +106,14 @@ func (o *outside) makeRoot() (*os.File, error) {
 	return mountOfRoot(o.tree, o.owner)
 }
 
-// rootIsServed tells whether a program serves the container's root. It is started outside of the container's namespaces, or it would be one of its processes.
+// rootIsServed tells whether the container's root is not the container's to make: a program that serves it is started outside of the
+// container's namespaces, or it would be one of its processes; a disk can't be opened by who may not use it (cgroup's devices).
 func (b *Bundle) rootIsServed() bool {
-	return len(b.Rootfs) > 0 && b.Rootfs[0].Type == kernel.FuseOverlay
+	if len(b.Rootfs) == 0 {
+		return false
+	}
+	first := b.Rootfs[0]
+	return first.Type == kernel.FuseOverlay || first.Type != "bind" && filepath.IsAbs(first.Source)
 }
 
 // mountOfRoot makes the mount of the root.
