@@ -26,12 +26,15 @@ import (
 
 func TestMain(m *testing.M) { kerneltest.Main(m) }
 
-// drivers and how the daemon is started with each; the first one is what the others are compared with.
-var drivers = []struct {
+// driver is one storage driver and how the daemon is started with it.
+type driver struct {
 	name    string
 	options []string
 	on      func(t *testing.T) string // a file system of the kind that the driver wants
-}{
+}
+
+// drivers are what is compared; the first one is what the others are compared with.
+var drivers = []driver{
 	{name: "overlay2"},
 	{name: "vfs"},
 	{name: "btrfs", on: func(t *testing.T) string { return kerneltest.Disk(t, "btrfs", 4<<30, nil, "") }},
@@ -48,7 +51,12 @@ func start(t *testing.T, name string, further ...string) *testengine.Engine {
 			break
 		}
 	}
-	args := []string{"--storage-driver", name}
+	return d.start(t, further...)
+}
+
+func (d driver) start(t *testing.T, further ...string) *testengine.Engine {
+	t.Helper()
+	args := []string{"--storage-driver", d.name}
 	for _, o := range d.options {
 		args = append(args, "--storage-opt", o)
 	}
@@ -57,7 +65,7 @@ func start(t *testing.T, name string, further ...string) *testengine.Engine {
 	if d.on != nil {
 		top = d.on(t)
 	}
-	probe, err := union.Open(name, filepath.Join(top, "probe"), d.options...)
+	probe, err := union.Open(d.name, filepath.Join(top, "probe"), d.options...)
 	if errors.Is(err, fault.Unsupported) {
 		t.Skip(err) // says what is missing
 	}
