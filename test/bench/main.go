@@ -25,9 +25,14 @@ func main() {
 	worker := flag.String("worker", "", "used by bench itself: serve one engine's measurements")
 	many := flag.Int("load", 0, "instead of all that: start so many containers of ours at once, ask for them, stop them")
 	flows := flag.Bool("flow", false, "used by bench itself: send, or take")
+	task := flag.String("work", "", "used by bench itself: change files in a container")
 	flag.Parse()
-	if *flows {
-		if err := flow(flag.Args()); err != nil {
+	if *flows || *task != "" {
+		do := func() error { return work(*task) }
+		if *flows {
+			do = func() error { return flow(flag.Args()) }
+		}
+		if err := do(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -105,8 +110,10 @@ func compare(rounds int, only string, engines []string) error {
 			}
 		}
 		row(peers, m.name, m.name, m.unit) // at once, so that a run that is cut short was not for nothing
-		if m.observe {
+		if m.observe || m.inside != nil {
 			row(peers, m.name+"processor time", "  processor time", "ms")
+		}
+		if m.observe {
 			row(peers, m.name+"daemon's peak memory", "  daemon's peak memory", "MB")
 		}
 		if m.floor != "" {
