@@ -146,7 +146,7 @@ func (c connector) follow(ctx context.Context, i *instance) error {
 		c.nets.TellMember(r.ID, events.ActionDisconnect, &network.Attachment{Endpoints: []network.Endpoint{e}}, "")
 	}
 	for name, wish := range networks.Wishes(r) {
-		join, err := c.nets.Join(name, wish)
+		join, err := c.nets.Join(r, name, wish)
 		if err != nil {
 			return err
 		}

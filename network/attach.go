@@ -110,7 +110,10 @@ func reserveOne(h *Host, j Join, a *Attachment) (e Endpoint, err error) {
 		return e, fault.New(fault.Unavailable, "network %s can't be used: %w", n.Name, n.broken)
 	}
 	e = Endpoint{ID: randomHex(32), NetworkID: n.ID, Network: n.Name, Interface: j.Interface, Priority: j.Priority, MAC: j.MAC,
-		Gateway: n.gateway(0), Gateway6: n.gateway(1)}
+		Gateway: n.gateway(0), Gateway6: n.gateway(1), Sysctls: j.Sysctls}
+	if j.NoIPv6 {
+		e.Gateway6 = netip.Addr{}
+	}
 	if e.Interface == "" {
 		e.Interface = n.options.prefix + "*"
 	} else if !goodLink(e.Interface) || slices.ContainsFunc(a.Endpoints, func(x Endpoint) bool { return x.Interface == e.Interface }) {
@@ -119,11 +122,16 @@ func reserveOne(h *Host, j Join, a *Attachment) (e Endpoint, err error) {
 	if e.Address, err = n.takeAddress(0, j.Address); err != nil {
 		return e, fmt.Errorf("network %s: %w", n.Name, err)
 	}
-	if e.Address6, err = n.takeAddress(1, j.Address6); err != nil {
-		n.freeAddress(e.Address)
-		return e, fmt.Errorf("network %s: %w", n.Name, err)
+	if !j.NoIPv6 {
+		if e.Address6, err = n.takeAddress(1, j.Address6); err != nil {
+			n.freeAddress(e.Address)
+			return e, fmt.Errorf("network %s: %w", n.Name, err)
+		}
 	}
 	for _, l := range j.LinkLocal {
+		if j.NoIPv6 && l.Is6() {
+			continue
+		}
 		bits := 16
 		if l.Is6() {
 			bits = 64

@@ -397,7 +397,10 @@ func configure(n *network, in *inside, e *Endpoint, link int, w wiring) error {
 	if w.ready == nil {
 		changes = append(changes, netlink.SetUp(link))
 	}
-	return in.conn.Apply(append(changes, e.routes(link, w.way, true)...)...)
+	if err := in.conn.Apply(append(changes, e.routes(link, w.way, true)...)...); err != nil {
+		return err
+	}
+	return e.setSysctls(in.ns)
 }
 
 // routes are the default routes over an endpoint, of the families in way, to be added or taken away.

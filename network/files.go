@@ -142,14 +142,23 @@ func hostResolv(path, upstream string) (text, from string, err error) {
 
 // Hosts prints a container's /etc/hosts: the loopback lines, extra entries in their order, then the own ones.
 func Hosts(own []HostEntry, extra []HostEntry) string {
+	return hosts("127.0.0.1\tlocalhost\n"+
+		"::1\tlocalhost ip6-localhost ip6-loopback\n"+
+		"fe00::\tip6-localnet\n"+
+		"ff00::\tip6-mcastprefix\n"+
+		"ff02::1\tip6-allnodes\n"+
+		"ff02::2\tip6-allrouters\n", slices.Concat(extra, own))
+}
+
+// Hosts4 is Hosts for a container that has IPv6 switched off: nothing of it is there.
+func Hosts4(own []HostEntry, extra []HostEntry) string {
+	return hosts("127.0.0.1\tlocalhost\n", slices.DeleteFunc(slices.Concat(extra, own), func(e HostEntry) bool { return e.Address.Is6() }))
+}
+
+func hosts(head string, entries []HostEntry) string {
 	var b strings.Builder
-	b.WriteString("127.0.0.1\tlocalhost\n" +
-		"::1\tlocalhost ip6-localhost ip6-loopback\n" +
-		"fe00::\tip6-localnet\n" +
-		"ff00::\tip6-mcastprefix\n" +
-		"ff02::1\tip6-allnodes\n" +
-		"ff02::2\tip6-allrouters\n")
-	for _, e := range slices.Concat(extra, own) {
+	b.WriteString(head)
+	for _, e := range entries {
 		fmt.Fprintf(&b, "%s\t%s\n", e.Address, strings.Join(e.Names, " "))
 	}
 	return b.String()

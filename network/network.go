@@ -67,6 +67,8 @@ type Join struct {
 	MAC       string // "": made from the address
 	Interface string // the link's name in the container; "": ethN
 	Priority  int    // the highest has the default route; among equals, the network's name decides
+	Sysctls   []Sysctl
+	NoIPv6    bool // the container has IPv6 switched off: it gets no address of it, whatever the network has
 }
 
 // PortRequest asks for a container's port to be published on the host.
@@ -101,6 +103,7 @@ type Endpoint struct {
 	Interface string // the link's name in the container
 	Link      string // the host's end of a veth; "" for drivers that have none
 	Priority  int
+	Sysctls   []Sysctl `json:",omitempty"` // set once it has its addresses
 }
 
 // Attachment is a container's places in its networks, and its ports. It is plain data: the engine records it

@@ -4,6 +4,8 @@ import (
 	"net"
 	"reflect"
 	"slices"
+	"strconv"
+	"strings"
 
 	"berth/container"
 	"berth/engine/request"
@@ -15,8 +17,11 @@ import (
 	wire "github.com/moby/moby/api/types/network"
 )
 
-// optionInterface names the link in the container.
-const optionInterface = "com.docker.network.endpoint.ifname"
+// Options of an endpoint: how the link in the container is called, and what is set of it, by commas.
+const (
+	optionInterface = "com.docker.network.endpoint.ifname"
+	optionSysctls   = "com.docker.network.endpoint.sysctls"
+)
 
 // Wishes are the networks that a container is on when it runs, by name.
 func Wishes(r *container.Record) map[string]*wire.EndpointSettings {
@@ -54,7 +59,7 @@ func (s *Service) Joins(r *container.Record) ([]network.Join, error) {
 	}
 	var all []network.Join
 	for name, e := range Wishes(r) {
-		j, err := s.Join(name, e)
+		j, err := s.Join(r, name, e)
 		if err != nil {
 			return nil, err
 		}
@@ -64,10 +69,11 @@ func (s *Service) Joins(r *container.Record) ([]network.Join, error) {
 }
 
 // Join is one wish.
-func (s *Service) Join(name string, e *wire.EndpointSettings) (j network.Join, err error) {
+func (s *Service) Join(r *container.Record, name string, e *wire.EndpointSettings) (j network.Join, err error) {
 	if j.Network = s.ID(name); j.Network == "" {
 		return j, fault.New(fault.NotFound, "network %s not found", name)
 	}
+	j.NoIPv6 = NoIPv6(r)
 	if e == nil {
 		return j, nil
 	}
@@ -78,7 +84,37 @@ func (s *Service) Join(name string, e *wire.EndpointSettings) (j network.Join, e
 		j.MAC = e.MacAddress.String()
 	}
 	j.Priority, j.Interface = e.GwPriority, e.DriverOpts[optionInterface]
-	return j, nil
+	j.Sysctls, err = sysctls(e)
+	return j, err
+}
+
+// sysctls are those of an endpoint's link.
+func sysctls(e *wire.EndpointSettings) (all []network.Sysctl, err error) {
+	text, given := e.DriverOpts[optionSysctls]
+	if !given {
+		return nil, nil
+	}
+	for _, one := range strings.Split(text, ",") {
+		s, err := network.ParseSysctl(one)
+		if err != nil {
+			return nil, fault.New(fault.Invalid, "invalid endpoint settings:\n%w", err)
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+// NoIPv6 tells whether a container switches IPv6 off for its whole network namespace, its loopback included.
+func NoIPv6(r *container.Record) bool {
+	for key, value := range r.HostConfig.Sysctls {
+		switch strings.ReplaceAll(key, "/", ".") {
+		case "net.ipv6.conf.all.disable_ipv6", "net.ipv6.conf.lo.disable_ipv6":
+			if n, err := strconv.Atoi(strings.TrimSpace(value)); err == nil && n != 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Settle takes over what a create request wants of networks. A missing network is fault.Invalid: clients take fault.NotFound for
@@ -148,6 +184,9 @@ func Wish(e *wire.EndpointSettings) *wire.EndpointSettings {
 func (s *Service) CheckWish(name string, e *wire.EndpointSettings) error {
 	if e == nil {
 		return nil
+	}
+	if _, err := sysctls(e); err != nil {
+		return err
 	}
 	if a := e.IPAMConfig; a != nil && (a.IPv4Address.IsValid() || a.IPv6Address.IsValid() || len(a.LinkLocalIPs) > 0) {
 		if builtin(name) {

@@ -8,6 +8,7 @@ import (
 
 	"berth/container"
 	"berth/engine/link"
+	"berth/engine/networks"
 	"berth/engine/request"
 	"berth/network"
 )
@@ -81,6 +82,9 @@ func (s *Service) Hosts(r *container.Record, held *network.Attachment) (string, 
 		}
 		own = append(own, ownLines(r, held)...)
 	}
+	if networks.NoIPv6(r) {
+		return network.Hosts4(own, extra), nil
+	}
 	return network.Hosts(own, extra), nil
 }
 
@@ -134,6 +138,9 @@ func otherConf(a, b string) bool {
 // otherAddresses tells whether a hosts file is of our making and has only names of the other, at other addresses or not all of them.
 func otherAddresses(is, now string) bool {
 	head := network.Hosts(nil, nil)
+	if !strings.HasPrefix(now, head) {
+		head = network.Hosts4(nil, nil)
+	}
 	is, ours := strings.CutPrefix(is, head)
 	now, hosts := strings.CutPrefix(now, head)
 	if !ours || !hosts {

@@ -165,7 +165,7 @@ func (s *Service) also(r *container.Record, held *network.Attachment, servers []
 func (s *Service) onBridge(on []network.Endpoint, six bool) netip.Addr {
 	for _, e := range on {
 		n, ok := s.Networks.Host.Get(e.NetworkID)
-		if !ok || n.Driver != "bridge" || n.Mode(six) == "isolated" {
+		if !ok || n.Driver != "bridge" || n.Mode(six) == "isolated" || six && !e.Address6.IsValid() {
 			continue
 		}
 		for _, p := range n.Pools {
