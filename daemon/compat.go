@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"os"
 	"slices"
@@ -60,15 +59,13 @@ func readCreate(r *http.Request) (createBody, error) {
 	if err != nil {
 		return body, err
 	}
-	if versionOf(r) < 52 {
-		if err := liftMAC(data, &body.CreateRequest); err != nil {
-			return body, err
-		}
-	}
 	if err := oldDefaults(versionOf(r), &body.CreateRequest); err != nil {
 		return body, err
 	}
-	body.warnings = oldLimits(data)
+	if body.warnings, err = oldNetworking(versionOf(r), data, &body.CreateRequest); err != nil {
+		return body, err
+	}
+	body.warnings = append(body.warnings, oldLimits(data)...)
 	if body.Config == nil {
 		return body, fault.New(fault.Invalid, "config cannot be empty in order to create a container")
 	}
@@ -100,34 +97,6 @@ func oldDefaults(v apiVersion, body *container.CreateRequest) error {
 		names := slices.Sorted(maps.Keys(n.EndpointsConfig))
 		return fault.New(fault.Invalid, "Container cannot be created with multiple network endpoints: %s", strings.Join(names, ", "))
 	}
-	return nil
-}
-
-// liftMAC moves a container's hardware address to its endpoint, where it is since API 1.44; both ways were good until 1.52.
-func liftMAC(data []byte, body *container.CreateRequest) error {
-	var old struct{ MacAddress string }
-	if json.Unmarshal(data, &old) != nil || old.MacAddress == "" {
-		return nil
-	}
-	mac, err := net.ParseMAC(old.MacAddress)
-	if err != nil {
-		return fault.New(fault.Invalid, "invalid MAC address: %s", old.MacAddress)
-	}
-	name := "bridge"
-	if h := body.HostConfig; h != nil && h.NetworkMode != "" && !h.NetworkMode.IsDefault() {
-		name = string(h.NetworkMode)
-	}
-	if body.NetworkingConfig == nil {
-		body.NetworkingConfig = &network.NetworkingConfig{}
-	}
-	n := body.NetworkingConfig
-	if n.EndpointsConfig == nil {
-		n.EndpointsConfig = map[string]*network.EndpointSettings{}
-	}
-	if n.EndpointsConfig[name] == nil {
-		n.EndpointsConfig[name] = &network.EndpointSettings{}
-	}
-	n.EndpointsConfig[name].MacAddress = network.HardwareAddr(mac)
 	return nil
 }
 

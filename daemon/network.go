@@ -48,6 +48,7 @@ func (s networks) create(w http.ResponseWriter, r *http.Request) error {
 	if err := readJSON(r, &body, false); err != nil {
 		return err
 	}
+	oldNetwork(versionOf(r), &body)
 	id, warnings, err := s.engine.Create(r.Context(), body)
 	if err != nil {
 		return err
