@@ -155,7 +155,8 @@ func TestWithoutABridge(t *testing.T) {
 	if list, err := w.Networks.List(nil); err != nil || len(list) != 2 {
 		t.Errorf("%+v, %v", list, err)
 	}
-	if _, _, err := w.Containers.Create(t.Context(), "", CreateRequest{Config: &api.Config{Image: "busybox"}, HostConfig: &api.HostConfig{NetworkMode: "bridge"}}); err == nil {
-		t.Error("a container on a bridge that is not there")
+	got = w.run(func(r *CreateRequest) { r.HostConfig.NetworkMode = "bridge" }, "ls", "/sys/class/net") // as the field has it
+	if got.out != "lo\n" {
+		t.Errorf("%+v", got)
 	}
 }

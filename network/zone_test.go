@@ -55,6 +55,9 @@ func firewalld(t *testing.T) {
 	start("LD_LIBRARY_PATH="+strings.Join(libraries, ":"), "/usr/bin/python3", root+"/usr/sbin/firewalld", "--nofork", "--nopid", "--log-file", dir+"/log",
 		"--system-config", dir+"/etc", "--default-config", root+"/usr/lib/firewalld")
 	untilAfter(t, 5*time.Minute, "firewalld runs", func() bool { text, err := firewallCmd(t.Context(), "--state"); return err == nil && text == "running" })
+	untilAfter(t, 5*time.Minute, "firewalld's rules are there", func() bool {
+		return exec.Command("nft", "list", "chain", "inet", "firewalld", "filter_FWD_public").Run() == nil
+	})
 }
 
 // With firewalld on, our bridges are in a zone of ours, so that containers get out and published ports are reached; over its reloads, too.

@@ -35,13 +35,13 @@ func (c *File) SetAuth(server string, a registry.AuthConfig) (changed bool, err 
 		for _, secret := range []string{"auth", "username", "password", "identitytoken", "registrytoken"} {
 			o.delete(secret)
 		}
-		for key, value := range map[string]string{"auth": entry.Auth, "identitytoken": entry.IdentityToken} {
-			if value != "" {
-				text, err := json.Marshal(value)
+		for _, secret := range [][2]string{{"auth", entry.Auth}, {"identitytoken", entry.IdentityToken}} {
+			if secret[1] != "" {
+				text, err := json.Marshal(secret[1])
 				if err != nil {
 					return false, err
 				}
-				o.set(key, text)
+				o.set(secret[0], text)
 			}
 		}
 		after, err := json.Marshal(o)

@@ -52,7 +52,7 @@ func TestIDMappedMounts(t *testing.T) {
 		"the container's":          {mount: specs.Mount{Options: []string{"bind", "idmap"}}, user: true, want: "1000:2000\n"},
 		"no maps":                  {mount: specs.Mount{Options: []string{"bind", "idmap"}}, failed: "needs uidMappings and gidMappings"},
 		"only users":               {mount: specs.Mount{Options: []string{"bind"}, UIDMappings: idMapping(0, 1, 1)}, failed: "needs uidMappings and gidMappings"},
-		"a tmpfs":                  {mount: specs.Mount{Type: "ramfs", Options: []string{}, UIDMappings: idMapping(0, 1, 1), GIDMappings: idMapping(0, 1, 1)}, failed: "id-mapped mounts of type ramfs are not supported"},
+		"a tmpfs":                  {mount: specs.Mount{Type: "ramfs", Options: []string{}, UIDMappings: idMapping(0, 1, 1), GIDMappings: idMapping(0, 1, 1)}, failed: "its file system (ramfs) can't show owners through a user namespace"},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
 			dir := bundle(t, func(s *specs.Spec) {
