@@ -17,8 +17,11 @@ import (
 // kernels that lack it (before 6.7) get them by mount(2), for which the calling thread needs a mount
 // namespace and a working directory of its own (Thread, UnshareFS).
 func NewMount(kind, source string, options []string, attrs int) (*os.File, error) {
-	if kind == FuseOverlay {
+	switch kind {
+	case FuseOverlay:
 		return newFuseOverlay(source, options, attrs)
+	case Aufs:
+		return newAufs(options, attrs)
 	}
 	m, err := newMount(kind, source, options, attrs)
 	if errors.Is(err, unix.EINVAL) && kind == "overlay" && !CanAddLower() {
@@ -40,9 +43,7 @@ func CanAddLower() bool {
 
 // overlayByPath mounts an overlay by mount(2), whose options have to fit into one page: layers are named relative to
 // the directory that they have in common, or by descriptor where that is still too long.
-// The mount comes up at a place of no importance and is moved away from there.
 func overlayByPath(options []string, attrs int) (*os.File, error) {
-	const place = "/proc/fs"
 	data, dir := overlayData(options)
 	if len(data) >= os.Getpagesize() {
 		var layers []*os.File
@@ -67,19 +68,35 @@ func overlayByPath(options []string, attrs int) (*os.File, error) {
 		}
 		defer Chdir("/")
 	}
-	if err := unix.Mount("overlay", place, "overlay", 0, data); err != nil {
-		return nil, pathError("mount overlay", data, err)
+	return mountAside("overlay", []string{data}, attrs)
+}
+
+// mountAside mounts by mount(2) at a place of no importance and takes the mount away from there. The first of calls are the
+// mount's options, each other one a remount's.
+func mountAside(kind string, calls []string, attrs int) (m *os.File, err error) {
+	const place = "/proc/fs"
+	flags := uintptr(0)
+	for _, data := range calls {
+		if err = pathError("mount "+kind, data, unix.Mount(kind, place, kind, flags, data)); err != nil {
+			break
+		}
+		flags = unix.MS_REMOUNT
 	}
-	m, err := CloneMount(nil, place, false)
-	if uerr := pathError("umount", place, unix.Unmount(place, unix.MNT_DETACH)); err == nil && uerr != nil {
-		m.Close()
-		m, err = nil, uerr
+	if flags == 0 {
+		return nil, err
+	}
+	if err == nil {
+		m, err = CloneMount(nil, place, false)
+	}
+	if uerr := pathError("umount", place, unix.Unmount(place, unix.MNT_DETACH)); uerr != nil {
+		err = errors.Join(err, uerr)
 	}
 	if err == nil && attrs != 0 {
-		if err = SetMount(m, false, uint64(attrs), 0, 0); err != nil {
-			m.Close()
-			m = nil
-		}
+		err = SetMount(m, false, uint64(attrs), 0, 0)
+	}
+	if err != nil && m != nil {
+		m.Close()
+		m = nil
 	}
 	return m, err
 }

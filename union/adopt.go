@@ -50,7 +50,7 @@ func adopt(top *os.File, implied []string, lower *os.File) error {
 
 // merged opens a read-only view of directories, top first. The caller closes it, which unmounts it.
 func merged(dirs []string, by stacking) (*os.File, error) {
-	if len(dirs) == 1 { // overlay wants two; one alone looks the same
+	if by.alone(dirs) { // overlay wants two; one alone looks the same
 		return os.Open(dirs[0])
 	}
 	m := by.mount(dirs, "", "")

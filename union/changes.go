@@ -31,6 +31,7 @@ type Change struct {
 // differ compares a writable directory with what lies below.
 type differ struct {
 	ctx  context.Context
+	by   stacking
 	list []Change
 }
 
@@ -39,17 +40,15 @@ func (d *differ) dir(up, low *os.File, at string) error {
 	if err := d.ctx.Err(); err != nil {
 		return fault.Wrap(fault.Canceled, err)
 	}
-	names, err := up.Readdirnames(-1)
+	names, without, err := d.by.names(up)
 	if err != nil {
 		return err
 	}
 	here := map[string]bool{}
 	for _, n := range names {
-		if !mark(n) {
-			here[n] = true
-		}
+		here[n] = true
 	}
-	if gone, err := d.hidden(up, low, here); err != nil {
+	if gone, err := d.hidden(up, low, here, without); err != nil {
 		return err
 	} else if low != nil {
 		for _, n := range gone {
@@ -71,17 +70,25 @@ func (d *differ) dir(up, low *os.File, at string) error {
 	return nil
 }
 
-// hidden lists what an opaque directory hides without having anything of that name.
-func (d *differ) hidden(up, low *os.File, here map[string]bool) (gone []string, err error) {
+// hidden lists what an opaque directory hides without having anything of that name, or else what of without lies below.
+func (d *differ) hidden(up, low *os.File, here map[string]bool, without []string) (gone []string, err error) {
 	if low == nil {
 		return nil, nil
 	}
-	value, ok, err := kernel.XattrIn(up, ".", opaqueXattr)
-	if err != nil || !ok || value != "y" {
+	if opaque, err := d.by.opaque(up, "."); err != nil {
 		return nil, err
+	} else if opaque {
+		names, err := low.Readdirnames(-1)
+		return slices.DeleteFunc(names, func(n string) bool { return here[n] }), err
 	}
-	names, err := low.Readdirnames(-1)
-	return slices.DeleteFunc(names, func(n string) bool { return here[n] }), err
+	for _, n := range without {
+		if _, err := kernel.StatIn(low, n); err == nil {
+			gone = append(gone, n)
+		} else if !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+	}
+	return gone, nil
 }
 
 // unchanged is a Kind for what is there but no change.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"berth/fault"
@@ -28,7 +29,16 @@ func (o *overlay) check() error {
 		return fault.New(fault.Unsupported, "storage driver %s: %s lies on an overlay file system, which can't carry another one: "+
 			"give --data-root a directory on a disk, a volume or tmpfs", o.by.driver, o.dir)
 	}
+	if o.by.marks() {
+		if err := refuseBelowAufs(o.dir, magic); err != nil {
+			return err
+		}
+	}
 	err = try(o.path("stage"), o.by)
+	if o.by.marks() && errors.Is(err, syscall.EINVAL) {
+		o.by.options = slices.DeleteFunc(slices.Clone(o.by.options), func(o string) bool { return o == dirperm1 })
+		err = try(o.path("stage"), o.by)
+	}
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return nil // a full disk says nothing of overlay, and space is freed by an engine that runs
 	}
@@ -37,6 +47,8 @@ func (o *overlay) check() error {
 	}
 	return nil
 }
+
+var errNoWhiteout = errors.New("a deleted file leaves no whiteout")
 
 // try mounts a small stack and deletes a file in it.
 func try(stage string, by stacking) (err error) {
@@ -71,9 +83,16 @@ func try(stage string, by stacking) (err error) {
 		return err
 	}
 	defer fault.Close(upper, &err)
+	if by.marks() {
+		_, gone, err := by.names(upper)
+		if err == nil && len(gone) != 1 {
+			err = errNoWhiteout
+		}
+		return err
+	}
 	st, err := kernel.StatIn(upper, "f")
 	if err == nil && (st.Mode&kernel.TypeMask != kernel.TypeChar || st.Rdev != 0) {
-		err = errors.New("a deleted file leaves no whiteout")
+		err = errNoWhiteout
 	}
 	return err
 }

@@ -12,13 +12,6 @@ import (
 	"berth/kernel"
 )
 
-// The kernel stacks at most 500 layers (EINVAL beyond). Of a deeper chain the bottom
-// is merged, in steps of mergeStep layers, so that chains which share a bottom share the merged directory too.
-const (
-	maxLower  = 500
-	mergeStep = 400
-)
-
 // lower returns the directories to stack for a chain, top first, few enough to leave room for an init layer.
 func (o *overlay) lower(chain digest.Digest) ([]string, error) {
 	if dirs, short := o.shortLower(chain); short {
@@ -31,7 +24,7 @@ func (o *overlay) lower(chain digest.Digest) ([]string, error) {
 
 func (o *overlay) shortLower(chain digest.Digest) (dirs []string, short bool) {
 	dirs = o.dirs(chain)
-	return dirs, len(dirs) < maxLower
+	return dirs, len(dirs) < o.by.most
 }
 
 // dirs lists the chain's directories, top first.
@@ -48,7 +41,7 @@ func (o *overlay) lowerLocked(chain digest.Digest) ([]string, error) {
 	if short {
 		return dirs, nil
 	}
-	keep := len(dirs) % mergeStep
+	keep := len(dirs) % o.by.step
 	bottom := o.ancestor(chain, keep)
 	base, err := o.mergedDir(bottom)
 	if err != nil {
@@ -57,34 +50,34 @@ func (o *overlay) lowerLocked(chain digest.Digest) ([]string, error) {
 	return append(dirs[:keep:keep], base), nil
 }
 
-// mergedDir returns a directory that shows chain, whose depth is a multiple of mergeStep, and makes it when missing.
+// mergedDir returns a directory that shows chain, whose depth is a multiple of o.by.step, and makes it when missing.
 func (o *overlay) mergedDir(chain digest.Digest) (string, error) {
 	to := o.path("merged", key(chain))
 	if _, err := os.Lstat(to); err == nil {
 		return filepath.Join(to, "diff"), nil
 	}
-	dirs := o.dirs(chain)
-	if len(dirs) > mergeStep {
-		base, err := o.mergedDir(o.ancestor(chain, mergeStep))
+	dirs, step := o.dirs(chain), o.by.step
+	if len(dirs) > step {
+		base, err := o.mergedDir(o.ancestor(chain, step))
 		if err != nil {
 			return "", err
 		}
-		dirs = append(dirs[:mergeStep:mergeStep], base)
+		dirs = append(dirs[:step:step], base)
 	}
 	dir, diff, err := o.newStage("merged-")
 	if err != nil {
 		return "", err
 	}
 	for i := len(dirs) - 1; i >= 0; i-- {
-		if err := linkTree(dirs[i], diff); err != nil {
+		if err := o.by.linkTree(dirs[i], diff); err != nil {
 			return "", errors.Join(err, o.trash.take(dir))
 		}
 	}
 	return filepath.Join(to, "diff"), os.Rename(dir, to)
 }
 
-// linkTree lays the layer directory from over the directory to, as overlay would show it; files become hard links.
-func linkTree(from, to string) (err error) {
+// linkTree lays the layer directory from over the directory to, as it would be shown; files become hard links.
+func (s stacking) linkTree(from, to string) (err error) {
 	src, err := os.Open(from)
 	if err != nil {
 		return err
@@ -95,23 +88,28 @@ func linkTree(from, to string) (err error) {
 		return err
 	}
 	defer fault.Close(dst, &err)
-	return linkDir(src, dst)
+	return s.linkDir(src, dst)
 }
 
-func linkDir(src, dst *os.File) error {
-	names, err := src.Readdirnames(-1)
+func (s stacking) linkDir(src, dst *os.File) error {
+	names, gone, err := s.names(src)
 	if err != nil {
 		return err
 	}
+	for _, name := range gone {
+		if err := kernel.RemoveIn(dst, name); err != nil {
+			return err
+		}
+	}
 	for _, name := range names {
-		if err := linkOne(src, dst, name); err != nil {
+		if err := s.linkOne(src, dst, name); err != nil {
 			return err
 		}
 	}
 	return copyAttributes(dst, src, ".")
 }
 
-func linkOne(src, dst *os.File, name string) (err error) {
+func (s stacking) linkOne(src, dst *os.File, name string) (err error) {
 	st, err := kernel.StatIn(src, name)
 	if err != nil {
 		return err
@@ -125,11 +123,11 @@ func linkOne(src, dst *os.File, name string) (err error) {
 		}
 		return kernel.LinkIn(src, name, dst, name)
 	}
-	opaque, _, err := kernel.XattrIn(src, name, opaqueXattr)
+	opaque, err := s.opaque(src, name)
 	if err != nil {
 		return err
 	}
-	if have, err := kernel.StatIn(dst, name); err == nil && (opaque == "y" || have.Mode&kernel.TypeMask != kernel.TypeDir) {
+	if have, err := kernel.StatIn(dst, name); err == nil && (opaque || have.Mode&kernel.TypeMask != kernel.TypeDir) {
 		if err := kernel.RemoveIn(dst, name); err != nil {
 			return err
 		}
@@ -147,5 +145,5 @@ func linkOne(src, dst *os.File, name string) (err error) {
 		return err
 	}
 	defer fault.Close(to, &err)
-	return linkDir(from, to)
+	return s.linkDir(from, to)
 }

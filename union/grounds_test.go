@@ -22,6 +22,7 @@ type ground struct {
 var grounds = []ground{
 	{name: "overlay2", driver: "overlay2", top: (*testing.T).TempDir},
 	{name: "fuse-overlayfs", driver: "fuse-overlayfs", top: (*testing.T).TempDir},
+	{name: "aufs", driver: "aufs", top: (*testing.T).TempDir},
 	{name: "vfs", driver: "vfs", top: (*testing.T).TempDir},
 	{name: "vfs with reflinks", driver: "vfs", top: onBtrfs},
 	{name: "btrfs", driver: "btrfs", top: onBtrfs},

@@ -138,7 +138,7 @@ func (o inventory) stray(p Place) bool {
 	case SparePlace:
 		return !strings.HasPrefix(p.Name, "root-")
 	case StagePlace: // opening swept all that was there: those with names of ours are being filled
-		for _, prefix := range []string{"layer-", "init-", "merged-", "check-"} {
+		for _, prefix := range []string{"layer-", "init-", "merged-", "check-", "xino-"} {
 			if strings.HasPrefix(p.Name, prefix) {
 				return false
 			}

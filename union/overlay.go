@@ -186,6 +186,9 @@ func (o *overlay) Name() string { return o.by.driver }
 
 // Status implements Driver.
 func (o *overlay) Status() [][2]string {
+	if o.by.marks() {
+		return o.aufsStatus()
+	}
 	return [][2]string{
 		{"Backing Filesystem", o.backing},
 		{"Supports d_type", "true"},     // open refuses what doesn't

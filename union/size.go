@@ -165,4 +165,9 @@ func (q *quotas) unbind(dir string) error {
 }
 
 // limit implements complete.
-func (o *overlay) limit(id string, bytes int64) error { return o.quotas.limit(id, bytes) }
+func (o *overlay) limit(id string, bytes int64) error {
+	if o.by.marks() {
+		return fault.New(fault.Unsupported, "--storage-opt is not supported for aufs: use the storage driver overlay2 or btrfs")
+	}
+	return o.quotas.limit(id, bytes)
+}

@@ -24,6 +24,7 @@ type Stack struct {
 	chains []digest.Digest // the deepest first, as roots
 	roots  []*os.File      // layers by themselves, or, with index, the trees that they show together with those below
 	index  []layerIndex    // what each layer has; nil where its root tells
+	by     stacking        // how, where it does
 	leave  []func() error
 }
 
@@ -39,7 +40,7 @@ func OpenStack(d Driver, chain digest.Digest) (*Stack, error) {
 
 // openStack implements complete.
 func (o *overlay) openStack(chain digest.Digest) (*Stack, error) {
-	s := &Stack{driver: o, chains: o.chain(chain)}
+	s := &Stack{driver: o, chains: o.chain(chain), by: o.by}
 	slices.Reverse(s.chains)
 	if len(s.chains) == 0 {
 		return nil, fault.New(fault.NotFound, "layer %s: not found", chain)
@@ -95,9 +96,10 @@ func noTree(fn func(dir *os.File) error) (err error) {
 	return fn(f)
 }
 
-// Dirs are the directories that a chain's layers lie in, top first; none where the driver keeps them otherwise, or has no such chain.
+// Dirs are the directories that a chain's layers lie in, top first, for tools; none where the driver keeps them otherwise, where the field's
+// has nothing to tell (aufs), or when there is no such chain.
 func Dirs(d Driver, chain digest.Digest) []string {
-	if chain == "" {
+	if chain == "" || d.Name() == "aufs" {
 		return nil
 	}
 	return d.(complete).dirs(chain)
@@ -212,11 +214,18 @@ func (s *Stack) names(layer int, dir string, f *os.File) (names []string, gone m
 		}
 		return d.names, d.gone, d.opaque, nil
 	}
-	if opaque, err = isOpaque(f, "."); err == nil {
-		names, err = f.Readdirnames(-1)
+	if opaque, err = s.by.opaque(f, "."); err != nil {
+		return nil, nil, false, err
+	}
+	names, without, err := s.by.names(f)
+	if len(without) > 0 {
+		gone = map[string]bool{}
+	}
+	for _, n := range without {
+		names, gone[n] = append(names, n), true
 	}
 	slices.Sort(names)
-	return names, nil, opaque, err
+	return names, gone, opaque, err
 }
 
 // Readlink gives the target of the symbolic link p of a layer.

@@ -75,6 +75,11 @@ func (o *overlay) fit(dir string, root *os.File, l Layer, u archive.Unpacked) er
 			return err
 		}
 	}
+	if o.by.marks() {
+		if err := markTree(root); err != nil {
+			return err
+		}
+	}
 	return record.Put(filepath.Join(dir, "layer.json"), l)
 }
 

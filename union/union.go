@@ -87,7 +87,7 @@ type Stacked struct {
 
 // Mount says how a root is mounted. It holds in every process of the machine and until the root is deleted or the machine goes down. Type "bind" shows the directory Source as it
 // is; any other is a file system's, Source being what that one takes. Overlay takes one "lowerdir+=PATH" per layer, top first,
-// "upperdir=", "workdir=" and flags such as "volatile" (see kernel.NewMount).
+// "upperdir=", "workdir=" and flags such as "volatile" (see kernel.NewMount), aufs one "br:PATH=PERMISSION" (see kernel.Aufs).
 type Mount struct {
 	Type    string
 	Source  string
@@ -143,6 +143,7 @@ type complete interface {
 // drivers is the only way in: a driver's own directory is made when missing; options are those of --storage-opt that are the driver's, "KEY=VALUE" without
 // its prefix, and fault.Invalid is for one that it doesn't know.
 var drivers = map[string]func(dir string, options []string) (Driver, error){
+	"aufs":           openAufs,
 	"overlay2":       openOverlay,
 	"fuse-overlayfs": openFuseOverlay,
 	"btrfs":          wholeOver("btrfs", btrfs.Open),
@@ -170,9 +171,6 @@ func Open(name, dir string, options ...string) (Driver, error) {
 		name = "overlay2"
 	}
 	open := drivers[name]
-	if name == "aufs" {
-		return nil, fault.New(fault.Unsupported, "storage driver aufs: this engine does not have it, and Linux has it only by a patch: use --storage-driver overlay2, or fuse-overlayfs where the kernel has no overlay")
-	}
 	if open == nil {
 		return nil, fault.New(fault.Unsupported, "storage driver %q is not supported: use one of %s", name, strings.Join(Drivers(), ", "))
 	}

@@ -57,6 +57,9 @@ func (r Root) Data() map[string]string {
 	if r.tree != nil {
 		return r.tree.data()
 	}
+	if r.Stacked.by.marks() {
+		return nil // as the field has it
+	}
 	return map[string]string{"LowerDir": strings.Join(r.Stacked.Lower, ":"), "UpperDir": r.Stacked.Upper, "WorkDir": r.Stacked.Work, "MergedDir": r.Merged}
 }
 
@@ -66,7 +69,7 @@ func (r Root) Lent() Mount {
 	switch {
 	case r.tree != nil:
 		m.Options = append(m.Options, r.Mount.Options...)
-	case len(r.Stacked.Lower) == 1: // an overlay has two at least
+	case r.Stacked.by.alone(r.Stacked.Lower): // an overlay has two at least
 		m.Type, m.Source = "bind", r.Stacked.Lower[0]
 	default:
 		m = r.Stacked.by.mount(r.Stacked.Lower, "", "")
@@ -80,6 +83,9 @@ func (s *Stacked) pack(ctx context.Context, w io.Writer, ids archive.IDMap) (err
 		return err
 	}
 	defer fault.Close(upper, &err)
+	if s.by.marks() {
+		return packMarked(ctx, w, upper, ids)
+	}
 	return archive.Pack(ctx, w, upper, archive.PackOptions{Whiteouts: true, Live: true, IDs: ids})
 }
 
@@ -95,7 +101,7 @@ func (s *Stacked) changes(ctx context.Context) (list []Change, err error) {
 		return nil, err
 	}
 	defer fault.Close(lower, &err)
-	d := &differ{ctx: ctx}
+	d := &differ{ctx: ctx, by: s.by}
 	err = d.dir(upper, lower, "/")
 	return d.list, err
 }

@@ -51,7 +51,7 @@ func parse(args []string) (*options, error) {
 	f.StringVar(&o.execRoot, "exec-root", "/run/berth", "where run state is kept; best on a tmpfs")
 	f.StringVarP(&o.pidfile, "pidfile", "p", "", "file to write the process number to (default EXEC-ROOT/berthd.pid)")
 	f.StringVarP(&o.group, "group", "G", "docker", "group that may use the unix sockets")
-	f.StringVarP(&o.driver, "storage-driver", "s", "", "storage driver: overlay2, fuse-overlayfs, btrfs, zfs, devicemapper or vfs (default: the one that has data here, else the first of these that works)")
+	f.StringVarP(&o.driver, "storage-driver", "s", "", "storage driver: overlay2, fuse-overlayfs, btrfs, zfs or vfs, only by name also devicemapper or aufs (default: the one that has data here, else the first of the five that works)")
 	f.StringArrayVar(&o.driverOptions, "storage-opt", nil, "option of the storage driver: overlay2.size=10G; repeatable")
 	f.StringVar(&o.imageSize, "max-image-size", "", "refuse images whose layers take more than this on disk, such as 20g (default: what the disk has)")
 	f.Int64Var(&o.images.Files, "max-image-files", 0, "refuse images with more files than this (default: what the disk has)")

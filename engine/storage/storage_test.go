@@ -94,6 +94,9 @@ func TestWhichDriver(t *testing.T) {
 	if _, err := start(t, c); fault.Of(err) != fault.Conflict || !strings.Contains(err.Error(), "several valid graphdrivers: overlay2, vfs") {
 		t.Errorf("with two: %v", err)
 	}
+	if got, err := Options("aufs", []string{"aufs.size=1G"}); err != nil || !slices.Equal(got, []string{"size=1G"}) {
+		t.Errorf("an option of aufs: %q, %v", got, err)
+	}
 	c.Driver = "tape"
 	if _, err := start(t, c); fault.Of(err) != fault.Unsupported || !strings.Contains(err.Error(), "overlay2, ") {
 		t.Errorf("an unknown one: %v", err)
@@ -108,5 +111,33 @@ func TestPriorDriverIsKept(t *testing.T) {
 	}
 	if got, err := start(t, c); got != "vfs" || err != nil {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// TestAufsIsRefused: by name, and where an engine used it before; nothing of it is touched, and no engine takes it by itself.
+func TestAufsIsRefused(t *testing.T) {
+	kerneltest.Root(t)
+	if d, err := union.Open("aufs", filepath.Join(t.TempDir(), "d")); err == nil {
+		t.Skip("this kernel has aufs", d.Close())
+	}
+	c := Config{Root: t.TempDir(), Log: slog.New(slog.DiscardHandler)}
+	const words = "this kernel has no file system aufs (it never was part of Linux): use overlay2"
+	c.Driver = "aufs"
+	if _, err := start(t, c); fault.Of(err) != fault.Unsupported || !strings.Contains(err.Error(), words) {
+		t.Errorf("by name: %v", err)
+	}
+	layer := filepath.Join(c.Root, "aufs", "layers", "x")
+	if err := os.MkdirAll(layer, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c.Driver = ""
+	if _, err := start(t, c); fault.Of(err) != fault.Unsupported || !strings.Contains(err.Error(), "prior storage driver aufs failed") || !strings.Contains(err.Error(), words) {
+		t.Errorf("used before: %v", err)
+	}
+	if _, err := os.Stat(layer); err != nil {
+		t.Errorf("what it had was not left alone: %v", err)
+	}
+	if slices.Contains(priority(), "aufs") {
+		t.Error("it is chosen without being asked for")
 	}
 }
