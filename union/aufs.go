@@ -22,7 +22,7 @@ const (
 	opaqueMark = ".wh..wh..opq" // in a directory that hides what lies below
 )
 
-// dirperm1 lets a directory's topmost branch alone decide who may enter. aufs has it since Linux 3.18.
+// dirperm1 lets a directory's topmost branch alone decide who may enter. Not every aufs has it.
 const dirperm1 = "dirperm1"
 
 func openAufs(dir string, options []string) (Driver, error) {
@@ -50,7 +50,9 @@ func aufsStack(dir string) (s stacking, err error) {
 	}
 	return stacking{
 		driver: "aufs", kind: kernel.Aufs, source: "aufs", scratch: dir + "/stage",
-		options: []string{"dio", dirperm1}, // without dio, O_DIRECT is refused
+		// Without dio, O_DIRECT is refused. Without noplink, names of a file of a layer's would stay together when one is written to, but only until
+		// the mount ends, and leave files that only a program of aufs' own removes (aufs(5), "Pseudo Link"); so it is as with overlay.
+		options: []string{"dio", "noplink", dirperm1},
 		// A kernel may be built for 127 branches: beside the layers these are a root's, that of a root beneath it, and an init layer's.
 		most: 125, step: 100,
 	}, nil
@@ -85,7 +87,7 @@ func (s stacking) branches(lower []string, upper, work string) Mount {
 // unmarked parts a directory's names into what is there and what marks take away, sorted.
 func unmarked(all []string) (names, gone []string) {
 	for _, n := range all {
-		if hidden, is := strings.CutPrefix(n, goneMark); !is {
+		if hidden, is := strings.CutPrefix(n, goneMark); !is || hidden == "" { // without a name it is none
 			names = append(names, n)
 		} else if !strings.HasPrefix(n, ownMark) {
 			gone = append(gone, hidden)
@@ -95,7 +97,7 @@ func unmarked(all []string) (names, gone []string) {
 	slices.Sort(gone)
 	return names, slices.DeleteFunc(gone, func(n string) bool {
 		_, here := slices.BinarySearch(names, n)
-		return here || n == ""
+		return here
 	})
 }
 

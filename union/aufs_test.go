@@ -54,7 +54,7 @@ func TestAufsMounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	old := by
-	old.options = []string{"dio"}
+	old.options = []string{"dio", "noplink"}
 	var lower, many []string
 	for i := range 100 {
 		lower = append(lower, fmt.Sprintf("/d/aufs/layers/%d/diff", i))
@@ -65,12 +65,12 @@ func TestAufsMounts(t *testing.T) {
 		got  Mount
 		want []string
 	}{
-		{"a root", by.mount([]string{"/l/1", "/l/0"}, "/r/diff", "/r/work"), []string{"br:/r/diff=rw", "br:/l/1=ro+wh", "br:/l/0=ro+wh", "dio", "dirperm1", "xino=/r/work/xino"}},
-		{"a root over an init layer", by.mount([]string{"/i/diff", "/l/0"}, "/r/diff", "/r/work"), []string{"br:/r/diff=rw", "br:/i/diff=ro+wh", "br:/l/0=ro+wh", "dio", "dirperm1", "xino=/r/work/xino"}},
-		{"before Linux 3.18", old.mount([]string{"/l/0"}, "/r/diff", "/r/work"), []string{"br:/r/diff=rw", "br:/l/0=ro+wh", "dio", "xino=/r/work/xino"}},
-		{"to be read", by.mount([]string{"/l/1", "/l/0"}, "", ""), []string{"br:/l/1=ro+wh", "br:/l/0=ro+wh", "dio", "dirperm1", "xino=/d/aufs/stage/xino"}},
-		{"one layer, lent", Root{Mount: Mount{Type: "aufs"}, Stacked: &Stacked{Lower: []string{"/l/0"}, by: by}}.Lent(), []string{"br:/l/0=ro+wh", "dio", "dirperm1", "xino=/d/aufs/stage/xino"}},
-		{"many layers", by.mount(lower, "", ""), append(many, "dio", "dirperm1", "xino=/d/aufs/stage/xino")},
+		{"a root", by.mount([]string{"/l/1", "/l/0"}, "/r/diff", "/r/work"), []string{"br:/r/diff=rw", "br:/l/1=ro+wh", "br:/l/0=ro+wh", "dio", "noplink", "dirperm1", "xino=/r/work/xino"}},
+		{"a root over an init layer", by.mount([]string{"/i/diff", "/l/0"}, "/r/diff", "/r/work"), []string{"br:/r/diff=rw", "br:/i/diff=ro+wh", "br:/l/0=ro+wh", "dio", "noplink", "dirperm1", "xino=/r/work/xino"}},
+		{"an aufs without dirperm1", old.mount([]string{"/l/0"}, "/r/diff", "/r/work"), []string{"br:/r/diff=rw", "br:/l/0=ro+wh", "dio", "noplink", "xino=/r/work/xino"}},
+		{"to be read", by.mount([]string{"/l/1", "/l/0"}, "", ""), []string{"br:/l/1=ro+wh", "br:/l/0=ro+wh", "dio", "noplink", "dirperm1", "xino=/d/aufs/stage/xino"}},
+		{"one layer, lent", Root{Mount: Mount{Type: "aufs"}, Stacked: &Stacked{Lower: []string{"/l/0"}, by: by}}.Lent(), []string{"br:/l/0=ro+wh", "dio", "noplink", "dirperm1", "xino=/d/aufs/stage/xino"}},
+		{"many layers", by.mount(lower, "", ""), append(many, "dio", "noplink", "dirperm1", "xino=/d/aufs/stage/xino")},
 	} {
 		if c.got.Type != "aufs" || !slices.Equal(c.got.Options, c.want) {
 			t.Errorf("%s: %s %q", c.name, c.got.Type, c.got.Options)
@@ -115,6 +115,22 @@ func TestAufsTells(t *testing.T) {
 	}
 	if err := refuseBelowAufs("/d", kernel.ExtMagic); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestAufsNames(t *testing.T) {
+	for _, c := range []struct{ all, names, gone string }{
+		{"", "", ""},
+		{"b a", "a b", ""},
+		{".wh.b a .wh.c", "a", "b c"},
+		{".wh..b .wh.a a", "a", ".b"}, // what is there counts
+		{".wh..wh..opq .wh..wh.aufs .wh..wh.plnk .wh..wh.orph .wh..wh.0123.abcd f", "f", ""},
+		{".wh. .wh .wh.. .whx", ".wh .wh. .whx", "."},
+	} {
+		names, gone := unmarked(strings.Fields(c.all))
+		if strings.Join(names, " ") != c.names || strings.Join(gone, " ") != c.gone {
+			t.Errorf("%q: %q, gone %q", c.all, names, gone)
+		}
 	}
 }
 
