@@ -78,7 +78,7 @@ func (c Config) made(link netlink.Link, id string) bool {
 
 // adoptBridge takes a bridge that the administrator made, as it is.
 func adoptBridge(h *Host, n *network, link netlink.Link) error {
-	has, err := addresses(n.index)
+	has, err := addresses(n.index, n.hostAddresses()...)
 	if err != nil {
 		return err
 	}
@@ -120,7 +120,7 @@ func shapeBridge(h *Host, n *network, link netlink.Link, exists bool) (err error
 		return err
 	}
 	if exists { // after the switches: the one of IPv6 takes its addresses away
-		if has, err = addresses(n.index); err != nil {
+		if has, err = addresses(n.index, want...); err != nil {
 			return err
 		}
 	}
@@ -166,11 +166,12 @@ func bridgeSwitches(n *network) error {
 	return errors.Join(err, setSysctl(v6+"disable_ipv6", "0"), setSysctl(v6+"accept_ra", "0"), setSysctl(v6+"accept_dad", "0"))
 }
 
-// addresses are a link's, but for those of IPv6 that it gave itself.
-func addresses(index int) (own []netip.Prefix, err error) {
+// addresses are a link's, but for those of IPv6 that it may have given itself: those of fe80::/64 (RFC 4291, section 2.5.6) that are not among wanted.
+func addresses(index int, wanted ...netip.Prefix) (own []netip.Prefix, err error) {
 	all, err := netlink.Addresses()
+	itself := netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfe, 0x80}), 64)
 	for _, a := range all {
-		if a.Link == index && !a.Prefix.Addr().IsLinkLocalUnicast() {
+		if a.Link == index && (!itself.Contains(a.Prefix.Addr()) || slices.Contains(wanted, a.Prefix)) {
 			own = append(own, a.Prefix)
 		}
 	}
