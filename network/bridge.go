@@ -116,7 +116,7 @@ func shapeBridge(h *Host, n *network, link netlink.Link, exists bool) (err error
 		}
 		n.index = link.Index
 	}
-	if err := bridgeSwitches(n); err != nil {
+	if err := bridgeSwitches(n, !h.cfg.NoForwarding); err != nil {
 		return err
 	}
 	if exists { // after the switches: the one of IPv6 takes its addresses away
@@ -156,10 +156,15 @@ func (n *network) hostAddresses() (all []netip.Prefix) {
 }
 
 // bridgeSwitches sets what the kernel must know of our bridge before it is up.
-func bridgeSwitches(n *network) error {
+func bridgeSwitches(n *network, forwarding bool) error {
 	v4, v6 := "net/ipv4/conf/"+n.link+"/", "net/ipv6/conf/"+n.link+"/"
 	// 127.0.0.1 may lead to a container's port; the table's guard closes what this opens.
-	err := errors.Join(setSysctl(v4+"route_localnet", "1"), setSysctl(forwardSwitch(n.link), "1"))
+	err := setSysctl(v4+"route_localnet", "1")
+	if !forwarding {
+		err = errors.Join(err, setSysctl(forwardSwitch(n.link), getSysctl("net/ipv4/conf/all/forwarding")))
+	} else {
+		err = errors.Join(err, setSysctl(forwardSwitch(n.link), "1"))
+	}
 	if !n.IPv6 { // no addresses of IPv6 where the containers have none
 		return errors.Join(err, setSysctl(v6+"disable_ipv6", "1"))
 	}

@@ -33,6 +33,7 @@ type forwarding struct {
 	watch    *netlink.Watch
 	done     sync.WaitGroup
 	warn     func(string)
+	off      bool // nothing is switched
 }
 
 // switched is the record of switches that were 0 before us. A reboot makes it void.
@@ -109,11 +110,36 @@ func (f *forwarding) ensure() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.watched = map[int]bool{}
+	if f.off {
+		return f.leave()
+	}
 	v4, v6, err := f.needed()
 	if err != nil {
 		return err
 	}
 	return errors.Join(f.ensure4(v4), f.ensure6(v6))
+}
+
+// leave takes back what an engine before this one switched, for a host that is to forward at its own wish alone. The caller holds mu.
+func (f *forwarding) leave() error {
+	router := getSysctl("net/ipv4/conf/all/forwarding")
+	var all error
+	for l := range f.switched.Links {
+		all = errors.Join(all, setSysctl(forwardSwitch(l), router))
+	}
+	for l := range f.switched.Links6 {
+		all = errors.Join(all, setSysctl(forceSwitch(l), "0"))
+	}
+	for bridge := range f.bridges {
+		all = errors.Join(all, setSysctl(forwardSwitch(bridge), router), setSysctl(forceSwitch(bridge), "0"))
+	}
+	if was, ours := f.switched.Were[forward6]; ours {
+		if all = errors.Join(all, setSysctl(forward6, was)); all == nil {
+			delete(f.switched.Were, forward6)
+			all = record.Put(f.path, f.switched)
+		}
+	}
+	return errors.Join(all, f.forget(nft.IPv4, f.switched.Links), f.forget(nft.IPv6, f.switched.Links6))
 }
 
 func (f *forwarding) ensure4(links []netlink.Link) error {
@@ -249,7 +275,11 @@ func (f *forwarding) forget(family nft.Family, known map[string]bool) error {
 func (f *forwarding) adopt(bridge string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return errors.Join(f.turn("net/ipv4/conf/"+bridge+"/route_localnet", "1"), f.turn(forwardSwitch(bridge), "1"))
+	err := f.turn("net/ipv4/conf/"+bridge+"/route_localnet", "1")
+	if f.off {
+		return err
+	}
+	return errors.Join(err, f.turn(forwardSwitch(bridge), "1"))
 }
 
 // turn changes a switch, and remembers what it was. The caller holds mu.

@@ -123,6 +123,10 @@ func (h *Host) openHost() (err error) {
 	if err != nil {
 		return err
 	}
+	h.forward.off = h.cfg.NoForwarding
+	if h.forward.off && getSysctl("net/ipv4/conf/all/forwarding") == "0" {
+		h.warn("this host forwards nothing (net.ipv4.ip_forward=0), and --ip-forward=false leaves that as it is: containers reach each other and this host alone, and ports are published to it alone")
+	}
 	if err := h.openNetworks(); err != nil {
 		return err
 	}

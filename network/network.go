@@ -27,6 +27,8 @@ type Config struct {
 	Options map[string]map[string]string // of networks that do not say otherwise, the default one included, by driver
 	Pool    int                          // namespaces with a veth kept ready; 0 = 8, negative = none
 
+	NoForwarding bool // leave the switches of forwarding alone: the host forwards what it forwards
+
 	Warn func(string) // told what works but not as well as it should; nil = silent. Called from any goroutine
 }
 

@@ -60,55 +60,91 @@ func flagOf(key string) string {
 
 // withoutEffect are keys of the field's engine that this one takes and does nothing for. Most are flags as well.
 func withoutEffect() []string {
-	return strings.Fields(`tls tlscacert tlscert tlskey tlsverify authorization-plugins min-api-version log-format raw-logs metrics-addr
-		network-diagnostic-port nri-opts shutdown-timeout builder ip-forward ip-forward-no-drop
-		firewall-backend allow-direct-routing bridge-accept-fwmark network-control-plane-mtu
+	return strings.Fields(`min-api-version log-format raw-logs metrics-addr
+		network-diagnostic-port nri-opts shutdown-timeout builder
+		firewall-backend network-control-plane-mtu
 		swarm-default-advertise-addr swarm-raft-heartbeat-tick
 		swarm-raft-election-tick node-generic-resources labels label experimental features feature containerd containerd-namespace
 		containerd-plugin-namespace containerd-plugins-namespace cri-containerd rootless`)
 }
 
-// asItIs are keys for what this engine does anyway, and what it does.
-func asItIs() map[string]string {
-	const rules = "berth writes a table of its own for nftables and nobody's iptables rules (see doc/firewall.md)"
-	return map[string]string{
-		"live-restore":        "containers always outlive the daemon",
-		"userland-proxy":      "published ports need no process",
-		"userland-proxy-path": "published ports need no process",
-		"iptables":            rules, "ip6tables": rules,
+// fixed is what this engine does anyway.
+type fixed struct {
+	as  string // the setting that says so, and needs no warning
+	why string // what it does, and what to do where something else is wanted
+}
+
+// asItIs are the settings for what this engine does anyway.
+func asItIs() map[string]fixed {
+	outlive := fixed{"true", "containers always outlive the daemon"}
+	noProxy := fixed{"true", "published ports need no process"}
+	rules := fixed{"true", "berth writes a table of its own for nftables and nobody's iptables rules (see doc/firewall.md)"}
+	return map[string]fixed{
+		"live-restore": outlive, "userland-proxy": noProxy, "userland-proxy-path": {"", noProxy.why},
+		"iptables": rules, "ip6tables": rules,
+		"ip-forward-no-drop": {"true", "the policy of the host's firewall for forwarded packets is never changed"},
+		"allow-direct-routing": {"false", "containers' own addresses can be reached from elsewhere on networks that say so" +
+			" (network create -o com.docker.network.bridge.gateway_mode_ipv4=routed; on the default network, --default-network-opt bridge=com.docker.network.bridge.gateway_mode_ipv4=routed)"},
+		"bridge-accept-fwmark": {"", "let packets with a mark in by a rule of your own, such as nft add rule ip berth user meta mark 0x1 accept (see doc/firewall.md)"},
 	}
+}
+
+// refused tells why a setting can't be had, where to pass it over would leave open what the user wants closed; "" where value turns it off.
+func refused(key, value string) string {
+	switch key {
+	case "tls", "tlsverify", "tlscacert", "tlscert", "tlskey":
+		if value == "false" || value == "" {
+			return ""
+		}
+		return "TLS is not served by this version: leave it out, listen on a unix socket, and come from elsewhere by ssh (DOCKER_HOST=ssh://HOST)"
+	case "authorization-plugins", "authorization-plugin":
+		if value == "" || value == "[]" || value == "null" {
+			return ""
+		}
+		return "authorization plugins are not asked by this version: leave it out, and let only those use the socket who may do everything (--group)"
+	}
+	return ""
+}
+
+// refusable are the flags that refused knows.
+func refusable() []string {
+	return strings.Fields("tls tlsverify tlscacert tlscert tlskey authorization-plugin")
 }
 
 // declareOthers takes the field's flags that change nothing, hidden.
 func (d *defaults) declareOthers(f *pflag.FlagSet) {
-	for _, name := range append(withoutEffect(), slices.Sorted(maps.Keys(asItIs()))...) {
-		// Who asks for safety that there isn't is refused.
-		if f.Lookup(name) != nil || strings.HasPrefix(name, "tls") || strings.HasPrefix(name, "authorization") {
+	for _, name := range slices.Concat(withoutEffect(), refusable(), slices.Sorted(maps.Keys(asItIs()))) {
+		if f.Lookup(name) != nil {
 			continue
 		}
 		f.String(name, "", "")
 		f.Lookup(name).NoOptDefVal = "true"
 		switch name { // those that have a value, in the next word
 		case "log-format", "metrics-addr", "network-diagnostic-port", "nri-opts", "shutdown-timeout", "firewall-backend", "bridge-accept-fwmark",
-			"network-control-plane-mtu", "swarm-default-advertise-addr", "label", "feature", "containerd", "containerd-namespace", "containerd-plugins-namespace", "userland-proxy-path":
+			"network-control-plane-mtu", "swarm-default-advertise-addr", "label", "feature", "containerd", "containerd-namespace", "containerd-plugins-namespace", "userland-proxy-path",
+			"tlscacert", "tlscert", "tlskey", "authorization-plugin":
 			f.Lookup(name).NoOptDefVal = ""
 		}
 		f.MarkHidden(name)
 	}
 }
 
-// noteOthers warns of those that were given.
-func (d *defaults) noteOthers(f *pflag.FlagSet) {
+// noteOthers warns of those that were given, and refuses some.
+func (d *defaults) noteOthers(f *pflag.FlagSet) (err error) {
 	as := asItIs()
 	f.Visit(func(flag *pflag.Flag) {
+		value := flag.Value.String()
 		if what, ok := as[flag.Name]; ok {
-			if flag.Value.String() != "true" || strings.HasSuffix(flag.Name, "-path") {
-				d.warnings = append(d.warnings, fmt.Sprintf("--%s=%s changes nothing: %s", flag.Name, flag.Value, what))
+			if value != what.as {
+				d.warnings = append(d.warnings, fmt.Sprintf("--%s=%s changes nothing: %s", flag.Name, value, what.why))
 			}
 		} else if slices.Contains(withoutEffect(), flag.Name) {
 			d.warnings = append(d.warnings, fmt.Sprintf("--%s has no effect in this version", flag.Name))
+		} else if why := refused(flag.Name, value); why != "" {
+			err = errors.Join(err, fmt.Errorf("--%s: %s", flag.Name, why))
 		}
 	})
+	return err
 }
 
 // readFile applies a configuration file to the flags. What stands in both is refused, as is what is not known.
@@ -139,11 +175,15 @@ func (d *defaults) apply(f *pflag.FlagSet, text []byte) error {
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		flag := f.Lookup(flagOf(key))
 		what, same := asItIs()[key]
+		value := strings.Trim(string(bytes.TrimSpace(keys[key])), `"`)
+		if why := refused(key, value); why != "" {
+			return fmt.Errorf("%q: %s", key, why)
+		}
 		switch {
-		case same && string(bytes.TrimSpace(keys[key])) == "true":
+		case same && value != what.as:
+			d.warnings = append(d.warnings, fmt.Sprintf("the configuration file's %q changes nothing: %s", key, what.why))
 			delete(keys, key)
-		case same:
-			d.warnings = append(d.warnings, fmt.Sprintf("the configuration file's %q changes nothing: %s", key, what))
+		case same, slices.Contains(refusable(), key), key == "authorization-plugins": // as it is anyway, or turned off
 			delete(keys, key)
 		case slices.Contains(withoutEffect(), key):
 			d.warnings = append(d.warnings, fmt.Sprintf("the configuration file's %q has no effect in this version", key))

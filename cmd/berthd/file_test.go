@@ -84,6 +84,60 @@ func TestFile(t *testing.T) {
 	}
 }
 
+// TestSettingsOfTheField says what becomes of those that are not ours: in the file and as flags they are told alike.
+func TestSettingsOfTheField(t *testing.T) {
+	for _, c := range []struct{ key, value, told, refused string }{
+		{"ip-forward-no-drop", "true", "", ""},
+		{"ip-forward-no-drop", "false", "changes nothing: the policy of the host's firewall for forwarded packets is never changed", ""},
+		{"allow-direct-routing", "false", "", ""},
+		{"allow-direct-routing", "true", "gateway_mode_ipv4=routed", ""},
+		{"bridge-accept-fwmark", "0x1", "changes nothing: let packets with a mark in by a rule of your own, such as nft add rule ip berth user meta mark 0x1 accept", ""},
+		{"iptables", "true", "", ""},
+		{"iptables", "false", "changes nothing: berth writes a table of its own", ""},
+		{"tlsverify", "false", "", ""},
+		{"tlsverify", "true", "", "TLS is not served by this version: leave it out, listen on a unix socket"},
+		{"tls", "true", "", "TLS is not served"},
+		{"tlscacert", "/ca.pem", "", "TLS is not served"},
+		{"authorization-plugin", "opa", "", "authorization plugins are not asked by this version"},
+	} {
+		d := &defaults{}
+		f := pflag.NewFlagSet("berthd", pflag.ContinueOnError)
+		d.declareOthers(f)
+		err := f.Parse([]string{"--" + c.key + "=" + c.value})
+		if err == nil {
+			err = d.noteOthers(f)
+		}
+		tells(t, "--"+c.key+"="+c.value, d.warnings, err, c.told, c.refused)
+		value := c.value
+		if value != "true" && value != "false" {
+			value = `"` + value + `"`
+		}
+		if c.key == "authorization-plugin" {
+			c.key, value = "authorization-plugins", "["+value+"]"
+		}
+		d, _, err = reading(`{"` + c.key + `": ` + value + `}`)
+		if d == nil {
+			d = &defaults{}
+		}
+		tells(t, c.key+" in the file", d.warnings, err, c.told, c.refused)
+	}
+	if _, _, err := reading(`{"authorization-plugins": [], "tls": false, "tlskey": ""}`); err != nil {
+		t.Error(err)
+	}
+}
+
+func tells(t *testing.T, what string, warnings []string, err error, told, refused string) {
+	t.Helper()
+	switch all := strings.Join(warnings, "\n"); {
+	case refused != "":
+		if err == nil || !strings.Contains(err.Error(), refused) {
+			t.Errorf("%s: %v", what, err)
+		}
+	case err != nil || (told == "") != (all == "") || !strings.Contains(all, told):
+		t.Errorf("%s: %q, %v", what, all, err)
+	}
+}
+
 // TestPasswordsInAddressesAreNotTold makes mistakes about addresses that have one.
 func TestPasswordsInAddressesAreNotTold(t *testing.T) {
 	for _, c := range []struct{ text, flag string }{

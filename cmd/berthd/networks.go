@@ -23,6 +23,7 @@ type networks struct {
 	fixed, fixed6        string
 	ip                   string
 	icc, masquerade, ip6 bool
+	forward              bool
 	mtu                  int
 	pools, options       []string
 	way, way6            string
@@ -40,6 +41,7 @@ func (n *networks) declare(f *pflag.FlagSet) {
 	f.BoolVar(&n.ip6, "ipv6", false, "give the default network IPv6 as well")
 	f.BoolVar(&n.icc, "icc", true, "let containers on the default network reach each other")
 	f.BoolVar(&n.masquerade, "ip-masq", true, "give what containers on the default network send outside the host's address")
+	f.BoolVar(&n.forward, "ip-forward", true, "let packets through between containers and the host's links; false leaves that to the host's own settings (net.ipv4.ip_forward)")
 	f.StringVar(&n.ip, "ip", "", "address of the host that ports are published on unless one is named, on every network; 127.0.0.1 keeps them to the host (default 0.0.0.0)")
 	f.IntVar(&n.mtu, "mtu", 0, "MTU of networks in bytes (default: that of the way out)")
 	f.StringVar(&n.way, "default-gateway", "", "address on the bridge's subnet that containers on the default network send to what is for elsewhere (default: the bridge's)")
@@ -57,7 +59,7 @@ func (n *networks) declare(f *pflag.FlagSet) {
 func (n *networks) finish() (err error) {
 	c := &n.config
 	c.Bridge, c.Pool = n.bridge, 4
-	c.Default.IPv6 = n.ip6
+	c.Default.IPv6, c.NoForwarding = n.ip6, !n.forward
 	c.Default.Options = map[string]string{
 		"com.docker.network.bridge.enable_icc":           strconv.FormatBool(n.icc),
 		"com.docker.network.bridge.enable_ip_masquerade": strconv.FormatBool(n.masquerade),

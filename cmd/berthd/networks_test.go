@@ -30,6 +30,9 @@ func TestNetworkFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := n.config
+	if c.NoForwarding {
+		t.Error("forwarding is off without a word")
+	}
 	if c.Bridge != "berth0" || c.BIP.String() != "10.1.0.1/24" || !c.Default.IPv6 || len(c.Default.Pools) != 2 || c.Default.Pools[0].Range.String() != "10.1.0.128/25" ||
 		c.Default.Pools[1].Subnet != netip.MustParsePrefix("fd01::/64") || c.Default.Options["com.docker.network.bridge.enable_icc"] != "false" {
 		t.Errorf("%+v", c)
@@ -37,6 +40,14 @@ func TestNetworkFlags(t *testing.T) {
 	if len(c.Sources) != 2 || c.Sources[1].Size != 28 || c.Options["bridge"]["com.docker.network.driver.mtu"] != "1400" ||
 		c.Options["bridge"]["com.docker.network.bridge.host_binding_ipv4"] != "127.0.0.1" {
 		t.Errorf("%+v", c)
+	}
+}
+
+func TestForwardingIsTheHostsOwn(t *testing.T) {
+	for _, c := range []struct{ text, flag string }{{`{"ip-forward": false}`, "--icc"}, {"", "--ip-forward=false"}} {
+		if n, err := networkFlags(c.text, c.flag); err != nil || !n.config.NoForwarding {
+			t.Errorf("%+v: %v", c, err)
+		}
 	}
 }
 

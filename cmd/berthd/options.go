@@ -88,7 +88,9 @@ func parse(args []string) (*options, error) {
 	if err := o.defaults.readFile(f, file, f.Changed("config-file")); err != nil {
 		return nil, err
 	}
-	o.defaults.noteOthers(f)
+	if err := o.defaults.noteOthers(f); err != nil {
+		return nil, err
+	}
 	o.groupGiven = f.Changed("group")
 	if err := errors.Join(o.defaults.finish(), o.registries.finish(), o.networks.finish(), o.finish(level)); err != nil {
 		return nil, err
