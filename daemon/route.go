@@ -3,6 +3,7 @@ package daemon
 import (
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -24,6 +25,7 @@ type route struct {
 func (s *Server) adapt(h handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		t := &tracked{ResponseWriter: w}
+		defer s.caught(t, r)
 		if err := h(t, r); err != nil {
 			s.log.Debug("request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 			if !t.started {
@@ -31,6 +33,22 @@ func (s *Server) adapt(h handler) http.HandlerFunc {
 			}
 		}
 	}
+}
+
+// caught tells of a handler that panicked, by name and with its stack, whatever is logged: the client sees only that its answer broke off.
+func (s *Server) caught(t *tracked, r *http.Request) {
+	cause := recover()
+	if cause == nil {
+		return
+	}
+	if cause != http.ErrAbortHandler { // how a handler cuts an answer short
+		s.log.Error("request panicked", "method", r.Method, "path", r.URL.Path, "cause", cause, "stack", string(debug.Stack()))
+		if !t.started {
+			writeMessage(t, http.StatusInternalServerError, "the daemon failed at this request: its log tells where")
+			return
+		}
+	}
+	panic(http.ErrAbortHandler)
 }
 
 // tracked remembers whether an answer has begun.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -144,4 +145,54 @@ func TestAConnectionSurvivesAnUnreadUpload(t *testing.T) {
 	}
 	conn.Close()
 	server.Close()
+}
+
+// TestAPanicIsTold: its cause and stack are in the log as an error, the client gets an answer or an end in the middle of one, and others go on.
+func TestAPanicIsTold(t *testing.T) {
+	var log strings.Builder
+	s := &Server{log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelError}))}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/early", s.adapt(func(http.ResponseWriter, *http.Request) error { panic("early cause") }))
+	mux.HandleFunc("/late", s.adapt(func(w http.ResponseWriter, _ *http.Request) error {
+		if err := newLines(w).write("begun"); err != nil {
+			return err
+		}
+		panic("late cause")
+	}))
+	mux.HandleFunc("/cut", s.adapt(func(w http.ResponseWriter, _ *http.Request) error {
+		if err := newLines(w).write("begun"); err != nil {
+			return err
+		}
+		panic(http.ErrAbortHandler)
+	}))
+	server := httptest.NewServer(mux)
+	for _, test := range []struct {
+		path   string
+		status int
+		whole  bool
+		log    string
+	}{
+		{"/early", 500, true, "early cause"},
+		{"/late", 200, false, "late cause"},
+		{"/cut", 200, false, ""},
+	} {
+		response, err := http.Get(server.URL + test.path)
+		if err != nil {
+			t.Fatalf("%s: %v", test.path, err)
+		}
+		_, err = io.ReadAll(response.Body)
+		response.Body.Close()
+		if response.StatusCode != test.status || (err == nil) != test.whole {
+			t.Errorf("%s: status %d, %v", test.path, response.StatusCode, err)
+		}
+	}
+	server.Close() // waits for the handlers, which write the log
+	for _, want := range []string{"early cause", "late cause", "/late", "socket_test.go"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log lacks %q:\n%s", want, log.String())
+		}
+	}
+	if strings.Contains(log.String(), "/cut") {
+		t.Errorf("an answer that was cut on purpose is told of:\n%s", log.String())
+	}
 }

@@ -67,8 +67,8 @@ func (o *checkOptions) run(ctx context.Context, s *session.Session) error {
 	for {
 		step, err := steps.Next()
 		switch {
-		case errors.Is(err, io.EOF):
-			return errors.New("the check broke off: the daemon ended")
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return errors.New("the check broke off: the daemon ended or failed, which its log tells")
 		case err != nil:
 			return err
 		case step.Failure != "":

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -75,8 +74,8 @@ func also(t *testing.T, client string) []string {
 	return files
 }
 
-// stuck is how long a scenario may take. Then its daemon is killed, so that whatever waits for it fails and the scenario says where.
-const stuck = 2 * time.Minute
+// stuck is how long a scenario may take. Then its daemon is ended, so that whatever waits for it fails: the scenario says where, the daemon's log why.
+const stuck = 5 * time.Minute
 
 func scenarios(t *testing.T, c client, files []string) {
 	kerneltest.Root(t)
@@ -111,9 +110,9 @@ func setup(env *testscript.Env, c client, tar string) error {
 	env.Values["registries"] = registries{}
 	limit := stuck
 	if c.driver != "" { // some copy every file for each container
-		limit *= 5
+		limit *= 2
 	}
-	end := time.AfterFunc(limit, func() { syscall.Kill(e.Pid(), syscall.SIGKILL) })
+	end := time.AfterFunc(limit, func() { e.Break(fmt.Sprintf("the scenario takes longer than %v", limit)) })
 	env.Defer(func() { end.Stop() })
 	for _, v := range e.Environ() {
 		key, value, _ := strings.Cut(v, "=")

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -92,6 +93,8 @@ type Engine struct {
 	Socket string   // the path in Host
 	Args   []string // further arguments of berthd
 	cmd    *exec.Cmd
+
+	running atomic.Int64 // the daemon's process, for Break
 }
 
 var count struct {
@@ -158,9 +161,11 @@ func (e *Engine) up() error {
 		return errors.Join(err, w.Close())
 	}
 	e.cmd = cmd
+	e.running.Store(int64(cmd.Process.Pid))
 	w.Close()
 	word, _ := bufio.NewReader(r).ReadString('\n')
 	if strings.TrimSpace(word) != "ready" {
+		e.running.Store(0)
 		cmd.Wait()
 		e.cmd = nil
 		return fmt.Errorf("berthd did not start: %q\n%s", word, e.Log())
@@ -204,8 +209,20 @@ func (e *Engine) Down() {
 	e.end(syscall.SIGTERM)
 }
 
+// Break ends a daemon that somebody waits for in vain: its log says why, and has what each goroutine was at. It may be called at any time.
+func (e *Engine) Break(why string) {
+	if log, err := os.OpenFile(e.LogPath(), os.O_APPEND|os.O_WRONLY, 0); err == nil {
+		fmt.Fprintln(log, "the test ends the daemon:", why)
+		log.Close()
+	}
+	if pid := e.running.Load(); pid > 0 {
+		syscall.Kill(int(pid), syscall.SIGQUIT)
+	}
+}
+
 func (e *Engine) end(sig os.Signal) {
 	if e.cmd != nil {
+		e.running.Store(0)
 		e.cmd.Process.Signal(sig)
 		e.cmd.Wait()
 		e.cmd = nil
