@@ -93,6 +93,7 @@ func compare(rounds int, only string, engines []string) error {
 		defer p.stop()
 		peers = append(peers, p)
 	}
+	order := slices.Clone(peers)
 	header(peers)
 	for _, m := range all() {
 		if !strings.Contains(m.name, only) {
@@ -103,7 +104,8 @@ func compare(rounds int, only string, engines []string) error {
 			n = max(1, rounds/10)
 		}
 		for i := range n + 1 {
-			for _, p := range peers { // alternately, so that noise hits all alike
+			slices.Reverse(order)     // what one leaves behind, another finds
+			for _, p := range order { // alternately, so that noise hits all alike
 				if m.takes(p.name) {
 					p.measure(m.name, i > 0) // the first round warms up
 				}
