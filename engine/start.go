@@ -19,6 +19,7 @@ import (
 	"berth/network"
 	"berth/oci"
 	"berth/oci/shim"
+	"berth/union"
 
 	"github.com/moby/moby/api/types/events"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -169,7 +170,11 @@ func (c *starter) launch(ctx context.Context, i *instance, next *container.Recor
 	i.mu.Lock()
 	request.Attach, i.pending = i.pending, nil
 	i.mu.Unlock()
-	sh, err = c.shims.Start(ctx, request)
+	full, err := union.MakeRoom(c.layers, next.ID)
+	if err == nil {
+		sh, err = c.shims.Start(ctx, request)
+		err = errors.Join(err, full())
+	}
 	if err := errors.Join(err, <-saved); err != nil {
 		if sh != nil { // it runs, but that can't be recorded
 			err = errors.Join(err, sh.Signal(ctx, sigKill), sh.Close())

@@ -86,6 +86,16 @@ func sizes(t *testing.T, name, dir string) {
 	if err := fill(one, "still more", 15); !full(err) {
 		t.Errorf("after a restart: %v", err)
 	}
+	end, err := union.MakeRoom(d, "one")
+	if err == nil {
+		err = errors.Join(fill(one, "empty", 0), end())
+	}
+	if err != nil {
+		t.Errorf("a full root that is mounted: %v", err)
+	}
+	if bound, _, err := quota.Get(top, project); bound != 20<<20 || err != nil {
+		t.Errorf("its bound afterwards: %d, %v", bound, err)
+	}
 	if err := errors.Join(d.Delete("one"), d.Delete("two")); err != nil {
 		t.Fatal(err)
 	}

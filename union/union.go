@@ -195,6 +195,18 @@ func Idle(d Driver, id string) error { return d.(complete).idle(id) }
 // Limit bounds what may be written to a root, in bytes; it holds until the root is deleted. fault.Unsupported says why the driver can't.
 func Limit(d Driver, id string, bytes int64) error { return d.(complete).limit(id, bytes) }
 
+// MakeRoom lets a root be mounted by another process though it is full to its bound; end, to be called when it is mounted and never nil, takes that
+// back. Where mounting needs no room nothing is done.
+func MakeRoom(d Driver, id string) (end func() error, err error) {
+	if o, ok := d.(*overlay); ok {
+		if end, err = o.quotas.makeRoom(id); err != nil {
+			err = fmt.Errorf("make room to mount root %s: %w", id, err)
+		}
+		return end, err
+	}
+	return func() error { return nil }, nil
+}
+
 // View mounts r where no process can reach it by path, calls fn with its directory and unmounts it. The
 // directory is fn's only for the call. r must not be in use: two mounts of one root disagree about it.
 func View(r Root, fn func(dir *os.File) error) (err error) {
