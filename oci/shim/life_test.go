@@ -283,12 +283,8 @@ func TestSpareDied(t *testing.T) {
 	}
 	eventually(t, "a spare", func() bool { return len(idle()) == 1 })
 	dead := idle()[0]
-	who, err := identify(dead.process.Pid)
-	if err != nil {
-		t.Fatal(err)
-	}
 	kill(t, dead.process.Pid)
-	eventually(t, "its end", func() bool { return !who.alive() })
+	eventually(t, "its end", func() bool { return kernel.HungUp(dead.conn) })
 	s := start(t, l, request(t, "/bin/true"))
 	if exit := wait(t, s); exit.Code != 0 || s.state.Shim == dead.process.Pid {
 		t.Errorf("%+v by %d", exit, s.state.Shim)
