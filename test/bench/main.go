@@ -189,7 +189,7 @@ func (p *peer) stop() {
 	go func() { p.cmd.Wait(); close(done) }()
 	select {
 	case <-done:
-	case <-time.After(30 * time.Second):
+	case <-time.After(3 * time.Minute): // it removes what was measured
 		p.cmd.Process.Kill()
 		<-done
 	}
