@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"berth/fault"
+	"berth/kernel"
 	"berth/internal/record"
 	"berth/kernel/cgroup"
 )
