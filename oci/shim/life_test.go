@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"berth/fault"
-	"berth/kernel"
 	"berth/internal/record"
+	"berth/kernel"
 	"berth/kernel/cgroup"
 )
 
