@@ -29,7 +29,16 @@ func TestScenariosOnDrivers(t *testing.T) {
 	}
 	for _, driver := range union.Drivers() {
 		t.Run(driver, func(t *testing.T) {
-			d, err := union.Open(driver, filepath.Join(t.TempDir(), "d"))
+			top := ""
+			switch driver {
+			case "btrfs":
+				top = kerneltest.Disk(t, "btrfs", 4<<30, nil, "")
+			case "zfs":
+				_, top = kerneltest.Pool(t, 4<<30)
+			default:
+				top = t.TempDir()
+			}
+			d, err := union.Open(driver, filepath.Join(top, "d"))
 			if fault.Of(err) == fault.Unsupported {
 				t.Skip(err) // says what is missing
 			}
@@ -39,7 +48,7 @@ func TestScenariosOnDrivers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			scenarios(t, client{name: "berth", driver: driver}, files)
+			scenarios(t, client{name: "berth", driver: driver, top: top}, files)
 		})
 	}
 }

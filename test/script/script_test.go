@@ -40,8 +40,9 @@ func TestScenariosByOldDocker(t *testing.T) {
 	scenarios(t, client{name: "docker.io", path: testengine.OldDocker(t)}, also(t, "docker.io"))
 }
 
-// client is the program that scenarios call berth, and the storage driver of the daemon that it speaks to ("" for the daemon's own choice).
-type client struct{ name, path, driver string }
+// client is the program that scenarios call berth, and the storage driver of the daemon that it speaks to ("" for the daemon's own choice) and where
+// that has its data ("" for anywhere).
+type client struct{ name, path, driver, top string }
 
 func (c client) flags() []string {
 	if c.driver == "" {
@@ -104,7 +105,11 @@ func scenarios(t *testing.T, c client, files []string) {
 }
 
 func setup(env *testscript.Env, c client, tar string) error {
-	e := testengine.Start(env.T().(sequential).T, c.flags()...)
+	e := testengine.New(env.T().(sequential).T, c.flags()...)
+	if c.top != "" {
+		e.Data = filepath.Join(c.top, filepath.Base(e.Exec))
+	}
+	e.Up(env.T().(sequential).T)
 	env.Values["flags"] = c.flags()
 	env.Values["engine"] = e
 	env.Values["registries"] = registries{}
