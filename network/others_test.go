@@ -38,6 +38,12 @@ func (w *wordsOf) add(s string) {
 	w.all = append(w.all, s)
 }
 
+func (w *wordsOf) said() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.all)
+}
+
 func (w *wordsOf) has(parts ...string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -22,12 +22,18 @@ var familyNames = map[nftables.TableFamily]string{
 func (c *Conn) Filters(ours func(table string) bool) ([]*Filter, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	all, err := c.foreign(ours)
-	if err != nil {
+	var all []*Filter
+	var err error
+	for range 3 { // others may change their rules while they are read
+		if all, err = c.foreign(ours); err == nil {
+			break
+		}
 		if c.nl != nil {
 			c.nl.CloseLasting()
 			c.nl = nil
 		}
+	}
+	if err != nil {
 		return nil, fmt.Errorf("read the packet filter: %w", err)
 	}
 	old, err := legacyFilters()
