@@ -32,6 +32,8 @@ type Builder struct {
 	Dir    string // for what a step needs while it runs
 	Log    *slog.Logger
 
+	// NewID names a root; who supplies it sees to it that no two are alike, and sweeps roots of a build that was cut off.
+	NewID func() string
 	// Prepare makes what every container has in its root, which is no part of any layer.
 	Prepare func(root *os.File) error
 	// Pack writes what was written to a root as a layer.
@@ -73,9 +75,7 @@ type Settings struct {
 	CPUSet       string
 	CPUSetMems   string
 	CgroupParent string
-	Ulimits      []string
 	SecurityOpt  []string
-	Hostname     string
 }
 
 // Request is what is to be built.
@@ -94,7 +94,7 @@ type Event struct {
 	Stage  *dockerfile.Stage
 	Step   *dockerfile.Step
 	Output []byte // of Stdout and Stderr
-	Reason string // of Began: why the cache has nothing; "": it was not asked
+	Reason string // of Began: what is new since the step was last done; "": it never was, or the cache was not asked
 	Err    error  // of Failed
 	Time   time.Time
 }
@@ -246,6 +246,9 @@ func (w *building) base(ctx context.Context, b *dockerfile.Image, res *result) e
 	}
 	if err := image.Unpack(ctx, w.Images, img); err != nil {
 		return fmt.Errorf("prepare base image %s: %w", b.Name, err)
+	}
+	if w.draft.Hold(res.layers) < len(res.layers) {
+		return fault.New(fault.Conflict, "base image %s was removed meanwhile: pull or load it again", b.Name)
 	}
 	return nil
 }

@@ -131,7 +131,7 @@ func (c *Cache) why(k *key) string {
 	defer c.mu.Unlock()
 	before := c.latest[k.place]
 	if before == nil {
-		return "it was never done before"
+		return ""
 	}
 	var changes []string
 	for name, value := range k.parts {

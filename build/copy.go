@@ -65,7 +65,7 @@ func (d *doing) from(ctx context.Context, s *dockerfile.Stage, fn func(*os.File)
 	if err != nil {
 		return err
 	}
-	id := newID()
+	id := d.NewID()
 	root, err := d.Layers.Create(id, chain(other.layers), nil)
 	if err != nil {
 		return err

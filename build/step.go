@@ -2,8 +2,6 @@ package build
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"io"
 	"os"
@@ -87,16 +85,9 @@ func chain(layers []image.Layer) digest.Digest {
 	return all[len(all)-1]
 }
 
-// newID names a root. An engine that starts after this one died sweeps what has no container's record.
-func newID() string {
-	var b [32]byte
-	rand.Read(b[:])
-	return hex.EncodeToString(b[:])
-}
-
 // do makes the step's layer.
 func (d *doing) do(ctx context.Context) (l image.Layer, err error) {
-	id := newID()
+	id := d.NewID()
 	var init func(*os.File) error
 	if _, is := d.st.Do.(*dockerfile.Run); is {
 		init = d.Prepare

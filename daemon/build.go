@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -29,9 +28,7 @@ func (b builder) build(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if data, err := base64.URLEncoding.DecodeString(r.Header.Get("X-Registry-Config")); err == nil {
-		_ = json.Unmarshal(data, &o.Auth) // what can't be read counts as none
-	}
+	o.Auth = credentials(r)
 	defer upload(w, r)()
 	out := newLines(w)
 	say := func(text string) { out.write(jsonstream.Message{Stream: text}) }

@@ -244,15 +244,15 @@ func (s accounts) plan(w http.ResponseWriter, r *http.Request) error {
 func (s accounts) check(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	out := newLines(w)
-	o := disk.CheckOptions{Repair: flag(q, "repair"), Deep: flag(q, "deep"), Auth: credentials(r)}
+	o := disk.CheckOptions{Repair: flag(q, "repair"), Deep: flag(q, "deep"), Auth: disk.ByHost(credentials(r))}
 	return out.fail(s.engine.Check(r.Context(), o, func(c disk.Checking) { out.write(c) }))
 }
 
 // credentials are those of a request that may concern several registries: X-Registry-Config has them by host, as in a build.
-func credentials(r *http.Request) disk.Auth {
+func credentials(r *http.Request) map[string]api.AuthConfig {
 	byHost := map[string]api.AuthConfig{}
 	if data, err := base64.URLEncoding.DecodeString(r.Header.Get("X-Registry-Config")); err == nil {
 		_ = json.Unmarshal(data, &byHost) // what can't be read counts as none
 	}
-	return disk.ByHost(byHost)
+	return byHost
 }

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 
 	"berth/build"
+	"berth/container"
 	"berth/engine/builds"
 	"berth/engine/files"
 	"berth/union"
@@ -21,7 +22,7 @@ func (e *Engine) openBuilds(c Config) error {
 	dir := filepath.Join(c.DataRoot, "build", "contexts")
 	e.Builds = &builds.Service{Images: e.Images, Dir: dir, Builder: &build.Builder{
 		Dir: dir, Images: e.Images.Store, Layers: e.Containers.layers, Cache: cache, Log: c.Log,
-		Prepare: files.Prepare, Pack: union.Pack, Run: e.Containers.runStep,
+		NewID: container.NewID, Prepare: files.Prepare, Pack: union.Pack, Run: e.Containers.runStep,
 		Owner: func(top *os.File, name string) (uid, gid uint32, err error) {
 			o, err := files.Owner(&union.Tree{Root: top}, name)
 			return o.UID, o.GID, err

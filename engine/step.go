@@ -43,21 +43,25 @@ func (c *Containers) runStep(ctx context.Context, p build.Program) (code int, er
 	i := newInstance(r)
 	i.pending = []shim.Attachment{{Conn: theirs, Stdout: true, Stderr: true, Frames: true}}
 	u.push(i.dropPending)
+	u.push(func() { c.logged("forget run state", c.shims.Forget(r.ID)) })
 	sh, _, err := c.launch(ctx, i, r, &u)
 	if err != nil {
 		return 0, err
 	}
 	defer fault.Close(sh, &err)
-	u.push(func() { c.logged("forget run state", c.shims.Forget(r.ID)) })
 	read := make(chan error, 1)
 	go func() { read <- stream.Demultiplex(mine, p.Stdout, p.Stderr) }()
-	stop := context.AfterFunc(ctx, func() {
-		kill, cancel := context.WithTimeout(c.life, killPatience)
+	end := func() error {
+		kill, cancel := context.WithTimeout(context.WithoutCancel(ctx), killPatience)
 		defer cancel()
-		c.logged("end a build's step", sh.Signal(kill, sigKill))
-	})
+		return sh.Signal(kill, sigKill)
+	}
+	stop := context.AfterFunc(ctx, func() { c.logged("end a build's step", end()) })
 	defer stop()
 	exit, err := sh.Wait(c.life)
+	if c.life.Err() != nil { // the engine closes, and nobody waits for the build any more
+		return 0, errors.Join(fault.Wrap(fault.Canceled, err), end())
+	}
 	if err != nil {
 		return 0, errors.Join(fmt.Errorf("run a step: %w", err), c.shims.Reap(r.ID))
 	}
@@ -80,13 +84,10 @@ func (c *Containers) stepRecord(p build.Program) (*container.Record, error) {
 	if mode.IsDefault() || mode == "sandbox" {
 		mode = api.NetworkMode(c.defaultNetwork())
 	}
-	config := &api.Config{Hostname: s.Hostname, User: p.Run.User, WorkingDir: p.Run.Dir, Cmd: p.Run.Args, Env: append(append([]string{}, p.Run.Env...), p.Run.Proxies...)}
+	config := &api.Config{Hostname: "buildkitsandbox", User: p.Run.User, WorkingDir: p.Run.Dir, Cmd: p.Run.Args, Env: append(append([]string{}, p.Run.Env...), p.Run.Proxies...)}
 	host := &api.HostConfig{NetworkMode: mode, ExtraHosts: s.Hosts, ShmSize: s.ShmSize, SecurityOpt: s.SecurityOpt,
 		Resources: api.Resources{Memory: s.Memory, MemorySwap: s.MemorySwap, CPUShares: s.CPUShares, CPUPeriod: s.CPUPeriod, CPUQuota: s.CPUQuota, CpusetCpus: s.CPUSet, CpusetMems: s.CPUSetMems, CgroupParent: s.CgroupParent},
 		LogConfig: api.LogConfig{Type: "none"}}
-	if config.Hostname == "" {
-		config.Hostname = "buildkitsandbox"
-	}
 	host, _, err := request.Complete(host, config, c.machine())
 	if err != nil {
 		return nil, err

@@ -256,11 +256,14 @@ func (o inventory) swap(dir string, chain digest.Digest) error {
 }
 
 // settle waits for the sweep that begins after the call.
-func (t *trash) settle(ctx context.Context) error {
+func (t *trash) settle(ctx context.Context) error { return settled(ctx, t.asked, t.done) }
+
+// settled asks for a round of background work and waits for it, unless that has stopped.
+func settled(ctx context.Context, asked chan<- chan struct{}, stopped <-chan struct{}) error {
 	done := make(chan struct{})
 	select {
-	case t.asked <- done:
-	case <-t.done:
+	case asked <- done:
+	case <-stopped:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -268,7 +271,7 @@ func (t *trash) settle(ctx context.Context) error {
 	select {
 	case <-done:
 		return nil
-	case <-t.done:
+	case <-stopped:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)

@@ -88,24 +88,7 @@ func (r *reaper) round() {
 }
 
 // settle waits for the round that begins after the call.
-func (r *reaper) settle(ctx context.Context) error {
-	done := make(chan struct{})
-	select {
-	case r.asked <- done:
-	case <-r.done:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	select {
-	case <-done:
-		return nil
-	case <-r.done:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
+func (r *reaper) settle(ctx context.Context) error { return settled(ctx, r.asked, r.done) }
 
 // close stops the removing and waits for the tree that is being removed.
 func (r *reaper) close() {

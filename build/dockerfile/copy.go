@@ -22,7 +22,7 @@ func (w *writing) copy(c *instructions.CopyCommand) error {
 			return fault.New(fault.Invalid, "variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround")
 		}
 		var err error
-		if do.From, do.Context, err = w.from(w.s, c.From); err != nil {
+		if do.From, err = w.from(w.s, c.From); err != nil {
 			return err
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -55,7 +54,8 @@ const (
 	done
 )
 
-// Plan works out what is to be done. It asks find for all images that are needed. Errors are as with Parse, or find's with the place in the file.
+// Plan works out what is to be done. It asks find for all images that are needed. Errors are as with Parse, or find's with the place in the file. A file
+// gives one plan: its instructions are expanded in place.
 func (f *File) Plan(ctx context.Context, find Resolver) (*Plan, error) {
 	p := &planner{File: f, ctx: ctx, find: find, names: map[string]bool{}, outside: map[string]*stage{}}
 	if err := p.platformArgs(); err != nil {
@@ -67,13 +67,6 @@ func (f *File) Plan(ctx context.Context, find Resolver) (*Plan, error) {
 	target, err := p.target()
 	if err != nil {
 		return nil, err
-	}
-	if f.o.AllStages {
-		for _, s := range p.stages {
-			if err := p.finish(s); err != nil {
-				return nil, err
-			}
-		}
 	}
 	if err := p.finish(target); err != nil {
 		return nil, err
@@ -210,7 +203,7 @@ func (p *planner) readStages() error {
 		if p.o.NoCache != nil {
 			s.NoCache = p.o.NoCache(file.Name)
 		}
-		if before := p.byName(file.BaseName); before != nil && p.o.Contexts[strings.ToLower(file.Name)] == "" {
+		if before := p.byName(file.BaseName); before != nil {
 			s.base = before
 		}
 		p.stages = append(p.stages, s)
@@ -326,8 +319,7 @@ func (p *planner) begin(s *stage) error {
 		s.Platform = *s.platform
 	}
 	var triggers []string
-	switch context := p.o.Contexts[strings.ToLower(s.Name)]; {
-	case s.base != nil:
+	if s.base != nil {
 		if err := p.finish(s.base); err != nil {
 			return err
 		}
@@ -335,10 +327,7 @@ func (p *planner) begin(s *stage) error {
 		s.env, s.workdir = newEnvironment(s.base.env), s.base.workdir
 		s.args = slices.Clone(s.base.args)
 		triggers = s.base.onBuild()
-	case context != "" && s.file != nil && s.file.Name != "":
-		s.file.Commands = nil // all of the stage is replaced
-		return p.beginWith(s, context)
-	default:
+	} else {
 		if err := p.beginWith(s, s.source()); err != nil {
 			return err
 		}
@@ -361,9 +350,6 @@ func (s *stage) source() string {
 
 // beginWith sets a base that is no stage.
 func (p *planner) beginWith(s *stage, name string) error {
-	if c, ok := p.o.Contexts[strings.ToLower(name)]; ok {
-		name = c
-	}
 	s.Image = emptyImage(s.Platform)
 	defer func() {
 		s.env = newEnvironment(nil)
@@ -378,12 +364,7 @@ func (p *planner) beginWith(s *stage, name string) error {
 	if name == "scratch" {
 		return nil
 	}
-	ref, isImage := strings.CutPrefix(name, "docker-image://")
-	if !isImage && (strings.Contains(name, "://") || path.IsAbs(name) || strings.HasPrefix(name, ".")) {
-		s.Base.Context = name
-		return nil
-	}
-	img, err := p.find.Image(p.ctx, ref, s.Platform)
+	img, err := p.find.Image(p.ctx, name, s.Platform)
 	if err != nil {
 		var names []string
 		for _, other := range p.stages {
@@ -391,7 +372,7 @@ func (p *planner) beginWith(s *stage, name string) error {
 				names = append(names, other.Name)
 			}
 		}
-		return suggest.WrapError(err, ref, names, true)
+		return suggest.WrapError(err, name, names, true)
 	}
 	s.Base.Image, s.Image = img, cloneImage(img.Config)
 	s.Image.Created = nil
@@ -400,7 +381,7 @@ func (p *planner) beginWith(s *stage, name string) error {
 			s.Platform = have // the only one there is
 		}
 		p.lint.Run(&linter.RuleInvalidBaseImagePlatform, s.location(),
-			linter.RuleInvalidBaseImagePlatform.Format(ref, image.FormatPlatform(s.Platform), image.FormatPlatform(have)))
+			linter.RuleInvalidBaseImagePlatform.Format(name, image.FormatPlatform(s.Platform), image.FormatPlatform(have)))
 	}
 	return nil
 }
@@ -444,15 +425,12 @@ func (p *planner) addTriggers(s *stage, triggers []string) error {
 // onBuildCommand is an instruction that came with the base.
 type onBuildCommand struct{ instructions.Command }
 
-// from finds what COPY --from or a mount's from names: a stage before s, a named context or an image.
-func (p *planner) from(s *stage, name string) (*Stage, string, error) {
-	if c, ok := p.o.Contexts[strings.ToLower(name)]; ok && !strings.HasPrefix(c, "docker-image://") {
-		return nil, c, nil
-	}
+// from finds what COPY --from or a mount's from names: a stage before s, or an image.
+func (p *planner) from(s *stage, name string) (*Stage, error) {
 	var other *stage
 	if n, err := strconv.Atoi(name); err == nil {
 		if n < 0 || n >= len(p.File.stages) {
-			return nil, "", fault.New(fault.Invalid, "invalid stage index %d", n)
+			return nil, fault.New(fault.Invalid, "invalid stage index %d", n)
 		}
 		other = p.stages[n]
 	} else if other = p.byName(name); other == nil {
@@ -463,10 +441,10 @@ func (p *planner) from(s *stage, name string) (*Stage, string, error) {
 		}
 	}
 	if other == s {
-		return nil, "", fault.New(fault.Invalid, "circular dependency detected on stage: %s", s.Name)
+		return nil, fault.New(fault.Invalid, "circular dependency detected on stage: %s", s.Name)
 	}
 	if other.Index > s.Index {
-		return nil, "", fault.New(fault.Invalid, "cannot copy from stage %q, it needs to be defined before current stage %q", name, s.Name)
+		return nil, fault.New(fault.Invalid, "cannot copy from stage %q, it needs to be defined before current stage %q", name, s.Name)
 	}
-	return &other.Stage, "", p.finish(other)
+	return &other.Stage, p.finish(other)
 }

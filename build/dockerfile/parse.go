@@ -17,20 +17,17 @@ import (
 
 // Options say what is built of a Dockerfile.
 type Options struct {
-	Name      string // of the file, for messages; "": Dockerfile
-	Target    string // a stage's name or number; "": the last one
-	Args      map[string]string
-	Labels    map[string]string
-	Platform  *ocispec.Platform // nil: the machine's
-	Host      ocispec.Platform
-	Contexts  map[string]string       // named contexts, as --build-context has them: docker-image://REF or anything that is files
-	NoCache   func(stage string) bool // nil: no stage
-	Ignored   func(path string) bool  // what the ignore file leaves out, for a warning; nil: nothing
-	Network   string                  // of RUN without its own
-	Check     string                  // as in # check=, and in place of it
-	Signal    func(name string) error // whether there is such a signal; nil: all are
-	Warn      func(Warning)           // nil: nobody listens
-	AllStages bool                    // look at those that are not needed too
+	Name     string // of the file, for messages; "": Dockerfile
+	Target   string // a stage's name or number; "": the last one
+	Args     map[string]string
+	Labels   map[string]string
+	Platform *ocispec.Platform // nil: the machine's
+	Host     ocispec.Platform
+	NoCache  func(stage string) bool // nil: no stage
+	Ignored  func(path string) bool  // what the ignore file leaves out, for a warning; nil: nothing
+	Network  string                  // of RUN without its own
+	Signal   func(name string) error // whether there is such a signal; nil: all are
+	Warn     func(Warning)           // nil: nobody listens
 }
 
 // Warning is what a check found.
@@ -86,12 +83,9 @@ func Parse(data []byte, o Options) (*File, error) {
 	return f, nil
 }
 
-// configureChecks reads # check= and what the caller set in its place.
+// configureChecks reads # check=.
 func (f *File) configureChecks() error {
-	text := f.o.Check
-	if text == "" {
-		text, _, _, _ = parser.ParseDirective("check", f.data)
-	}
+	text, _, _, _ := parser.ParseDirective("check", f.data)
 	c, err := linter.ParseLintOptions(text)
 	if err != nil {
 		return fmt.Errorf("read the options of checks: %w", err)
@@ -104,28 +98,6 @@ func (f *File) configureChecks() error {
 	}
 	f.lint = linter.New(c)
 	return nil
-}
-
-// Targets lists the stages, as --call=targets does.
-func (f *File) Targets() (all []Target) {
-	for k, s := range f.stages {
-		from, _ := lines(s.Location)
-		all = append(all, Target{Name: s.Name, About: s.DocComment, Base: s.BaseName, Platform: s.Platform, Line: from, Default: k == len(f.stages)-1})
-	}
-	return all
-}
-
-// Target is a stage that can be built.
-type Target struct {
-	Name, About, Base, Platform string
-	Line                        int
-	Default                     bool
-}
-
-// Syntax is the frontend that the first lines name, "" for none.
-func Syntax(data []byte) string {
-	text, _, _, _ := parser.ParseDirective("syntax", data)
-	return text
 }
 
 // Error is what is wrong with a Dockerfile, and where.

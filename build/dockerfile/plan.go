@@ -38,9 +38,8 @@ type Stage struct {
 
 // Base is what a stage begins with; without any field set it is an empty tree.
 type Base struct {
-	Stage   *Stage
-	Image   *Image
-	Context string // a named context of files
+	Stage *Stage
+	Image *Image
 }
 
 // Image is a base image as a Resolver found it.
@@ -94,8 +93,7 @@ type Inline struct {
 
 // Copy brings files into the stage's tree.
 type Copy struct {
-	From    *Stage // nil: the build context, or Context
-	Context string // a named context
+	From    *Stage // nil: the build context
 	Sources []Source
 	Dest    string // absolute; a "/" at the end when a directory is meant
 	Add     bool
@@ -128,7 +126,6 @@ type Mkdir struct {
 type Mount struct {
 	Type     string // bind, cache, tmpfs, secret or ssh
 	From     *Stage // where bind and cache take what they begin with; nil: the build context for bind, nothing for cache
-	Context  string // a named context
 	Source   string // below the top of that
 	Target   string // absolute; "" of a secret that is only in the environment
 	ReadOnly bool

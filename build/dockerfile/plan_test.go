@@ -156,6 +156,7 @@ func TestErrors(t *testing.T) {
 		"":                     "cannot be empty",
 		"RUN x":                "no build stage in current context",
 		"FROM busybox\nRUNN x": "dockerfile parse error on line 2: unknown instruction: RUNN (did you mean RUN?)",
+		"FROM ./busybox":       "Dockerfile:1: ./busybox: not found",
 		"FROM bosybox":         "Dockerfile:1: bosybox: not found",
 		"FROM a AS b\nFROM c\nCOPY --from=bb x y":            "Dockerfile:2: c: not found",
 		"FROM busybox\nCOPY --from=1 a b\nFROM x":            "not be defined", // replaced below

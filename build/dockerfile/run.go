@@ -126,7 +126,7 @@ func (w *writing) mounts(c *instructions.RunCommand, dir string) (all []Mount, e
 			mount.Mode = &mode
 		}
 		if m.From != "" {
-			if mount.From, mount.Context, err = w.from(w.s, m.From); err != nil {
+			if mount.From, err = w.from(w.s, m.From); err != nil {
 				return nil, err
 			}
 		}

@@ -138,7 +138,7 @@ func (s *Service) context(ctx context.Context, body io.Reader) (dir *os.File, er
 	}
 	plain, _, err := compress.Open(body)
 	if err == nil {
-		_, err = archive.Unpack(ctx, plain, dir, archive.UnpackOptions{Into: "/"})
+		_, err = archive.Unpack(ctx, plain, dir, archive.UnpackOptions{Into: "/", Owner: &archive.Owner{}, Budget: archive.NewBudget(0, 0)})
 		err = errors.Join(err, plain.Close())
 	}
 	if err != nil {
@@ -222,16 +222,7 @@ func (b *bases) pull(ctx context.Context, name string, platform *ocispec.Platfor
 	if err != nil {
 		return err
 	}
-	hosts := []string{reference.Domain(named)}
-	if hosts[0] == "docker.io" {
-		hosts = append(hosts, "https://index.docker.io/v1/", "index.docker.io")
-	}
-	for _, h := range hosts {
-		if a, ok := b.o.Auth[h]; ok {
-			r.Auth = a
-			break
-		}
-	}
+	r.Auth = images.ForHost(b.o.Auth, named)
 	return b.Images.Pull(ctx, r, b.t.Pull)
 }
 

@@ -93,6 +93,9 @@ func (c *Classic) show(e build.Event) {
 	switch e.Kind {
 	case build.Began:
 		head()
+		if e.Reason != "" {
+			c.say(" ---> Not in the cache: %s\n", e.Reason)
+		}
 		if _, is := e.Step.Do.(*dockerfile.Run); is {
 			c.say(" ---> Running\n")
 		}

@@ -88,17 +88,6 @@ type Auth func(name reference.Named) registry.Auth
 // ByHost takes credentials by host as the API's X-Registry-Config has them.
 func ByHost(all map[string]wireregistry.AuthConfig) Auth {
 	return func(name reference.Named) registry.Auth {
-		hosts := []string{reference.Domain(name)}
-		if hosts[0] == "docker.io" {
-			hosts = append(hosts, "https://index.docker.io/v1/", "index.docker.io")
-		}
-		var auth wireregistry.AuthConfig
-		for _, host := range hosts {
-			if a, ok := all[host]; ok {
-				auth = a
-				break
-			}
-		}
-		return images.Credentials(auth)
+		return images.Credentials(images.ForHost(all, name))
 	}
 }

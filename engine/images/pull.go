@@ -105,6 +105,20 @@ func Credentials(a wire.AuthConfig) registry.Auth {
 	return registry.Auth{Username: a.Username, Password: a.Password, IdentityToken: a.IdentityToken, RegistryToken: a.RegistryToken}
 }
 
+// ForHost finds the credentials for a name's registry in those of a request that may concern several, as X-Registry-Config has them; zero for none.
+func ForHost(all map[string]wire.AuthConfig, name reference.Named) wire.AuthConfig {
+	hosts := []string{reference.Domain(name)}
+	if hosts[0] == "docker.io" {
+		hosts = append(hosts, "https://index.docker.io/v1/", "index.docker.io")
+	}
+	for _, host := range hosts {
+		if a, ok := all[host]; ok {
+			return a
+		}
+	}
+	return wire.AuthConfig{}
+}
+
 // telling is the registry client of one operation: why and how long it waits goes to out.
 func (i *Service) telling(out func(jsonstream.Message)) *registry.Client {
 	return i.Registry.Telling(func(host, reason string, pause time.Duration) {
