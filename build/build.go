@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/distribution/reference"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
 	"berth/build/dockerfile"
@@ -81,8 +82,7 @@ type Settings struct {
 // Request is what is to be built.
 type Request struct {
 	Plan     *dockerfile.Plan
-	Context  *os.File // the directory that COPY takes files from; nil: it is empty
-	Tags     []reference.NamedTagged
+	Client   Client
 	NoCache  bool
 	Settings Settings
 	Tell     func(Event) // calls come one at a time
@@ -131,26 +131,49 @@ type building struct {
 	Request
 	draft *image.Draft
 	told  sync.Mutex
+	files func() (*Files, error) // the build context, brought once
 
-	stages map[*dockerfile.Stage]*result
+	stages map[*dockerfile.Stage]*stageResult
 }
 
-// result is a stage that is done, or will be.
-type result struct {
+// stageResult is a stage that is done, or will be.
+type stageResult struct {
 	ready  chan struct{}
 	layers []image.Layer
 	times  []time.Time // of the lines of history, as far as they are not the base image's
 	err    error
 }
 
-// Build carries out r's plan and keeps the image. Steps that were done stay done when a later one fails.
-func (b *Builder) Build(ctx context.Context, r Request) (*image.Image, error) {
-	w := &building{Builder: b, Request: r, draft: b.Images.Draft(), stages: map[*dockerfile.Stage]*result{}}
-	defer w.draft.Release()
+// Result is what a plan came to. It holds its layers until it is released.
+type Result struct {
+	Plan     *dockerfile.Plan
+	Settings dockerspec.DockerOCIImage
+	Layers   []image.Layer
+
+	draft *image.Draft
+}
+
+// Keep makes an image of the result and gives it names.
+func (r *Result) Keep(annotations map[string]string, tags []reference.NamedTagged) (*image.Image, error) {
+	return r.draft.Keep(r.Settings, r.Layers, annotations, tags)
+}
+
+// Release gives up what no image came to need.
+func (r *Result) Release() { r.draft.Release() }
+
+// Build carries out r's plan. Steps that were done stay done when a later one fails. The caller releases the result.
+func (b *Builder) Build(ctx context.Context, r Request) (result *Result, err error) {
+	w := &building{Builder: b, Request: r, draft: b.Images.Draft(), stages: map[*dockerfile.Stage]*stageResult{}}
+	defer func() {
+		if err != nil {
+			w.draft.Release()
+		}
+	}()
 	for _, s := range r.Plan.Stages {
-		w.stages[s] = &result{ready: make(chan struct{})}
+		w.stages[s] = &stageResult{ready: make(chan struct{})}
 	}
 	all, ctx := errgroup.WithContext(ctx)
+	w.files = sync.OnceValues(func() (*Files, error) { return r.Client.Files(ctx, "", nil) })
 	for _, s := range r.Plan.Stages {
 		all.Go(func() error {
 			res := w.stages[s]
@@ -168,11 +191,11 @@ func (b *Builder) Build(ctx context.Context, r Request) (*image.Image, error) {
 	t := r.Plan.Target
 	settings := t.Image
 	w.date(&settings, w.stages[t])
-	return w.draft.Keep(settings, w.stages[t].layers, nil, r.Tags)
+	return &Result{Plan: r.Plan, Settings: settings, Layers: w.stages[t].layers, draft: w.draft}, nil
 }
 
 // wait gives another stage when it is done.
-func (w *building) wait(ctx context.Context, s *dockerfile.Stage) (*result, error) {
+func (w *building) wait(ctx context.Context, s *dockerfile.Stage) (*stageResult, error) {
 	res := w.stages[s]
 	select {
 	case <-res.ready:
@@ -193,7 +216,7 @@ func (w *building) tell(e Event) {
 }
 
 // stage makes one stage.
-func (w *building) stage(ctx context.Context, s *dockerfile.Stage, res *result) (err error) {
+func (w *building) stage(ctx context.Context, s *dockerfile.Stage, res *stageResult) (err error) {
 	last := time.Time{} // when the newest of what the stage has was made
 	switch base := s.Base; {
 	case base.Stage != nil:
@@ -235,7 +258,7 @@ func (w *building) stage(ctx context.Context, s *dockerfile.Stage, res *result) 
 }
 
 // base brings a base image's layers.
-func (w *building) base(ctx context.Context, b *dockerfile.Image, res *result) error {
+func (w *building) base(ctx context.Context, b *dockerfile.Image, res *stageResult) error {
 	img, ok := b.Handle.(*image.Image)
 	if !ok {
 		return fmt.Errorf("base image %s has no content", b.Name)
@@ -255,7 +278,7 @@ func (w *building) base(ctx context.Context, b *dockerfile.Image, res *result) e
 
 // date says when the image was made and each line of its history: what the cache had is as old as it was, so that a build in which nothing
 // is new gives the same image. An epoch that was asked for is the time of all.
-func (w *building) date(settings *imageSettings, res *result) {
+func (w *building) date(settings *dockerspec.DockerOCIImage, res *stageResult) {
 	times := res.times
 	for k := range settings.History {
 		h := &settings.History[k]

@@ -56,10 +56,11 @@ func (d *doing) bring(ctx context.Context, top *os.File, do *dockerfile.Copy) er
 // from calls fn with the tree that is copied from: a stage's, or the context's.
 func (d *doing) from(ctx context.Context, s *dockerfile.Stage, fn func(*os.File) error) (err error) {
 	if s == nil {
-		if d.Context == nil {
-			return fault.New(fault.Invalid, "there is no build context: give a directory, an archive or an address")
+		files, err := d.files()
+		if err != nil {
+			return err
 		}
-		return fn(d.Context)
+		return fn(files.Top)
 	}
 	other, err := d.wait(ctx, s)
 	if err != nil {

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
 
 	"berth/archive"
@@ -18,8 +17,6 @@ import (
 	"berth/image"
 	"berth/union"
 )
-
-type imageSettings = dockerspec.DockerOCIImage
 
 // doing is one step under way.
 type doing struct {

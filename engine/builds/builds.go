@@ -5,26 +5,23 @@
 package builds
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path"
 	"path/filepath"
-	"strings"
 
 	"berth/archive"
 	"berth/archive/compress"
 	"berth/build"
 	"berth/build/dockerfile"
 	"berth/engine/images"
-	"berth/engine/request"
 	"berth/fault"
 	"berth/image"
 
 	"github.com/distribution/reference"
-	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/jsonstream"
 	wire "github.com/moby/moby/api/types/registry"
 	"github.com/moby/patternmatcher"
@@ -42,7 +39,8 @@ type Service struct {
 // Options are what a client asked for.
 type Options struct {
 	Dockerfile string // in the context; "": Dockerfile
-	Text       []byte // of the Dockerfile, when it is not in the context
+	Text       []byte // of the Dockerfile; nil: it is in the context
+	Ignore     []byte // of the ignore file
 	Tags       []string
 	Args       map[string]string
 	Labels     map[string]string
@@ -69,9 +67,6 @@ func (s *Service) Build(ctx context.Context, o Options, body io.Reader, t Teller
 	if err != nil {
 		return nil, err
 	}
-	if o.Dockerfile == "" {
-		o.Dockerfile = "Dockerfile"
-	}
 	dir, err := s.context(ctx, body)
 	if err != nil {
 		return nil, err
@@ -80,35 +75,16 @@ func (s *Service) Build(ctx context.Context, o Options, body io.Reader, t Teller
 		err = errors.Join(err, dir.Close(), os.RemoveAll(dir.Name()))
 	}()
 	if o.Text == nil {
-		if o.Text, err = readDockerfile(dir, o.Dockerfile); err != nil {
+		if err := o.readFrom(dir); err != nil {
 			return nil, err
 		}
 	}
-	ignored, err := readIgnored(dir, o.Dockerfile)
+	solved, err := s.Solve(ctx, o, &sent{dir, o.Auth}, t)
 	if err != nil {
 		return nil, err
 	}
-	file, err := dockerfile.Parse(o.Text, dockerfile.Options{
-		Name: path.Base(o.Dockerfile), Target: o.Target, Args: o.Args, Labels: o.Labels, Platform: o.Platform, Host: image.Host(), Network: o.Network,
-		Ignored: ignored, Warn: t.Warn, NoCache: func(string) bool { return o.NoCache },
-		Signal: func(name string) error { _, err := request.Signal(name); return err },
-	})
-	if err != nil {
-		return nil, err
-	}
-	plan, err := file.Plan(ctx, &bases{s, o, t})
-	if err != nil {
-		return nil, err
-	}
-	t.Plan(plan)
-	img, err = s.Builder.Build(ctx, build.Request{Plan: plan, Context: dir, Tags: tags, NoCache: o.NoCache, Settings: o.Settings, Tell: t.Event})
-	if err != nil {
-		return nil, err
-	}
-	for _, tag := range tags {
-		s.Images.Announce(events.ActionTag, img.ID.String(), reference.FamiliarString(tag))
-	}
-	return img, nil
+	defer solved.Release()
+	return s.keep(solved, tags)
 }
 
 func parseTags(list []string) (all []reference.NamedTagged, err error) {
@@ -150,48 +126,52 @@ func (s *Service) context(ctx context.Context, body io.Reader) (dir *os.File, er
 // maxDockerfile is how long one may be, in bytes.
 const maxDockerfile = 16 << 20
 
-func readDockerfile(dir *os.File, name string) ([]byte, error) {
-	text, err := archive.ReadFile(dir, name, maxDockerfile)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, fault.New(fault.Invalid, "Cannot locate specified Dockerfile: %s", name)
+// readFrom reads the Dockerfile and the ignore file from a context.
+func (o *Options) readFrom(dir *os.File) (err error) {
+	if o.Dockerfile == "" {
+		o.Dockerfile = "Dockerfile"
 	}
-	return text, err
+	o.Text, err = archive.ReadFile(dir, o.Dockerfile, maxDockerfile)
+	if errors.Is(err, os.ErrNotExist) {
+		return fault.New(fault.Invalid, "Cannot locate specified Dockerfile: %s", o.Dockerfile)
+	}
+	if err != nil {
+		return err
+	}
+	for _, file := range []string{o.Dockerfile + ".dockerignore", ".dockerignore"} {
+		o.Ignore, err = archive.ReadFile(dir, file, maxDockerfile)
+		if !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
-// readIgnored reads the ignore file: that of the Dockerfile's own name, or .dockerignore.
-func readIgnored(dir *os.File, name string) (ignored func(string) bool, err error) {
-	for _, file := range []string{name + ".dockerignore", ".dockerignore"} {
-		text, err := archive.ReadFile(dir, file, maxDockerfile)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		patterns, err := ignorefile.ReadAll(strings.NewReader(string(text)))
-		if err != nil {
-			return nil, fault.New(fault.Invalid, "error reading %s: %w", file, err)
-		}
-		m, err := patternmatcher.New(patterns)
-		if err != nil {
-			return nil, fault.New(fault.Invalid, "error reading %s: %w", file, err)
-		}
-		if m.Exclusions() { // a directory that is left out may have files that are not
-			return nil, nil
-		}
-		return func(p string) bool {
-			out, err := m.MatchesOrParentMatches(filepath.FromSlash(p))
-			return err == nil && out
-		}, nil
+// ignored tells what the ignore file leaves out; nil when it can't be told of a single path.
+func (o *Options) ignored() (func(string) bool, error) {
+	patterns, err := ignorefile.ReadAll(bytes.NewReader(o.Ignore))
+	if err != nil {
+		return nil, fault.New(fault.Invalid, "error reading the ignore file: %w", err)
 	}
-	return nil, nil
+	m, err := patternmatcher.New(patterns)
+	if err != nil {
+		return nil, fault.New(fault.Invalid, "error reading the ignore file: %w", err)
+	}
+	if m.Exclusions() { // a directory that is left out may have files that are not
+		return nil, nil
+	}
+	return func(p string) bool {
+		out, err := m.MatchesOrParentMatches(filepath.FromSlash(p))
+		return err == nil && out
+	}, nil
 }
 
 // bases finds a build's base images.
 type bases struct {
 	*Service
-	o Options
-	t Teller
+	o      Options
+	client Client
+	t      Teller
 }
 
 // Image implements dockerfile.Resolver.
@@ -222,7 +202,9 @@ func (b *bases) pull(ctx context.Context, name string, platform *ocispec.Platfor
 	if err != nil {
 		return err
 	}
-	r.Auth = images.ForHost(b.o.Auth, named)
+	if r.Auth, err = b.client.Credentials(ctx, named); err != nil {
+		return err
+	}
 	return b.Images.Pull(ctx, r, b.t.Pull)
 }
 

@@ -1,0 +1,112 @@
+package builds
+
+import (
+	"context"
+	"io"
+	"os"
+	"path"
+
+	"berth/build"
+	"berth/build/dockerfile"
+	"berth/engine/images"
+	"berth/engine/request"
+	"berth/fault"
+	"berth/image"
+
+	"github.com/distribution/reference"
+	"github.com/moby/moby/api/types/events"
+	wire "github.com/moby/moby/api/types/registry"
+)
+
+// Client is whoever asked for a build, as far as he is asked back.
+type Client interface {
+	build.Client
+	// Output opens where an output's content goes, a tar; the caller closes it. name is that of the output.
+	Output(ctx context.Context, name string) (io.WriteCloser, error)
+	// Credentials gives what a registry wants; empty when the client knows none.
+	Credentials(ctx context.Context, name reference.Named) (wire.AuthConfig, error)
+}
+
+// Solved is a build's result before it is put out. It holds its layers until it is released.
+type Solved struct {
+	Results []*build.Result // one for each platform
+}
+
+// Release gives up what no image came to need.
+func (s *Solved) Release() {
+	for _, r := range s.Results {
+		r.Release()
+	}
+}
+
+// Solve carries out the Dockerfile o.Text. The caller releases what comes of it.
+func (s *Service) Solve(ctx context.Context, o Options, client Client, t Teller) (*Solved, error) {
+	ignored, err := o.ignored()
+	if err != nil {
+		return nil, err
+	}
+	file, err := dockerfile.Parse(o.Text, dockerfile.Options{
+		Name: path.Base(o.Dockerfile), Target: o.Target, Args: o.Args, Labels: o.Labels, Platform: o.Platform, Host: image.Host(), Network: o.Network,
+		Ignored: ignored, Warn: t.Warn, NoCache: func(string) bool { return o.NoCache },
+		Signal: func(name string) error { _, err := request.Signal(name); return err },
+	})
+	if err != nil {
+		return nil, err
+	}
+	plan, err := file.Plan(ctx, &bases{s, o, client, t})
+	if err != nil {
+		return nil, err
+	}
+	t.Plan(plan)
+	result, err := s.Builder.Build(ctx, build.Request{Plan: plan, Client: client, NoCache: o.NoCache, Settings: o.Settings, Tell: t.Event})
+	if err != nil {
+		return nil, err
+	}
+	return &Solved{Results: []*build.Result{result}}, nil
+}
+
+// keep makes an image of what was built.
+func (s *Service) keep(solved *Solved, tags []reference.NamedTagged) (*image.Image, error) {
+	img, err := solved.Results[0].Keep(nil, tags)
+	if err != nil {
+		return nil, err
+	}
+	for _, tag := range tags {
+		s.Images.Announce(events.ActionTag, img.ID.String(), reference.FamiliarString(tag))
+	}
+	return img, nil
+}
+
+// sent is a client that has sent all that it has.
+type sent struct {
+	dir  *os.File
+	auth map[string]wire.AuthConfig
+}
+
+// Files implements build.Client.
+func (s *sent) Files(_ context.Context, name string, _ []string) (*build.Files, error) {
+	if name != "" {
+		return nil, fault.New(fault.NotFound, "there is no build context %q", name)
+	}
+	return &build.Files{Top: s.dir}, nil
+}
+
+// Secret implements build.Client.
+func (s *sent) Secret(_ context.Context, id string) ([]byte, error) {
+	return nil, fault.New(fault.NotFound, "secret %s: not found", id)
+}
+
+// Agent implements build.Client.
+func (s *sent) Agent(_ context.Context, id string) (io.ReadWriteCloser, error) {
+	return nil, fault.New(fault.NotFound, "unset ssh forward key %s", id)
+}
+
+// Output implements Client.
+func (s *sent) Output(_ context.Context, name string) (io.WriteCloser, error) {
+	return nil, fault.New(fault.Unsupported, "output %s: a client of the classic builder gets an image only", name)
+}
+
+// Credentials implements Client.
+func (s *sent) Credentials(_ context.Context, name reference.Named) (wire.AuthConfig, error) {
+	return images.ForHost(s.auth, name), nil
+}
