@@ -205,23 +205,29 @@ func KnowsTypes(dir *os.File) (bool, error) {
 		return false, err
 	}
 	defer f.Close()
-	buf := make([]byte, 8192)
-	n, err := unix.Getdents(fd(f), buf)
-	if err != nil {
-		return false, pathError("getdents", dir.Name(), err)
-	}
-	// struct linux_dirent64: ino 8, off 8, reclen 2, type 1, name (getdents(2)).
-	for b := buf[:n]; len(b) >= 20; {
-		reclen := int(binary.NativeEndian.Uint16(b[16:]))
-		if reclen < 20 || reclen > len(b) {
-			break
+	for buf := make([]byte, 8192); ; { // a signal makes getdents return with fewer than there are
+		n, err := unix.Getdents(fd(f), buf)
+		if errors.Is(err, unix.EINTR) {
+			continue
 		}
-		if name := b[19:]; name[0] != '.' {
-			return b[18] != unix.DT_UNKNOWN, nil
+		if err != nil {
+			return false, pathError("getdents", dir.Name(), err)
 		}
-		b = b[reclen:]
+		if n == 0 {
+			return false, errors.New("getdents " + dir.Name() + ": the directory is empty")
+		}
+		// struct linux_dirent64: ino 8, off 8, reclen 2, type 1, name (getdents(2)).
+		for b := buf[:n]; len(b) >= 20; {
+			reclen := int(binary.NativeEndian.Uint16(b[16:]))
+			if reclen < 20 || reclen > len(b) {
+				break
+			}
+			if name := b[19:]; name[0] != '.' {
+				return b[18] != unix.DT_UNKNOWN, nil
+			}
+			b = b[reclen:]
+		}
 	}
-	return false, errors.New("getdents " + dir.Name() + ": the directory is empty")
 }
 
 // TryLock takes an exclusive lock on f without waiting (flock(2)). It lasts
