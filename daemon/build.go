@@ -6,12 +6,14 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"berth/build/dockerfile"
 	"berth/engine/builds"
 	"berth/fault"
 
 	"github.com/moby/moby/api/types/jsonstream"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // buildRoutes serve /build.
@@ -61,6 +63,20 @@ func (b builder) build(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// buildPlatforms reads a list of platforms, divided by commas.
+func buildPlatforms(text string) (list []ocispec.Platform, err error) {
+	for one := range strings.SplitSeq(text, ",") {
+		p, err := parsePlatform(one)
+		if err != nil {
+			return nil, err
+		}
+		if p != nil {
+			list = append(list, *p)
+		}
+	}
+	return list, nil
+}
+
 // buildOptions reads the query.
 func buildOptions(q url.Values, v apiVersion) (o builds.Options, err error) {
 	if q.Get("version") == "2" {
@@ -69,8 +85,8 @@ func buildOptions(q url.Values, v apiVersion) (o builds.Options, err error) {
 	if q.Get("remote") != "" {
 		return o, fault.New(fault.Unsupported, "remote build contexts are not supported by this version of berth: send the files")
 	}
-	o = builds.Options{Dockerfile: q.Get("dockerfile"), Tags: q["t"], Target: q.Get("target"), Network: q.Get("networkmode"), NoCache: flag(q, "nocache"), Pull: flag(q, "pull")}
-	if o.Platform, err = parsePlatform(q.Get("platform")); err != nil {
+	o = builds.Options{Dockerfile: q.Get("dockerfile"), Tags: q["t"], Target: q.Get("target"), Network: q.Get("networkmode"), NoCache: flag(q, "nocache"), Pull: flag(q, "pull"), Squash: flag(q, "squash")}
+	if o.Platforms, err = buildPlatforms(q.Get("platform")); err != nil {
 		return o, err
 	}
 	args := map[string]*string{}

@@ -45,7 +45,9 @@ type Options struct {
 	Args       map[string]string
 	Labels     map[string]string
 	Target     string
-	Platform   *ocispec.Platform
+	Platforms  []ocispec.Platform // none: the machine's own; several become an index
+	Squash     bool               // what lies above the base image becomes one layer
+	Attest     map[string]string  // what is attested of the result: by kind, such as provenance, its options (mode=min)
 	Network    string
 	NoCache    bool
 	Pull       bool // look for newer base images
@@ -55,10 +57,12 @@ type Options struct {
 
 // Teller hears of a build. Calls come one at a time.
 type Teller struct {
-	Plan  func(*dockerfile.Plan)
+	Plan  func(*dockerfile.Plan) // once for each platform, before the first event
 	Event func(build.Event)
 	Warn  func(dockerfile.Warning)
 	Pull  func(jsonstream.Message)
+	Push  func(jsonstream.Message)                    // nil: nobody hears
+	Put   func(output, what string) (end func(error)) // something began that puts an output out, such as "exporting layers"; nil: nobody hears
 }
 
 // Build builds an image from a context, an archive of any compression; nil: there is none.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 
 	"berth/build"
 	"berth/build/dockerfile"
@@ -16,6 +17,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/events"
 	wire "github.com/moby/moby/api/types/registry"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Client is whoever asked for a build, as far as he is asked back.
@@ -39,30 +41,64 @@ func (s *Solved) Release() {
 	}
 }
 
-// Solve carries out the Dockerfile o.Text. The caller releases what comes of it.
-func (s *Service) Solve(ctx context.Context, o Options, client Client, t Teller) (*Solved, error) {
+// Solve carries out the Dockerfile o.Text, for each platform. The caller releases what comes of it.
+func (s *Service) Solve(ctx context.Context, o Options, client Client, t Teller) (solved *Solved, err error) {
+	var plans []*dockerfile.Plan
+	for _, p := range o.targets() {
+		plan, err := s.plan(ctx, o, p, client, t)
+		if err != nil {
+			return nil, err
+		}
+		plans = append(plans, plan)
+		t.Warn = func(dockerfile.Warning) {} // the others have the same
+	}
+	for _, p := range plans {
+		t.Plan(p)
+	}
+	solved = &Solved{}
+	defer func() {
+		if err != nil {
+			solved.Release()
+		}
+	}()
+	for _, p := range plans { // one after the other: what they share is done once
+		result, err := s.Builder.Build(ctx, build.Request{Plan: p, Client: client, NoCache: o.NoCache, Settings: o.Settings, Tell: t.Event})
+		if err != nil {
+			return nil, err
+		}
+		solved.Results = append(solved.Results, result)
+	}
+	return solved, nil
+}
+
+// targets are the platforms that are built for; nil is whatever there is.
+func (o *Options) targets() (list []*ocispec.Platform) {
+	for _, p := range o.Platforms {
+		if !slices.ContainsFunc(list, func(have *ocispec.Platform) bool { return image.FormatPlatform(*have) == image.FormatPlatform(p) }) {
+			list = append(list, &p)
+		}
+	}
+	if len(list) == 0 {
+		list = []*ocispec.Platform{nil}
+	}
+	return list
+}
+
+// plan reads the Dockerfile for one platform.
+func (s *Service) plan(ctx context.Context, o Options, platform *ocispec.Platform, client Client, t Teller) (*dockerfile.Plan, error) {
 	ignored, err := o.ignored()
 	if err != nil {
 		return nil, err
 	}
 	file, err := dockerfile.Parse(o.Text, dockerfile.Options{
-		Name: path.Base(o.Dockerfile), Target: o.Target, Args: o.Args, Labels: o.Labels, Platform: o.Platform, Host: image.Host(), Network: o.Network,
+		Name: path.Base(o.Dockerfile), Target: o.Target, Args: o.Args, Labels: o.Labels, Platform: platform, Host: image.Host(), Network: o.Network,
 		Ignored: ignored, Warn: t.Warn, NoCache: func(string) bool { return o.NoCache },
 		Signal: func(name string) error { _, err := request.Signal(name); return err },
 	})
 	if err != nil {
 		return nil, err
 	}
-	plan, err := file.Plan(ctx, &bases{s, o, client, t})
-	if err != nil {
-		return nil, err
-	}
-	t.Plan(plan)
-	result, err := s.Builder.Build(ctx, build.Request{Plan: plan, Client: client, NoCache: o.NoCache, Settings: o.Settings, Tell: t.Event})
-	if err != nil {
-		return nil, err
-	}
-	return &Solved{Results: []*build.Result{result}}, nil
+	return file.Plan(ctx, &bases{s, o, client, t})
 }
 
 // keep makes an image of what was built.
