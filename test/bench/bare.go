@@ -79,7 +79,15 @@ func (e *bare) into(self string) (ran, error) {
 	return flown(exec.Command(self, "-flow", "ask", bareServer+":5001"))
 }
 
-// takes tells whether a peer is measured: the bare wires carry flows and nothing else.
+// takes tells whether a peer is measured: the bare wires carry flows and nothing else, docker.io's other builder builds.
 func (m measurement) takes(peer string) bool {
-	return peer != bareName || strings.HasPrefix(m.name, "flow: ")
+	switch peer {
+	case bareName:
+		return strings.HasPrefix(m.name, "flow: ")
+	case buildkitName:
+		return m.builds
+	case "podman":
+		return !m.builds
+	}
+	return true
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // engineNames lists the engines; ours is first, the others are divided by it.
-var engineNames = []string{"berth", "docker.io", "podman", bareName}
+var engineNames = []string{"berth", "docker.io", "podman", buildkitName, bareName}
 
 func newEngine(name string) (engine, error) {
 	dir, err := os.MkdirTemp("/var/tmp", "berth-bench-")
@@ -29,6 +29,8 @@ func newEngine(name string) (engine, error) {
 		return &berth{base: b, bin: self}, err
 	case "docker.io":
 		return &docker{base: b, root: filepath.Join(cache(), "docker.io")}, nil
+	case buildkitName:
+		return &docker{base: b, root: filepath.Join(cache(), "docker.io"), buildkit: true}, nil
 	case "podman":
 		return &podman{base: b}, nil
 	case bareName:
@@ -125,7 +127,8 @@ func (e *berth) supervisors() []string           { return []string{"berth-oci"} 
 
 type docker struct {
 	base
-	root string // where Debian's packages were unpacked
+	root     string // where Debian's packages were unpacked
+	buildkit bool   // which of its builders is measured
 }
 
 func (e *docker) start() error {
@@ -145,7 +148,10 @@ func (e *docker) start() error {
 
 func (e *docker) client(args ...string) *exec.Cmd {
 	cmd := exec.Command(e.root+"/usr/bin/docker", args...)
-	cmd.Env = append(os.Environ(), "DOCKER_HOST=unix:///var/run/docker.sock", "DOCKER_CONFIG="+e.dir+"/client")
+	cmd.Env = append(os.Environ(), "DOCKER_HOST=unix:///var/run/docker.sock", "DOCKER_CONFIG="+e.dir+"/client", "DOCKER_BUILDKIT=0")
+	if e.buildkit {
+		cmd.Env = append(cmd.Env, "DOCKER_BUILDKIT=1")
+	}
 	return cmd
 }
 func (e *docker) supervisors() []string { return []string{"containerd-shim"} }

@@ -25,6 +25,7 @@ type measurement struct {
 
 	prepare func(e engine) error // before run; nil: nothing
 	observe bool                 // processor time and memory as well
+	builds  bool                 // of the builders, which are more than the engines
 	floor   string               // the image whose pull it is, to be set beside what the machine allows
 }
 
@@ -182,7 +183,7 @@ func (m measurement) once(e engine) (a answer) {
 }
 
 func all() []measurement {
-	return slices.Concat(measurements, fileMeasurements, imageMeasurements, networkMeasurements, flowMeasurements(), storageMeasurements())
+	return slices.Concat(measurements, buildMeasurements, fileMeasurements, imageMeasurements, networkMeasurements, flowMeasurements(), storageMeasurements())
 }
 
 // serve measures what its standard input names, one JSON string a line.
