@@ -43,6 +43,8 @@ type Builder struct {
 	Run func(ctx context.Context, p Program) (code int, err error)
 	// Owner looks up user[:group] in a root's own tables.
 	Owner func(root *os.File, name string) (uid, gid uint32, err error)
+	// Find looks for what is in another place.
+	Find Finder
 }
 
 // Program is a RUN instruction, ready to run.
@@ -93,9 +95,10 @@ type Event struct {
 	Kind   EventKind
 	Stage  *dockerfile.Stage
 	Step   *dockerfile.Step
-	Output []byte // of Stdout and Stderr
-	Reason string // of Began: what is new since the step was last done; "": it never was, or the cache was not asked
-	Err    error  // of Failed
+	Output []byte   // of Stdout and Stderr
+	Reason string   // of Began: what is new since the step was last done; "": it never was, or the cache was not asked
+	Err    error    // of Failed
+	At     Progress // of Progressed
 	Time   time.Time
 }
 
@@ -110,6 +113,8 @@ const (
 	Failed   EventKind = "failed"
 	Stdout   EventKind = "stdout"
 	Stderr   EventKind = "stderr"
+
+	Progressed EventKind = "progressed"
 )
 
 // StepError is a step that failed, with its place in the Dockerfile.
@@ -139,6 +144,7 @@ type building struct {
 // stageResult is a stage that is done, or will be.
 type stageResult struct {
 	ready  chan struct{}
+	tree   *tree // what it begins with, when that is a named context
 	layers []image.Layer
 	times  []time.Time // of the lines of history, as far as they are not the base image's
 	err    error
@@ -174,6 +180,12 @@ func (b *Builder) Build(ctx context.Context, r Request) (result *Result, err err
 	}
 	all, ctx := errgroup.WithContext(ctx)
 	w.files = sync.OnceValues(func() (*Files, error) { return r.Client.Files(ctx, "", nil) })
+	for s, res := range w.stages {
+		if s.Base.Files != nil {
+			res.tree = w.newTree(ctx, s)
+			defer func() { err = errors.Join(err, res.tree.close()) }()
+		}
+	}
 	for _, s := range r.Plan.Stages {
 		all.Go(func() error {
 			res := w.stages[s]
@@ -235,6 +247,12 @@ func (w *building) stage(ctx context.Context, s *dockerfile.Stage, res *stageRes
 		if c := base.Image.Config.Created; c != nil {
 			last = *c
 		}
+		w.tell(Event{Kind: Finished, Stage: s})
+	case base.Files != nil:
+		if err := w.beginWithTree(ctx, s, res); err != nil {
+			return err
+		}
+		last = res.tree.made
 		w.tell(Event{Kind: Finished, Stage: s})
 	}
 	if last.IsZero() {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"os"
+
+	"berth/build/dockerfile"
 )
 
 // Files is a tree of files from outside of the build: a context, a repository, what an address gave.
@@ -20,4 +22,25 @@ type Client interface {
 	Secret(ctx context.Context, id string) ([]byte, error)
 	// Agent opens a connection to an ssh agent, closed by the caller; fault.NotFound when there is none of that id.
 	Agent(ctx context.Context, id string) (io.ReadWriteCloser, error)
+}
+
+// Finder looks for what an ADD, or a named context, takes from another place. It asks c for what that place wants, and tells how far it is.
+type Finder func(ctx context.Context, from *dockerfile.Source, c Client, tell func(Progress)) (*Remote, error)
+
+// Remote is something in another place, as it was found there.
+type Remote struct {
+	Key  string // of its content: alike for what is alike
+	Name string // of the one file that it is; "": it is a tree
+
+	// Fetch brings it, once; Close gives it up, brought or not.
+	Fetch func(ctx context.Context) (*Files, error)
+	Close func() error
+}
+
+// Progress is how far a part of a step is.
+type Progress struct {
+	Part    string // what is under way, as it is shown
+	Current int64  // bytes
+	Total   int64  // 0: not known
+	Done    bool
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path"
@@ -23,6 +24,8 @@ import (
 // found is one thing that a Copy brings.
 type found struct {
 	source *dockerfile.Source
+	root   *os.File // where it comes from; nil: it was not brought yet, or is inline
+	remote *bringer
 	path   string // below the top of where it comes from
 	name   string // what it is called at its destination when that is a directory
 	dir    bool   // its content is meant
@@ -34,23 +37,38 @@ func (d *doing) bring(ctx context.Context, top *os.File, do *dockerfile.Copy) er
 	if err != nil {
 		return err
 	}
-	return d.from(ctx, do.From, func(from *os.File) error {
-		list, err := d.find(from, do)
+	return d.copied(ctx, do, func(from *os.File) error {
+		list, err := d.find(ctx, from, do)
 		if err != nil {
 			return err
 		}
-		b := &bringing{doing: d, do: do, top: top, from: from, owner: owner, chmod: change(do.Mode)}
+		b := &bringing{doing: d, do: do, top: top, owner: owner, chmod: change(do.Mode)}
 		if b.exclude, err = matcher(do.Exclude); err != nil {
 			return err
 		}
 		b.into = strings.HasSuffix(do.Dest, "/") || len(list) > 1 || isDir(top, do.Dest)
 		for _, f := range list {
+			if f.remote != nil {
+				files, err := f.remote.fetch()
+				if err != nil {
+					return err
+				}
+				f.root = files.Top
+			}
 			if err := b.one(ctx, f); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+}
+
+// copied calls fn with the tree that a Copy takes files from; nil when it takes none.
+func (d *doing) copied(ctx context.Context, do *dockerfile.Copy, fn func(*os.File) error) error {
+	if !needsContext(do) {
+		return fn(nil)
+	}
+	return d.from(ctx, do.From, fn)
 }
 
 // from calls fn with the tree that is copied from: a stage's, or the context's.
@@ -65,6 +83,13 @@ func (d *doing) from(ctx context.Context, s *dockerfile.Stage, fn func(*os.File)
 	other, err := d.wait(ctx, s)
 	if err != nil {
 		return err
+	}
+	if t := other.tree; t != nil && !t.whole {
+		files, err := t.files()
+		if err != nil {
+			return fmt.Errorf("build context %s: %w", t.of.Name, err)
+		}
+		return fn(files.Top)
 	}
 	id := d.NewID()
 	root, err := d.Layers.Create(id, chain(other.layers), nil)
@@ -96,7 +121,7 @@ func isDir(root *os.File, p string) bool {
 }
 
 // find lists what a Copy's sources name.
-func (d *doing) find(from *os.File, do *dockerfile.Copy) (all []found, err error) {
+func (d *doing) find(ctx context.Context, from *os.File, do *dockerfile.Copy) (all []found, err error) {
 	for k := range do.Sources {
 		src := &do.Sources[k]
 		switch {
@@ -104,7 +129,12 @@ func (d *doing) find(from *os.File, do *dockerfile.Copy) (all []found, err error
 			all = append(all, found{source: src, name: src.Inline.Name})
 			continue
 		case src.Path == "":
-			return nil, fault.New(fault.Unsupported, "ADD of %s%s is not supported yet: fetch it in a RUN", src.URL, gitName(src.Git))
+			r, err := d.remote(ctx, src)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, found{source: src, remote: r, path: "/" + r.Name, name: r.Name, dir: r.Name == ""})
+			continue
 		}
 		pattern, pivot := src.Path, ""
 		if do.Parents {
@@ -127,7 +157,7 @@ func (d *doing) find(from *os.File, do *dockerfile.Copy) (all []found, err error
 			if err != nil {
 				return nil, err
 			}
-			f := found{source: src, path: real, name: path.Base(p), dir: isDir(from, real)}
+			f := found{source: src, root: from, path: real, name: path.Base(p), dir: isDir(from, real)}
 			if do.Parents {
 				f.name = strings.TrimPrefix(strings.TrimPrefix(p, pivot), "/")
 			}
@@ -135,13 +165,6 @@ func (d *doing) find(from *os.File, do *dockerfile.Copy) (all []found, err error
 		}
 	}
 	return all, nil
-}
-
-func gitName(g *dockerfile.Git) string {
-	if g == nil {
-		return ""
-	}
-	return g.Remote
 }
 
 func whence(do *dockerfile.Copy) string {
@@ -156,7 +179,6 @@ type bringing struct {
 	*doing
 	do      *dockerfile.Copy
 	top     *os.File
-	from    *os.File
 	into    bool // the destination is a directory
 	owner   *archive.Owner
 	chmod   func(mode int64, dir bool) (int64, error)
@@ -195,7 +217,7 @@ func (b *bringing) one(ctx context.Context, f found) error {
 	r, w := io.Pipe()
 	go func() { w.CloseWithError(b.pack(ctx, w, f, as)) }()
 	o := archive.UnpackOptions{Live: true, Into: "/"}
-	if b.do.From == nil || b.do.Chown != "" {
+	if from := b.do.From; from == nil || from.Base.Files != nil && len(from.Steps) == 0 || b.do.Chown != "" {
 		o.Owner = b.owner
 	}
 	_, err = archive.Unpack(ctx, r, b.top, o)
@@ -237,7 +259,7 @@ func (b *bringing) pack(ctx context.Context, w io.Writer, f found, as string) er
 		failed = errors.Join(failed, err)
 		return keep, true
 	}})
-	if err := p.AddPath(b.from, f.path, strings.TrimSuffix(as, "/")); err != nil {
+	if err := p.AddPath(f.root, f.path, strings.TrimSuffix(as, "/")); err != nil {
 		return err
 	}
 	return errors.Join(failed, p.Close())
@@ -267,7 +289,7 @@ func (b *bringing) now() time.Time {
 
 // unpack brings an archive's content; done is false when the file is none.
 func (b *bringing) unpack(ctx context.Context, f found) (done bool, err error) {
-	plain, is, err := openArchive(b.from, f.path)
+	plain, is, err := openArchive(f.root, f.path)
 	if err != nil || !is {
 		return false, err
 	}

@@ -91,8 +91,8 @@ func (d *doing) copyKey(ctx context.Context, k *key, do *dockerfile.Copy) error 
 		return err
 	}
 	k.parts["command"] = "copy " + string(text)
-	return d.from(ctx, do.From, func(from *os.File) error {
-		list, err := d.find(from, do)
+	return d.copied(ctx, do, func(from *os.File) error {
+		list, err := d.find(ctx, from, do)
 		if err != nil {
 			return err
 		}
@@ -102,6 +102,10 @@ func (d *doing) copyKey(ctx context.Context, k *key, do *dockerfile.Copy) error 
 				continue
 			}
 			k.parts[fmt.Sprintf("source %d", n)] = fmt.Sprint(f.name, f.dir, f.source.Unpack)
+			if f.remote != nil {
+				k.parts[place(f.source)] = f.remote.Key
+				continue
+			}
 			if err := digestOf(ctx, from, f.path, "file ", k.parts); err != nil {
 				return err
 			}

@@ -25,6 +25,8 @@ type doing struct {
 	st    *dockerfile.Step
 	below []image.Layer
 	key   *key
+
+	remotes map[*dockerfile.Source]*bringer
 }
 
 // step gives the layers after a step, those below and, unless it changed nothing, one more; and when that was made.
@@ -44,6 +46,7 @@ func (w *building) step(ctx context.Context, s *dockerfile.Stage, st *dockerfile
 			err = failed
 		}
 	}()
+	defer func() { err = errors.Join(err, d.leave()) }()
 	if d.key, err = d.newKey(ctx); err != nil {
 		return nil, made, err
 	}

@@ -319,6 +319,9 @@ func (p *planner) begin(s *stage) error {
 		s.Platform = *s.platform
 	}
 	var triggers []string
+	if replaced, err := p.replace(s); replaced || err != nil {
+		return err
+	}
 	if s.base != nil {
 		if err := p.finish(s.base); err != nil {
 			return err
@@ -364,7 +367,14 @@ func (p *planner) beginWith(s *stage, name string) error {
 	if name == "scratch" {
 		return nil
 	}
-	img, err := p.find.Image(p.ctx, name, s.Platform)
+	base, err := p.named(name, s.Platform)
+	if err != nil {
+		return err
+	}
+	if base == nil {
+		base = &Base{}
+		base.Image, err = p.find.Image(p.ctx, name, s.Platform)
+	}
 	if err != nil {
 		var names []string
 		for _, other := range p.stages {
@@ -374,7 +384,10 @@ func (p *planner) beginWith(s *stage, name string) error {
 		}
 		return suggest.WrapError(err, name, names, true)
 	}
-	s.Base.Image, s.Image = img, cloneImage(img.Config)
+	if s.Base = *base; s.Base.Image == nil {
+		return nil
+	}
+	s.Image = cloneImage(s.Base.Image.Config)
 	s.Image.Created = nil
 	if have := s.Image.Platform; have.Architecture != "" && (have.OS != s.Platform.OS || have.Architecture != s.Platform.Architecture) {
 		if s.platform == nil && p.o.Platform == nil {

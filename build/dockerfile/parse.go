@@ -2,6 +2,7 @@ package dockerfile
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -28,6 +29,9 @@ type Options struct {
 	Network  string                  // of RUN without its own
 	Signal   func(name string) error // whether there is such a signal; nil: all are
 	Warn     func(Warning)           // nil: nobody listens
+
+	// Named finds the build context that was given the name of an image or of a stage; nil when there is none, an empty Base for scratch. nil: there are none.
+	Named func(ctx context.Context, name string, platform ocispec.Platform) (*Base, error)
 }
 
 // Warning is what a check found.

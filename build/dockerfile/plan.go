@@ -40,6 +40,13 @@ type Stage struct {
 type Base struct {
 	Stage *Stage
 	Image *Image
+	Files *Tree
+}
+
+// Tree is files that are no image, a named build context.
+type Tree struct {
+	Name string  // what the client calls it
+	From *Source // where else it is, at an address; nil: the client has it
 }
 
 // Image is a base image as a Resolver found it.
@@ -114,6 +121,7 @@ type Source struct {
 
 	Unpack   bool   // an archive's content instead of itself
 	Checksum string // what must come from a URL
+	As       string // what a file from a URL is called; "": the address says
 }
 
 // Mkdir makes a directory and those above it.

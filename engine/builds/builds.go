@@ -50,7 +50,8 @@ type Options struct {
 	Attest     map[string]string  // what is attested of the result: by kind, such as provenance, its options (mode=min)
 	Network    string
 	NoCache    bool
-	Pull       bool // look for newer base images
+	Named      map[string]string // further contexts, by name or name::platform
+	Pull       bool              // look for newer base images
 	Settings   build.Settings
 	Auth       map[string]wire.AuthConfig // by registry, as in X-Registry-Config
 }
@@ -176,14 +177,13 @@ type bases struct {
 	o      Options
 	client Client
 	t      Teller
+
+	contexts map[string]*dockerfile.Base // those that were found, by name
 }
 
 // Image implements dockerfile.Resolver.
 func (b *bases) Image(ctx context.Context, name string, platform ocispec.Platform) (*dockerfile.Image, error) {
-	var wanted *ocispec.Platform
-	if platform.OS != image.Host().OS || platform.Architecture != image.Host().Architecture {
-		wanted = &platform
-	}
+	wanted := foreign(platform)
 	img, err := b.Images.ForCreate(ctx, name, wanted)
 	if errors.Is(err, fault.NotFound) || err == nil && b.o.Pull && len(img.Digests()) > 0 {
 		pullErr := b.pull(ctx, name, wanted)
@@ -198,6 +198,14 @@ func (b *bases) Image(ctx context.Context, name string, platform ocispec.Platfor
 		return nil, err
 	}
 	return &dockerfile.Image{Name: name, Digest: img.ID, Config: img.Config, Handle: img}, nil
+}
+
+// foreign is a platform that is not the machine's own, or nil.
+func foreign(p ocispec.Platform) *ocispec.Platform {
+	if host := image.Host(); p.OS == host.OS && p.Architecture == host.Architecture {
+		return nil
+	}
+	return &p
 }
 
 func (b *bases) pull(ctx context.Context, name string, platform *ocispec.Platform) error {

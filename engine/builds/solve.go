@@ -90,15 +90,16 @@ func (s *Service) plan(ctx context.Context, o Options, platform *ocispec.Platfor
 	if err != nil {
 		return nil, err
 	}
+	b := &bases{Service: s, o: o, client: client, t: t}
 	file, err := dockerfile.Parse(o.Text, dockerfile.Options{
 		Name: path.Base(o.Dockerfile), Target: o.Target, Args: o.Args, Labels: o.Labels, Platform: platform, Host: image.Host(), Network: o.Network,
-		Ignored: ignored, Warn: t.Warn, NoCache: func(string) bool { return o.NoCache },
+		Ignored: ignored, Warn: t.Warn, Named: b.named, NoCache: func(string) bool { return o.NoCache },
 		Signal: func(name string) error { _, err := request.Signal(name); return err },
 	})
 	if err != nil {
 		return nil, err
 	}
-	return file.Plan(ctx, &bases{s, o, client, t})
+	return file.Plan(ctx, b)
 }
 
 // keep makes an image of what was built.
