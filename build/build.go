@@ -241,7 +241,9 @@ func (w *building) stage(ctx context.Context, s *dockerfile.Stage, res *stageRes
 			last = res.times[n-1]
 		}
 	case base.Image != nil:
+		w.tell(Event{Kind: Began, Stage: s})
 		if err := w.base(ctx, base.Image, res); err != nil {
+			w.tell(Event{Kind: Failed, Stage: s, Err: err})
 			return err
 		}
 		if c := base.Image.Config.Created; c != nil {
@@ -249,7 +251,9 @@ func (w *building) stage(ctx context.Context, s *dockerfile.Stage, res *stageRes
 		}
 		w.tell(Event{Kind: Finished, Stage: s})
 	case base.Files != nil:
+		w.tell(Event{Kind: Began, Stage: s})
 		if err := w.beginWithTree(ctx, s, res); err != nil {
+			w.tell(Event{Kind: Failed, Stage: s, Err: err})
 			return err
 		}
 		last = res.tree.made

@@ -139,7 +139,7 @@ func (f *File) wrong(err error, at []parser.Range) error {
 	e := &Error{File: f.o.Name, cause: err}
 	e.Line, e.End = lines(at)
 	if e.Line > 0 {
-		e.Quote = quote(f.data, e.Line, e.End)
+		e.Quote = Quote(f.data, e.Line, e.End)
 	}
 	return e
 }
@@ -153,22 +153,6 @@ func lines(at []parser.Range) (from, to int) {
 		to = max(to, r.End.Line)
 	}
 	return from, to
-}
-
-// around is how many lines a quotation shows before and after those that are meant.
-const around = 2
-
-func quote(data []byte, from, to int) string {
-	all := strings.Split(strings.TrimSuffix(string(data), "\n"), "\n")
-	var b strings.Builder
-	for n := max(from-around, 1); n <= min(to+around, len(all)); n++ {
-		mark := "   "
-		if n >= from && n <= to {
-			mark = ">>>"
-		}
-		fmt.Fprintf(&b, "%4d | %s %s\n", n, mark, strings.TrimSuffix(all[n-1], "\r"))
-	}
-	return b.String()
 }
 
 // checkNames warns of stages that can't be told apart, or are called what means something else.

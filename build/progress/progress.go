@@ -87,4 +87,8 @@ type Quote struct {
 	File   string        `json:"file"`
 	Line   int           `json:"line"`
 	Text   string        `json:"text"` // numbered lines, ">>>" at those that are meant
+	Hint   string        `json:"hint,omitempty"`
 }
+
+// Follows is the Reason of what is done again for nothing but that what it begins with was.
+const Follows = "the step before it was done again"

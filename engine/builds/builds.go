@@ -56,14 +56,17 @@ type Options struct {
 	Auth       map[string]wire.AuthConfig // by registry, as in X-Registry-Config
 }
 
-// Teller hears of a build. Calls come one at a time.
+// Teller hears of a build. Calls of one kind come one at a time; each but Plan and Event may be nil.
 type Teller struct {
-	Plan  func(*dockerfile.Plan) // once for each platform, before the first event
+	Read  func(file string, text []byte, platforms int) // the Dockerfile, before all that concerns it, and for how many platforms it is built
+	Plan  func(*dockerfile.Plan)                        // once for each platform, before the first event
 	Event func(build.Event)
 	Warn  func(dockerfile.Warning)
 	Pull  func(jsonstream.Message)
-	Push  func(jsonstream.Message)                    // nil: nobody hears
-	Put   func(output, what string) (end func(error)) // something began that puts an output out, such as "exporting layers"; nil: nobody hears
+	Push  func(jsonstream.Message)
+	Put   func(output, what string) (end func(error)) // something began that puts an output out, such as "exporting layers"
+	Work  func(Work)                                  // what is no step; may be called concurrently
+	Fail  func(error)                                 // why there is no result
 }
 
 // Build builds an image from a context, an archive of any compression; nil: there is none.
@@ -182,7 +185,9 @@ type bases struct {
 }
 
 // Image implements dockerfile.Resolver.
-func (b *bases) Image(ctx context.Context, name string, platform ocispec.Platform) (*dockerfile.Image, error) {
+func (b *bases) Image(ctx context.Context, name string, platform ocispec.Platform) (_ *dockerfile.Image, err error) {
+	end := b.t.Begin(metadata(name))
+	defer func() { end(err) }()
 	wanted := foreign(platform)
 	img, err := b.Images.ForCreate(ctx, name, wanted)
 	if errors.Is(err, fault.NotFound) || err == nil && b.o.Pull && len(img.Digests()) > 0 {
@@ -217,7 +222,7 @@ func (b *bases) pull(ctx context.Context, name string, platform *ocispec.Platfor
 	if r.Auth, err = b.client.Credentials(ctx, named); err != nil {
 		return err
 	}
-	return b.Images.Pull(ctx, r, b.t.Pull)
+	return b.Images.Pull(ctx, r, b.t.pulling(metadata(name)))
 }
 
 // Open makes the service ready: what an engine that died left of contexts goes.

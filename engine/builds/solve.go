@@ -43,6 +43,9 @@ func (s *Solved) Release() {
 
 // Solve carries out the Dockerfile o.Text, for each platform. The caller releases what comes of it.
 func (s *Service) Solve(ctx context.Context, o Options, client Client, t Teller) (solved *Solved, err error) {
+	t.read(o)
+	client = watched{client, t}
+	defer func() { t.fail(err) }()
 	var plans []*dockerfile.Plan
 	for _, p := range o.targets() {
 		plan, err := s.plan(ctx, o, p, client, t)
