@@ -68,7 +68,7 @@ var mayImport = map[string][]string{
 	"engine/explain":    {"network", "oci", "fault"},
 	"engine/toolbox":    {"engine/bundle", "container", "image", "union", "fault", "oci"},
 	"engine/machine":    {},
-	"build":             {"build/dockerfile", "image", "union", "archive", "archive/compress", "internal/record", "fault"},
+	"build":             {"build/dockerfile", "build/progress", "image", "union", "archive", "archive/compress", "internal/record", "fault"},
 	"build/contexts":    {"build/transfer", "kernel", "archive", "fault"},
 	"build/dockerfile":  {"image", "fault"},
 	"build/progress":    {},

@@ -96,7 +96,7 @@ type Event struct {
 	Stage  *dockerfile.Stage
 	Step   *dockerfile.Step
 	Output []byte   // of Stdout and Stderr
-	Reason string   // of Began: what is new since the step was last done; "": it never was, or the cache was not asked
+	Reason string   // of Began: why its result is not in the cache; "": it was never done
 	Err    error    // of Failed
 	At     Progress // of Progressed
 	Time   time.Time

@@ -125,46 +125,6 @@ func (c *Cache) keep(k *key, below []image.Layer, l image.Layer, now time.Time) 
 	return nil
 }
 
-// why says what is new for a step that is not here; "" when nothing like it was ever done.
-func (c *Cache) why(k *key) string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	before := c.latest[k.place]
-	if before == nil {
-		return ""
-	}
-	var changes []string
-	for name, value := range k.parts {
-		old, ok := before.Parts[name]
-		switch {
-		case !ok:
-			changes = append(changes, name+" is new")
-		case old != value:
-			changes = append(changes, name+" "+verb(name))
-		}
-	}
-	for name := range before.Parts {
-		if _, ok := k.parts[name]; !ok {
-			changes = append(changes, name+" is gone")
-		}
-	}
-	slices.Sort(changes)
-	switch n := len(changes); {
-	case n == 0:
-		return "its result is not here any more"
-	case n > 3:
-		return strings.Join(changes[:3], ", ") + fmt.Sprintf(" and %d more", n-3)
-	}
-	return strings.Join(changes, ", ")
-}
-
-func verb(name string) string {
-	if strings.HasPrefix(name, "env ") {
-		return "differs"
-	}
-	return "changed"
-}
-
 // Entry is what the cache has of one step, for people and those who count bytes.
 type Entry struct {
 	ID    string

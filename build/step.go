@@ -50,17 +50,15 @@ func (w *building) step(ctx context.Context, s *dockerfile.Stage, st *dockerfile
 	if d.key, err = d.newKey(ctx); err != nil {
 		return nil, made, err
 	}
-	reason := ""
 	if !w.NoCache && !s.NoCache {
 		found, made, ok := w.Cache.find(d.key, below, w.draft)
 		if ok {
 			w.tell(Event{Kind: Cached, Stage: s, Step: st})
 			return found, made, nil
 		}
-		reason = w.Cache.why(d.key)
 	}
 	began = true
-	w.tell(Event{Kind: Began, Stage: s, Step: st, Reason: reason})
+	w.tell(Event{Kind: Began, Stage: s, Step: st, Reason: d.reason()})
 	l, err := d.do(ctx)
 	if err != nil {
 		return nil, made, err

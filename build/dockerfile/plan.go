@@ -82,6 +82,7 @@ type Doing interface{ doing() }
 type Run struct {
 	Args     []string
 	Env      []string // all that it sees
+	FromArgs []string // names of those in Env that come of ARG
 	Dir      string
 	User     string
 	Shell    bool // Args are a shell's and its script

@@ -30,6 +30,9 @@ func (w *writing) run(c *instructions.RunCommand) error {
 			r.Proxies = append(r.Proxies, name+"="+v)
 		}
 	}
+	for _, a := range w.s.args {
+		r.FromArgs = append(r.FromArgs, a.Key)
+	}
 	shown := w.shown()
 	args, err := w.script(c, r, &shown)
 	if err != nil {

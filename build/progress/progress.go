@@ -90,5 +90,16 @@ type Quote struct {
 	Hint   string        `json:"hint,omitempty"`
 }
 
-// Follows is the Reason of what is done again for nothing but that what it begins with was.
-const Follows = "the step before it was done again"
+// Reasons that are none of the step's own: what it begins with was done again, and the cache was not asked.
+const (
+	Follows = "the step before it was done again"
+	NoCache = "--no-cache"
+)
+
+// Why is the reason why v was done, where it is v's own; "" else.
+func (v *Vertex) Why() string {
+	if v.Reason == Follows || v.Reason == NoCache {
+		return ""
+	}
+	return v.Reason
+}

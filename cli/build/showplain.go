@@ -89,9 +89,9 @@ func (p *plain) number(v *vertex) int {
 // changed takes a vertex that began, or ended.
 func (p *plain) changed(v *vertex) {
 	n, pv := p.number(v), &v.plain
-	if v.Reason != "" && v.Reason != progress.Follows && !pv.why {
+	if why := v.Why(); why != "" && !pv.why {
 		pv.why = true
-		fmt.Fprintf(&pv.held, "#%d why: %s\n", n, v.Reason)
+		fmt.Fprintf(&pv.held, "#%d why: %s\n", n, why)
 	}
 	if !v.done() {
 		pv.over = false

@@ -278,8 +278,8 @@ func (l *live) step(v *vertex, now time.Time) row {
 	case v.Cached:
 		r.left = "CACHED " + r.left
 	}
-	if v.Reason != "" && v.Reason != progress.Follows {
-		r.right = "(" + v.Reason + ") " + r.right
+	if why := v.Why(); why != "" {
+		r.right = "(" + visible([]byte(why)) + ") " + r.right
 	}
 	r.left = " => " + strings.ReplaceAll(visible([]byte(r.left)), "\t", " ")
 	return r

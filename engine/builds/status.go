@@ -242,9 +242,15 @@ func (s *Status) event(e build.Event) {
 		if e.Err != nil {
 			v.Error = Words(e.Err)
 		}
+		if other := (*build.StepError)(nil); errors.As(e.Err, &other) && other.Step != e.Step {
+			v.Error = canceled // what it waited for failed
+		}
 	}
 	s.say(v)
 }
+
+// canceled is an error by which programs know that it was not the step's own fault.
+const canceled = "context canceled"
 
 // Words are an error as builders say it that show a graph: a program's failure is called one of a process.
 func Words(err error) string {
@@ -255,7 +261,7 @@ func Words(err error) string {
 		}
 	}
 	if errors.Is(err, fault.Canceled) {
-		return "context canceled" // by which programs know that it was not the step's fault
+		return canceled
 	}
 	return err.Error()
 }
