@@ -69,7 +69,7 @@ var mayImport = map[string][]string{
 	"engine/toolbox":    {"engine/bundle", "container", "image", "union", "fault", "oci"},
 	"engine/machine":    {},
 	"build":             {"build/dockerfile", "build/progress", "image", "union", "archive", "archive/compress", "internal/record", "fault"},
-	"build/contexts":    {"build/transfer", "kernel", "archive", "fault"},
+	"build/contexts":    {"build/transfer", "kernel", "archive", "fault", "internal/record"},
 	"build/dockerfile":  {"image", "fault"},
 	"build/progress":    {},
 	"engine/builds":     {"build", "build/dockerfile", "build/progress", "engine/images", "engine/request", "image", "archive", "archive/compress", "fault", "build/contexts", "build/protocol"},
