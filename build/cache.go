@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 
 	"berth/image"
 	"berth/internal/record"
@@ -19,10 +21,12 @@ import (
 // Cache remembers what steps made. It keeps the layers from being freed as long as it has them.
 //
 //	DIR/KEY.json   an entry
+//	DIR/uses       when entries were of use
 type Cache struct {
 	dir    string
 	images *image.Store
 	draft  *image.Draft // under mu
+	uses   uses         // under mu
 
 	mu      sync.Mutex
 	entries map[string]*entry
@@ -50,29 +54,55 @@ func OpenCache(dir string, images *image.Store) (*Cache, error) {
 	if err := record.Sweep(dir); err != nil {
 		return nil, fmt.Errorf("open the build cache: %w", err)
 	}
-	names, err := os.ReadDir(dir)
-	if err != nil {
+	c := &Cache{dir: dir, images: images, draft: images.Draft(), entries: map[string]*entry{}, latest: map[string]*entry{}}
+	if err := c.read(); err != nil {
+		c.draft.Release()
 		return nil, fmt.Errorf("open the build cache: %w", err)
 	}
-	c := &Cache{dir: dir, images: images, draft: images.Draft(), entries: map[string]*entry{}, latest: map[string]*entry{}}
+	c.uses.path = filepath.Join(dir, "uses")
+	if err := c.uses.open(c.entries); err != nil {
+		c.draft.Release()
+		return nil, err
+	}
+	return c, nil
+}
+
+// read takes in what is on disk. An entry that can't be trusted goes: one that was torn by a power cut is no JSON or has another hash, and its layers
+// are dropped by their own store when they may have been torn with it.
+func (c *Cache) read() error {
+	names, err := os.ReadDir(c.dir)
+	if err != nil {
+		return err
+	}
+	var all errgroup.Group
+	all.SetLimit(runtime.GOMAXPROCS(0))
 	for _, n := range names {
 		hash, ok := strings.CutSuffix(n.Name(), ".json")
 		if !ok {
 			continue
 		}
-		e := &entry{hash: hash}
-		err := record.Load(c.path(hash), e)
-		layers := e.layers()
-		if err != nil || (&key{parts: e.Parts}).hash() != hash || c.draft.Hold(layers) < len(layers) {
-			if err := os.Remove(c.path(hash)); err != nil {
-				return nil, fmt.Errorf("open the build cache: %w", err)
+		all.Go(func() error {
+			e := &entry{hash: hash}
+			if record.Load(c.path(hash), e) != nil || e.key() != hash || !c.hold(e) {
+				return os.Remove(c.path(hash))
 			}
-			continue
-		}
-		c.add(e)
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.add(e)
+			return nil
+		})
 	}
-	return c, nil
+	return all.Wait()
 }
+
+// hold keeps the layers of an entry, and tells whether all are here.
+func (c *Cache) hold(e *entry) bool {
+	layers := e.layers()
+	return c.draft.Hold(layers) == len(layers)
+}
+
+// key is what the entry should be called.
+func (e *entry) key() string { return (&key{parts: e.Parts}).hash() }
 
 func (c *Cache) path(hash string) string { return filepath.Join(c.dir, hash+".json") }
 
@@ -107,6 +137,7 @@ func (c *Cache) find(k *key, below []image.Layer, draft *image.Draft) ([]image.L
 	}
 	e.Used = time.Now().UTC()
 	e.Uses++
+	c.uses.add(e)
 	e.Place = k.place
 	c.latest[k.place] = e
 	return layers, e.Made, true
@@ -182,5 +213,5 @@ func (c *Cache) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.draft.Release()
-	return nil
+	return c.uses.f.Close()
 }

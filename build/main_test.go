@@ -1,0 +1,9 @@
+package build
+
+import (
+	"testing"
+
+	"berth/internal/kerneltest"
+)
+
+func TestMain(m *testing.M) { kerneltest.Main(m) }
