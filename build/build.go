@@ -15,7 +15,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
@@ -147,6 +146,7 @@ type stageResult struct {
 	tree   *tree // what it begins with, when that is a named context
 	layers []image.Layer
 	times  []time.Time // of the lines of history, as far as they are not the base image's
+	same   []bool      // which of those steps changed nothing, and have no layer
 	err    error
 }
 
@@ -155,14 +155,14 @@ type Result struct {
 	Plan     *dockerfile.Plan
 	Settings dockerspec.DockerOCIImage
 	Layers   []image.Layer
+	Base     int // how many of Layers are those of the base image
+	Lines    int // how many lines of the history are those of the base image
 
 	draft *image.Draft
 }
 
-// Keep makes an image of the result and gives it names.
-func (r *Result) Keep(annotations map[string]string, tags []reference.NamedTagged) (*image.Image, error) {
-	return r.draft.Keep(r.Settings, r.Layers, annotations, tags)
-}
+// Draft holds the layers, and whatever else an image of the result needs. It goes with the result.
+func (r *Result) Draft() *image.Draft { return r.draft }
 
 // Release gives up what no image came to need.
 func (r *Result) Release() { r.draft.Release() }
@@ -203,7 +203,14 @@ func (b *Builder) Build(ctx context.Context, r Request) (result *Result, err err
 	t := r.Plan.Target
 	settings := t.Image
 	w.date(&settings, w.stages[t])
-	return &Result{Plan: r.Plan, Settings: settings, Layers: w.stages[t].layers, draft: w.draft}, nil
+	result = &Result{Plan: r.Plan, Settings: settings, Layers: w.stages[t].layers, draft: w.draft}
+	for t.Base.Stage != nil {
+		t = t.Base.Stage
+	}
+	if b := t.Base.Image; b != nil {
+		result.Base, result.Lines = len(b.Config.RootFS.DiffIDs), len(b.Config.History)
+	}
+	return result, nil
 }
 
 // wait gives another stage when it is done.
@@ -236,7 +243,7 @@ func (w *building) stage(ctx context.Context, s *dockerfile.Stage, res *stageRes
 		if err != nil {
 			return err
 		}
-		res.layers, res.times = slices.Clip(below.layers), slices.Clone(below.times)
+		res.layers, res.times, res.same = slices.Clip(below.layers), slices.Clone(below.times), slices.Clone(below.same)
 		if n := len(res.times); n > 0 {
 			last = res.times[n-1]
 		}
@@ -263,6 +270,7 @@ func (w *building) stage(ctx context.Context, s *dockerfile.Stage, res *stageRes
 		last = time.Unix(0, 0).UTC()
 	}
 	for _, st := range s.Steps {
+		n := len(res.layers)
 		if st.Do == nil {
 			w.tell(Event{Kind: Finished, Stage: s, Step: st})
 		} else {
@@ -274,7 +282,7 @@ func (w *building) stage(ctx context.Context, s *dockerfile.Stage, res *stageRes
 				last = made
 			}
 		}
-		res.times = append(res.times, last)
+		res.times, res.same = append(res.times, last), append(res.same, len(res.layers) == n)
 	}
 	return nil
 }
@@ -304,8 +312,11 @@ func (w *building) date(settings *dockerspec.DockerOCIImage, res *stageResult) {
 	times := res.times
 	for k := range settings.History {
 		h := &settings.History[k]
-		if n := k - (len(settings.History) - len(times)); h.Created == nil && n >= 0 {
-			h.Created = &times[n]
+		if n := k - (len(settings.History) - len(times)); n >= 0 {
+			h.EmptyLayer = res.same[n]
+			if h.Created == nil {
+				h.Created = &times[n]
+			}
 		}
 	}
 	switch n := len(times); {

@@ -6,10 +6,10 @@ import (
 	"io"
 
 	"github.com/distribution/reference"
-	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"berth/fault"
 )
 
 // Draft is images in the making: what it was given, or told to hold, stays until it is released. Its methods may be called concurrently.
@@ -66,28 +66,72 @@ func (d *Draft) Layer(ctx context.Context, below []Layer, pack func(context.Cont
 	return l, err
 }
 
-// Keep makes an image of layers and settings, and gives it names. What the settings say of layers is set here.
-func (d *Draft) Keep(settings dockerspec.DockerOCIImage, layers []Layer, annotations map[string]string, tags []reference.NamedTagged) (*Image, error) {
-	manifest := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, Layers: []ocispec.Descriptor{}, Annotations: annotations}
-	settings.RootFS = ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{}}
-	for _, l := range layers {
-		manifest.Layers = append(manifest.Layers, l.Desc)
-		settings.RootFS.DiffIDs = append(settings.RootFS.DiffIDs, l.DiffID)
-	}
-	var err error
-	if manifest.Config, err = d.c.putDocument(settings, ocispec.MediaTypeImageConfig); err != nil {
-		return nil, fmt.Errorf("keep image: %w", err)
-	}
-	target, err := d.c.putDocument(manifest, ocispec.MediaTypeImageManifest)
+// Blob keeps what write writes. An error of write's comes back.
+func (d *Draft) Blob(ctx context.Context, mediaType string, write func(io.Writer) error) (desc ocispec.Descriptor, err error) {
+	w, err := d.c.s.blobs.Create()
 	if err != nil {
-		return nil, fmt.Errorf("keep image: %w", err)
+		return desc, err
 	}
-	n := named{target: target}
-	for _, t := range tags {
-		n.names = append(n.names, t)
+	defer w.Close()
+	if err := write(w); err != nil {
+		return desc, err
 	}
-	if err := d.c.keep([]named{n}); err != nil {
+	if ctx.Err() != nil {
+		return desc, fault.Wrap(fault.Canceled, context.Cause(ctx))
+	}
+	desc = ocispec.Descriptor{MediaType: mediaType, Digest: w.Digest(), Size: w.Size()}
+	d.c.lease.hold(desc.Digest)
+	_, err = w.Commit(desc.Digest, desc.Size)
+	return desc, err
+}
+
+// Document keeps v as JSON.
+func (d *Draft) Document(mediaType string, v any) (ocispec.Descriptor, error) {
+	return d.c.putDocument(v, mediaType)
+}
+
+// Has holds a blob and tells whether it is here.
+func (d *Draft) Has(desc ocispec.Descriptor) bool {
+	d.c.lease.hold(desc.Digest)
+	return d.c.s.blobs.Has(desc.Digest)
+}
+
+// Open reads content that the draft holds. The caller closes it.
+func (d *Draft) Open(desc ocispec.Descriptor) (io.ReadCloser, error) {
+	return d.c.s.blobs.Open(desc.Digest)
+}
+
+// Name makes an image of a manifest or index whose content the draft holds, and gives it names.
+func (d *Draft) Name(target ocispec.Descriptor, tags []reference.Named) (*Image, error) {
+	if err := d.c.keep([]named{{target: target, names: tags}}); err != nil {
 		return nil, fmt.Errorf("keep image: %w", err)
 	}
 	return d.c.s.Get(string(target.Digest))
+}
+
+// Save writes a manifest or index with all below it as an OCI layout in a tar, and with table as a docker-archive too.
+func (d *Draft) Save(ctx context.Context, w io.Writer, target ocispec.Descriptor, tags []reference.NamedTagged, table bool) error {
+	g, err := d.c.s.walk(target)
+	if err != nil {
+		return err
+	}
+	have := &saving{target: target, g: g, shown: g.best(Host(), true), tags: tags}
+	if have.shown == nil {
+		return fault.New(fault.Corrupt, "image %s has no content", target.Digest)
+	}
+	return d.c.s.pack(ctx, w, []*saving{have}, table)
+}
+
+// Push copies a manifest or index with all below it to dst, as Store.Push does; name says which tag it gets there, if any.
+func (d *Draft) Push(ctx context.Context, dst Target, name reference.Named, target ocispec.Descriptor, p Progress) error {
+	g, err := d.c.s.walk(target)
+	if err != nil {
+		return err
+	}
+	u := &upload{s: d.c.s, dst: dst, name: name, lease: d.c.lease, report: &reporter{to: p}, mounts: d.c.s.now.Load().mounts(name)}
+	defer u.report.close()
+	if err := u.send(ctx, g); err != nil {
+		return err
+	}
+	return d.c.s.sent(target.Digest, name)
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"time"
 
@@ -47,12 +48,19 @@ func (s *Store) Save(ctx context.Context, w io.Writer, refs []string, platforms 
 	if err != nil {
 		return err
 	}
+	return s.pack(ctx, w, list, true)
+}
+
+// pack writes an archive of what is claimed; table is whether it has what makes a docker-archive of it.
+func (s *Store) pack(ctx context.Context, w io.Writer, list []*saving, table bool) error {
 	index, manifests := describe(list)
 	t := &tarball{ctx: ctx, w: tar.NewWriter(w)}
 	t.dir("blobs/")
 	t.dir("blobs/sha256/")
 	t.document("index.json", index)
-	t.document("manifest.json", manifests)
+	if table {
+		t.document("manifest.json", manifests)
+	}
 	t.document(ocispec.ImageLayoutFile, ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})
 	for _, d := range blobsOf(list) {
 		t.blob(s.blobs, d)
@@ -189,6 +197,7 @@ func describe(list []*saving) (ocispec.Index, []archived) {
 			a.RepoTags = append(a.RepoTags, reference.FamiliarString(tag))
 			desc := have.target
 			desc.Annotations = map[string]string{annotationName: tag.String(), ocispec.AnnotationRefName: tag.Tag()}
+			maps.Copy(desc.Annotations, have.target.Annotations)
 			index.Manifests = append(index.Manifests, desc)
 		}
 		if len(have.tags) == 0 {

@@ -292,13 +292,27 @@ func (p *planner) finish(s *stage) error {
 	}
 	if s.file != nil {
 		for _, c := range s.file.Commands {
-			if err := p.instruction(s, c); err != nil {
+			err := p.instruction(s, c)
+			if err == nil {
+				err = p.runs(s)
+			}
+			if err != nil {
 				return p.wrong(err, c.Location())
 			}
 		}
 	}
 	s.state = done
 	p.order = append(p.order, &s.Stage)
+	return nil
+}
+
+// runs refuses a last step that is a program which nothing here can run.
+func (p *planner) runs(s *stage) error {
+	if n := len(s.Steps); n > 0 && p.o.Runs != nil {
+		if _, is := s.Steps[n-1].Do.(*Run); is {
+			return p.o.Runs(s.Platform)
+		}
+	}
 	return nil
 }
 

@@ -12,16 +12,17 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"berth/archive"
 	"berth/archive/compress"
 	"berth/build"
 	"berth/build/dockerfile"
+	"berth/build/output"
 	"berth/engine/images"
 	"berth/fault"
 	"berth/image"
 
-	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/jsonstream"
 	wire "github.com/moby/moby/api/types/registry"
 	"github.com/moby/patternmatcher"
@@ -34,6 +35,8 @@ type Service struct {
 	Builder *build.Builder
 	Images  *images.Service
 	Dir     string // for contexts; it is emptied at the start
+
+	writer *output.Writer
 }
 
 // Options are what a client asked for.
@@ -71,8 +74,8 @@ type Teller struct {
 
 // Build builds an image from a context, an archive of any compression; nil: there is none.
 func (s *Service) Build(ctx context.Context, o Options, body io.Reader, t Teller) (img *image.Image, err error) {
-	tags, err := parseTags(o.Tags)
-	if err != nil {
+	outputs := []Output{{Type: "image", Attrs: map[string]string{"name": strings.Join(o.Tags, ",")}}} // the classic builder has no other
+	if err := CheckOutputs(outputs); err != nil {
 		return nil, err
 	}
 	dir, err := s.context(ctx, body)
@@ -87,23 +90,17 @@ func (s *Service) Build(ctx context.Context, o Options, body io.Reader, t Teller
 			return nil, err
 		}
 	}
-	solved, err := s.Solve(ctx, o, &sent{dir, o.Auth}, t)
+	client := &sent{dir, o.Auth}
+	solved, err := s.Solve(ctx, o, client, t)
 	if err != nil {
 		return nil, err
 	}
 	defer solved.Release()
-	return s.keep(solved, tags)
-}
-
-func parseTags(list []string) (all []reference.NamedTagged, err error) {
-	for _, t := range list {
-		named, err := images.TargetName(t, "")
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, named)
+	answer, err := s.Export(ctx, solved, outputs, client, t)
+	if err != nil {
+		return nil, err
 	}
-	return all, nil
+	return s.Images.Store.Get(answer["containerimage.digest"])
 }
 
 // context unpacks what came, into a directory of the build's own.
@@ -230,5 +227,6 @@ func (s *Service) Open() error {
 	if err := os.RemoveAll(s.Dir); err != nil {
 		return fmt.Errorf("clear away old build contexts: %w", err)
 	}
+	s.writer = &output.Writer{Layers: s.Builder.Layers, NewID: s.Builder.NewID}
 	return os.MkdirAll(s.Dir, 0o700)
 }

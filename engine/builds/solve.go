@@ -10,12 +10,12 @@ import (
 	"berth/build"
 	"berth/build/dockerfile"
 	"berth/engine/images"
+	"berth/engine/machine"
 	"berth/engine/request"
 	"berth/fault"
 	"berth/image"
 
 	"github.com/distribution/reference"
-	"github.com/moby/moby/api/types/events"
 	wire "github.com/moby/moby/api/types/registry"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -32,6 +32,9 @@ type Client interface {
 // Solved is a build's result before it is put out. It holds its layers until it is released.
 type Solved struct {
 	Results []*build.Result // one for each platform
+
+	several    bool        // a list of platforms was asked for, be it one long
+	provenance *provenance // nil: none is attested
 }
 
 // Release gives up what no image came to need.
@@ -42,7 +45,7 @@ func (s *Solved) Release() {
 }
 
 // Solve carries out the Dockerfile o.Text, for each platform. The caller releases what comes of it.
-func (s *Service) Solve(ctx context.Context, o Options, client Client, t Teller) (solved *Solved, err error) {
+func (s *Service) Solve(ctx context.Context, o Options, client Client, t Teller) (_ *Solved, err error) {
 	t.read(o)
 	client = watched{client, t}
 	defer func() { t.fail(err) }()
@@ -58,7 +61,10 @@ func (s *Service) Solve(ctx context.Context, o Options, client Client, t Teller)
 	for _, p := range plans {
 		t.Plan(p)
 	}
-	solved = &Solved{}
+	solved := &Solved{several: len(plans) > 1}
+	if solved.provenance, err = o.attested(s.Builder.NewID); err != nil {
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
 			solved.Release()
@@ -70,8 +76,27 @@ func (s *Service) Solve(ctx context.Context, o Options, client Client, t Teller)
 			return nil, err
 		}
 		solved.Results = append(solved.Results, result)
+		if !o.Squash {
+			continue
+		}
+		end := t.Begin("squashing layers")
+		err = s.writer.Squash(ctx, result)
+		if end(err); err != nil {
+			return nil, err
+		}
 	}
+	solved.provenance.end()
 	return solved, nil
+}
+
+// runs refuses programs that this machine can't run.
+func runs(p ocispec.Platform) error {
+	if machine.Runs(p.Architecture) {
+		return nil
+	}
+	host := image.FormatPlatform(image.Host())
+	return fault.New(fault.Unsupported, "RUN for %s on a machine that is %s: no emulator is registered with binfmt_misc: install one (Debian's package qemu-user-static, or qemu-user-binfmt), leave RUN to stages FROM --platform=$BUILDPLATFORM, or build for %s",
+		image.FormatPlatform(p), host, host)
 }
 
 // targets are the platforms that are built for; nil is whatever there is.
@@ -97,24 +122,12 @@ func (s *Service) plan(ctx context.Context, o Options, platform *ocispec.Platfor
 	file, err := dockerfile.Parse(o.Text, dockerfile.Options{
 		Name: path.Base(o.Dockerfile), Target: o.Target, Args: o.Args, Labels: o.Labels, Platform: platform, Host: image.Host(), Network: o.Network,
 		Ignored: ignored, Warn: t.Warn, Named: b.named, NoCache: func(string) bool { return o.NoCache },
-		Signal: func(name string) error { _, err := request.Signal(name); return err },
+		Runs: runs, Signal: func(name string) error { _, err := request.Signal(name); return err },
 	})
 	if err != nil {
 		return nil, err
 	}
 	return file.Plan(ctx, b)
-}
-
-// keep makes an image of what was built.
-func (s *Service) keep(solved *Solved, tags []reference.NamedTagged) (*image.Image, error) {
-	img, err := solved.Results[0].Keep(nil, tags)
-	if err != nil {
-		return nil, err
-	}
-	for _, tag := range tags {
-		s.Images.Announce(events.ActionTag, img.ID.String(), reference.FamiliarString(tag))
-	}
-	return img, nil
 }
 
 // sent is a client that has sent all that it has.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"berth/fault"
+	"berth/image"
 
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/auxprogress"
@@ -70,4 +71,30 @@ func aux(out func(jsonstream.Message), v any) {
 		raw := json.RawMessage(data)
 		out(jsonstream.Message{Aux: &raw})
 	}
+}
+
+// PushDraft sends what a draft holds below target to the registry that is in r.Ref, and gives it r.Ref's tag there, if it has one. No name here is
+// asked for or changed. insecure is for a registry without TLS that can be verified. Errors are as with Pull.
+func (i *Service) PushDraft(ctx context.Context, d *image.Draft, target ocispec.Descriptor, r PushRequest, insecure bool, out func(jsonstream.Message)) error {
+	out = oneAtATime(out)
+	s := i
+	if insecure {
+		other, done, err := i.Insecurely(r.Ref.Name())
+		if err != nil {
+			return err
+		}
+		defer done()
+		s = other
+	}
+	out(jsonstream.Message{Status: fmt.Sprintf("The push refers to repository [%s]", r.Ref.Name())})
+	if err := d.Push(ctx, s.telling(out).Repository(r.Ref, Credentials(r.Auth)), r.Ref, target, showProgress(out)); err != nil {
+		return err
+	}
+	tag := "latest"
+	if tagged, ok := r.Ref.(reference.Tagged); ok {
+		tag = tagged.Tag()
+	}
+	out(jsonstream.Message{Status: fmt.Sprintf("%s: digest: %s size: %d", tag, target.Digest, target.Size)})
+	i.Announce(events.ActionPush, reference.FamiliarString(r.Ref), reference.FamiliarName(r.Ref))
+	return nil
 }
