@@ -310,6 +310,11 @@ func (w *building) base(ctx context.Context, b *dockerfile.Image, res *stageResu
 // is new gives the same image. An epoch that was asked for is the time of all.
 func (w *building) date(settings *dockerspec.DockerOCIImage, res *stageResult) {
 	times := res.times
+	if first := slices.Index(res.same, false); first >= 0 { // what was set before the first layer is as old as that, not as the base image
+		for k := range times[:first] {
+			times[k] = times[first]
+		}
+	}
 	for k := range settings.History {
 		h := &settings.History[k]
 		if n := k - (len(settings.History) - len(times)); n >= 0 {

@@ -143,6 +143,9 @@ func (e *export) assemble(ctx context.Context) (made output.Image, err error) {
 
 // tell says what there is now.
 func (e *export) tell(made output.Image) error {
+	if e.answer["containerimage.digest"] != "" && e.Type != "image" {
+		return nil // the image that is kept is the one to know of
+	}
 	text, err := json.Marshal(made.Target)
 	if err != nil {
 		return err
