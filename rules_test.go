@@ -70,7 +70,7 @@ var mayImport = map[string][]string{
 	"engine/machine":    {},
 	"build":             {"build/dockerfile", "build/progress", "image", "union", "archive", "archive/compress", "internal/record", "fault"},
 	"build/contexts":    {"build/transfer", "kernel", "archive", "fault", "internal/record"},
-	"build/dockerfile":  {"image", "fault"},
+	"build/dockerfile":  {"build/progress", "image", "fault"},
 	"build/output":      {"build", "image", "union", "archive", "archive/compress", "fault"},
 	"build/progress":    {},
 	"engine/builds":     {"build", "build/output", "engine/machine", "build/dockerfile", "build/progress", "engine/images", "engine/request", "image", "archive", "archive/compress", "fault", "build/contexts", "build/protocol"},

@@ -43,7 +43,9 @@ type stage struct {
 	state    int
 	env      *environment // what its instructions see
 	args     []instructions.KeyValuePairOptional
-	workdir  bool // an absolute WORKDIR was set, or one that follows such
+	workdir  bool                // an absolute WORKDIR was set, or one that follows such
+	used     map[string]struct{} // the arguments that its FROM names
+	blind    bool                // the settings of the image that it begins with are not known
 	once     map[string][]parser.Range
 }
 
@@ -57,11 +59,8 @@ const (
 // Plan works out what is to be done. It asks find for all images that are needed. Errors are as with Parse, or find's with the place in the file. A file
 // gives one plan: its instructions are expanded in place.
 func (f *File) Plan(ctx context.Context, find Resolver) (*Plan, error) {
-	p := &planner{File: f, ctx: ctx, find: find, names: map[string]bool{}, outside: map[string]*stage{}}
-	if err := p.platformArgs(); err != nil {
-		return nil, err
-	}
-	if err := p.readStages(); err != nil {
+	p, err := f.planner(ctx, find)
+	if err != nil {
 		return nil, err
 	}
 	target, err := p.target()
@@ -81,6 +80,15 @@ func (f *File) Plan(ctx context.Context, find Resolver) (*Plan, error) {
 		target.Image.Config.Labels[k] = v
 	}
 	return &Plan{Stages: p.order, Target: &target.Stage, Epoch: p.epoch}, nil
+}
+
+// planner is one that has read the stages.
+func (f *File) planner(ctx context.Context, find Resolver) (*planner, error) {
+	p := &planner{File: f, ctx: ctx, find: find, names: map[string]bool{}, outside: map[string]*stage{}}
+	if err := p.platformArgs(); err != nil {
+		return nil, err
+	}
+	return p, p.readStages()
 }
 
 // platformArgs sets what FROM lines can use.
@@ -188,6 +196,7 @@ func (p *planner) readStages() error {
 			return p.wrong(err, file.Location)
 		}
 		p.checkFrom(found.Unmatched, file.Location, lint)
+		s.used = found.Matched
 		if found.Result == "" {
 			return p.wrong(fault.New(fault.Invalid, "base name (%s) should not be blank: give the ARG a default before the first FROM, or --build-arg", file.BaseName), file.Location)
 		}
@@ -342,7 +351,7 @@ func (p *planner) begin(s *stage) error {
 		}
 		s.Base.Stage, s.Image, s.Platform = &s.base.Stage, cloneImage(s.base.Image), s.base.Platform
 		s.env, s.workdir = newEnvironment(s.base.env), s.base.workdir
-		s.args = slices.Clone(s.base.args)
+		s.args, s.blind = slices.Clone(s.base.args), s.base.blind
 		triggers = s.base.onBuild()
 	} else {
 		if err := p.beginWith(s, s.source()); err != nil {
@@ -386,6 +395,9 @@ func (p *planner) beginWith(s *stage, name string) error {
 		return err
 	}
 	if base == nil {
+		if err := checkImageName(name); err != nil {
+			return err
+		}
 		base = &Base{}
 		base.Image, err = p.find.Image(p.ctx, name, s.Platform)
 	}
@@ -401,7 +413,7 @@ func (p *planner) beginWith(s *stage, name string) error {
 	if s.Base = *base; s.Base.Image == nil {
 		return nil
 	}
-	s.Image = cloneImage(s.Base.Image.Config)
+	s.Image, s.blind = cloneImage(s.Base.Image.Config), s.Base.Image.Unknown
 	s.Image.Created = nil
 	if have := s.Image.Platform; have.Architecture != "" && (have.OS != s.Platform.OS || have.Architecture != s.Platform.Architecture) {
 		if s.platform == nil && p.o.Platform == nil {

@@ -36,6 +36,7 @@ func (p *planner) instruction(s *stage, c instructions.Command) error {
 		w.c, w.onBuild = t.Command, true
 	}
 	w.lint = p.lint.WithMergedConfigFromComments(w.c.Comments())
+	w.checkJSON()
 	if err := w.expand(); err != nil {
 		return err
 	}
@@ -134,6 +135,9 @@ func (w *writing) expand() error {
 
 func (w *writing) checkVariables(unknown map[string]struct{}) {
 	for name := range unknown {
+		if w.s.blind {
+			return // the base image may have it
+		}
 		if slices.ContainsFunc(w.s.args, func(a instructions.KeyValuePairOptional) bool { return a.Key == name }) {
 			continue
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"berth/build/progress"
 	"berth/fault"
 )
 
@@ -43,6 +44,7 @@ type Warning struct {
 	Detail string
 	Line   int // 0: none
 	End    int
+	At     []*progress.Range // the same, with columns
 }
 
 // File is a Dockerfile that was read.
@@ -98,7 +100,7 @@ func (f *File) configureChecks() error {
 	c.Warn = func(rule, about, url, detail string, at []parser.Range) {
 		if f.o.Warn != nil {
 			from, to := lines(at)
-			f.o.Warn(Warning{Rule: rule, About: about, URL: url, Detail: detail, Line: from, End: to})
+			f.o.Warn(Warning{Rule: rule, About: about, URL: url, Detail: detail, Line: from, End: to, At: ranges(at)})
 		}
 	}
 	f.lint = linter.New(c)
@@ -110,7 +112,7 @@ type Error struct {
 	File  string
 	Line  int // 0: nowhere in particular
 	End   int
-	Quote string // the lines, numbered, the wrong ones marked
+	Quote string // the lines, numbered, the wrong ones marked, and the wrong word where it is known
 	cause error
 }
 
@@ -140,7 +142,8 @@ func (f *File) wrong(err error, at []parser.Range) error {
 	e := &Error{File: f.o.Name, cause: err}
 	e.Line, e.End = lines(at)
 	if e.Line > 0 {
-		e.Quote = Quote(f.data, e.Line, e.End)
+		line, column, width := column(f.data, err.Error(), e.Line, e.End)
+		e.Quote = quote(f.data, e.Line, e.End, line, column, width)
 	}
 	return e
 }

@@ -55,6 +55,8 @@ type Image struct {
 	Digest digest.Digest
 	Config dockerspec.DockerOCIImage
 	Handle any // the Resolver's own
+
+	Unknown bool // it is not here: Config says nothing of it
 }
 
 // Resolver tells about what is outside of the Dockerfile.

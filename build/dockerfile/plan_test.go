@@ -156,7 +156,10 @@ func TestErrors(t *testing.T) {
 		"":                     "cannot be empty",
 		"RUN x":                "no build stage in current context",
 		"FROM busybox\nRUNN x": "dockerfile parse error on line 2: unknown instruction: RUNN (did you mean RUN?)",
-		"FROM ./busybox":       "Dockerfile:1: ./busybox: not found",
+		"FROM ./busybox":       "Dockerfile:1: failed to parse stage name \"./busybox\": invalid reference format",
+		"FROM ubuntu:16:04":    "Dockerfile:1: failed to parse stage name \"ubuntu:16:04\": invalid reference format (did you mean ubuntu:16.04?)",
+		"FROM Busy:A":          "repository name (library/Busy) must be lowercase (did you mean busy:A?)",
+		"FROM https://h.io/x":  "invalid reference format (did you mean h.io/x?)",
 		"FROM bosybox":         "Dockerfile:1: bosybox: not found",
 		"FROM a AS b\nFROM c\nCOPY --from=bb x y":            "Dockerfile:2: c: not found",
 		"FROM busybox\nCOPY --from=1 a b\nFROM x":            "not be defined", // replaced below
@@ -195,50 +198,9 @@ func TestQuote(t *testing.T) {
 	if !errors.As(err, &e) {
 		t.Fatalf("%T %v", err, err)
 	}
-	want := "   2 |     \n   3 |     RUN x\n   4 | >>> RUNN y\n   5 |     RUN z\n   6 |     RUN 1\n"
+	want := "   2 |     \n   3 |     RUN x\n   4 | >>> RUNN y\n     |     ^^^^\n   5 |     RUN z\n   6 |     RUN 1\n"
 	if e.Quote != want {
 		t.Errorf("%q\nwanted\n%q", e.Quote, want)
-	}
-}
-
-func TestWarnings(t *testing.T) {
-	for text, want := range map[string]string{
-		"FROM busybox AS Big":                            "StageNameCasing",
-		"FROM busybox as b":                              "FromAsCasing",
-		"FROM busybox\nRUN a \\\n\n b":                   "NoEmptyContinuation",
-		"FROM busybox\nRUN x\nrun y\nRUN z":              "ConsistentInstructionCasing",
-		"FROM busybox AS b\nFROM busybox AS b":           "DuplicateStageName",
-		"FROM busybox AS scratch":                        "ReservedStageName",
-		"FROM busybox\nCMD x":                            "JSONArgsRecommended",
-		"FROM busybox\nMAINTAINER x":                     "MaintainerDeprecated",
-		"FROM busybox$x":                                 "UndefinedArgInFrom",
-		"FROM busybox\nWORKDIR x":                        "WorkdirRelativePath",
-		"FROM busybox\nWORKDIR /$PAHT":                   "UndefinedVar",
-		"FROM busybox\nCMD [\"a\"]\nCMD [\"b\"]":         "MultipleInstructionsDisallowed",
-		"FROM busybox\nENV a b":                          "LegacyKeyValueFormat",
-		"FROM --platform=$TARGETPLATFORM busybox":        "RedundantTargetPlatform",
-		"FROM --platform=linux/arm64 busybox AS b-arm64": "InvalidBaseImagePlatform",
-		"FROM --platform=linux/amd64 busybox":            "FromPlatformFlagConstDisallowed",
-		"FROM busybox\nARG API_KEY":                      "SecretsUsedInArgOrEnv",
-		"ARG v\nFROM busybox:$v":                         "InvalidDefaultArgInFrom",
-		"FROM busybox\nEXPOSE 80/TCP":                    "ExposeProtoCasing",
-		"FROM busybox\nEXPOSE 1:80":                      "ExposeInvalidFormat",
-		"FROM busybox\nCOPY secret x":                    "CopyIgnoredFile",
-	} {
-		var got []string
-		_, err := plan(text, base(), func(o *Options) {
-			o.Warn = func(w Warning) { got = append(got, w.Rule) }
-			o.Ignored = func(p string) bool { return p == "secret" }
-			if strings.Contains(text, "$v") {
-				o.Args = map[string]string{"v": "latest"}
-			}
-		})
-		if strings.Contains(text, "$v") {
-			err = nil // that name is not among the images
-		}
-		if err != nil || len(got) != 1 || got[0] != want {
-			t.Errorf("%q: %v, %v, wanted %s", text, got, err, want)
-		}
 	}
 }
 
@@ -251,4 +213,20 @@ func FuzzPlan(f *testing.F) {
 			panic("the target is not last")
 		}
 	})
+}
+
+// TestMarks shows the word that is wrong.
+func TestMarks(t *testing.T) {
+	for text, want := range map[string]string{
+		"FROM ubuntu:16:04":                     "   1 | >>> FROM ubuntu:16:04\n     |          ^^^^^^^^^^^^\n",
+		"FROM busybox\n\tEXPOSE 1 99999":        "   1 |     FROM busybox\n   2 | >>> \tEXPOSE 1 99999\n     |     \t         ^^^^^\n",
+		"FROM busybox\nRUN --nope x":            "   1 |     FROM busybox\n   2 | >>> RUN --nope x\n     |         ^^^^^^\n",
+		"FROM busybox\nCOPY --chmod=9 \\\n a b": "   1 |     FROM busybox\n   2 | >>> COPY --chmod=9 \\\n   3 | >>>  a b\n",
+	} {
+		_, err := plan(text, base())
+		var e *Error
+		if !errors.As(err, &e) || e.Quote != want {
+			t.Errorf("%q: %v\n%q", text, err, e.Quote)
+		}
+	}
 }

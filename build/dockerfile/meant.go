@@ -1,0 +1,87 @@
+package dockerfile
+
+import (
+	"regexp"
+	"strings"
+
+	"github.com/distribution/reference"
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/linter"
+
+	"berth/fault"
+)
+
+// checkImageName says what is wrong with an image's name, and what may have been meant.
+func checkImageName(name string) error {
+	_, err := reference.ParseNormalizedNamed(name)
+	if err == nil {
+		return nil
+	}
+	meant := name
+	if _, rest, ok := strings.Cut(name, "://"); ok {
+		meant = rest
+	}
+	at := strings.LastIndex(meant, "/") + 1
+	if tag := strings.Index(meant[at:], ":"); tag >= 0 { // "16:04" for "16.04"
+		first := at + tag + 1
+		meant = meant[:first] + strings.ReplaceAll(meant[first:], ":", ".")
+		meant = strings.ToLower(meant[:first]) + meant[first:]
+	} else {
+		meant = strings.ToLower(meant)
+	}
+	if _, wrong := reference.ParseNormalizedNamed(meant); wrong == nil && meant != name {
+		return fault.New(fault.Invalid, "failed to parse stage name %q: %w (did you mean %s?)", name, err, meant)
+	}
+	return fault.New(fault.Invalid, "failed to parse stage name %q: %w", name, err)
+}
+
+// ruleJSONArgsInvalid is a rule of ours: what begins like a JSON array and is none is taken as a shell's command line.
+var ruleJSONArgsInvalid = linter.LinterRule[func(string) string]{
+	Name:        "JSONArgsInvalid",
+	Description: "What looks like JSON arguments and is no JSON is run by a shell as it stands",
+	Format: func(instruction string) string {
+		return instruction + " looks like JSON arguments but is no JSON, and is run by a shell as it stands: write strings in double quotes, with commas between them"
+	},
+}
+
+// almostJSON is how a list begins that was meant as JSON; a space after the bracket would make it the shell's own test.
+var almostJSON = regexp.MustCompile(`^\[\s*(?:'|"|“|\\")|^\[\s*\]?$`)
+
+// checkJSON warns of arguments that were meant as JSON.
+func (w *writing) checkJSON() {
+	var c instructions.ShellDependantCmdLine
+	switch cmd := w.c.(type) {
+	case *instructions.RunCommand:
+		c = cmd.ShellDependantCmdLine
+	case *instructions.CmdCommand:
+		c = cmd.ShellDependantCmdLine
+	case *instructions.EntrypointCommand:
+		c = cmd.ShellDependantCmdLine
+	default:
+		return
+	}
+	if c.PrependShell && len(c.CmdLine) == 1 && almostJSON.MatchString(c.CmdLine[0]) {
+		w.lint.Run(&ruleJSONArgsInvalid, w.c.Location(), ruleJSONArgsInvalid.Format(strings.ToUpper(w.c.Name())))
+	}
+}
+
+// named are the words that a message quotes, or that stand after a colon.
+var namedWords = regexp.MustCompile(`"([^"]+)"|'([^']+)'|: ([^\s"'():]+)`)
+
+// column finds the longest word of a message in lines of a Dockerfile; line and column are from 1, and 0 when there is none.
+func column(data []byte, message string, from, to int) (line, column, width int) {
+	lines := strings.Split(string(data), "\n")
+	for _, m := range namedWords.FindAllStringSubmatch(message, -1) {
+		word := m[1] + m[2] + m[3]
+		if len(word) <= width || len(word) < 2 {
+			continue
+		}
+		for n := max(from, 1); n <= min(to, len(lines)); n++ {
+			if k := strings.Index(lines[n-1], word); k >= 0 {
+				line, column, width = n, k+1, len(word)
+				break
+			}
+		}
+	}
+	return line, column, width
+}
