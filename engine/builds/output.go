@@ -57,7 +57,9 @@ func (s *Service) Export(ctx context.Context, solved *Solved, list []Output, cli
 	answer := map[string]string{}
 	for _, w := range wishes {
 		e := &export{s, solved, client, t, w, answer}
-		if err := e.run(ctx); err != nil {
+		end := t.Begin(exporting(w.Output.Type))
+		err := e.run(ctx)
+		if end(err); err != nil {
 			return nil, err
 		}
 	}

@@ -293,15 +293,12 @@ func (s *Status) work(w Work) {
 
 // put takes what is done for an output.
 func (s *Status) put(output, what string) (end func(error)) {
-	name := exporting(output)
 	tell := Teller{Work: s.work}
-	tell.work(Work{Name: name})
-	tell.Part(name, what, 0, 0, false)
+	tell.Part(exporting(output), what, 0, 0, false)
 	return func(err error) {
 		if err == nil {
-			tell.Part(name, what, 0, 0, true)
+			tell.Part(exporting(output), what, 0, 0, true)
 		}
-		tell.work(Work{Name: name, Done: true, Err: err})
 	}
 }
 
