@@ -40,6 +40,9 @@ type Builder struct {
 	Pack func(ctx context.Context, w io.Writer, root union.Root) error
 	// Run runs a program in a root, and returns its exit code. What it leaves when it is cut off is swept by whoever supplies it.
 	Run func(ctx context.Context, p Program) (code int, err error)
+	// TakeCaches gives the names of the volumes that a program's caches are, made where they are missing; user is its ID. give ends that. waiting is
+	// told of those that another program has to give back first.
+	TakeCaches func(ctx context.Context, user string, all []CacheMount, waiting func(CacheMount)) (volumes []string, give func() error, err error)
 	// Owner looks up user[:group] in a root's own tables.
 	Owner func(root *os.File, name string) (uid, gid uint32, err error)
 	// Find looks for what is in another place.
@@ -50,19 +53,11 @@ type Builder struct {
 type Program struct {
 	ID       string // of the root, and unique
 	Run      *dockerfile.Run
-	Mounts   []Bind
+	Mounts   []Mount
+	Env      []string // that comes with mounts
 	Stdout   io.Writer
 	Stderr   io.Writer
 	Settings Settings
-}
-
-// Bind is a directory or file of the host that a program sees, or a tmpfs when it has no source.
-type Bind struct {
-	Source   string
-	Target   string
-	ReadOnly bool
-	Size     int64 // of a tmpfs, in bytes; 0: no bound
-	Mode     os.FileMode
 }
 
 // Settings are those of a build that programs are run with.

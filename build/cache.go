@@ -28,6 +28,8 @@ type Cache struct {
 	draft  *image.Draft // under mu
 	uses   uses         // under mu
 
+	trees sync.Map // by treePart: the digest of what is there
+
 	mu      sync.Mutex
 	entries map[string]*entry
 	latest  map[string]*entry // by place

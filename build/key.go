@@ -11,7 +11,6 @@ import (
 	"io"
 	"maps"
 	"os"
-	"path"
 	"slices"
 	"strings"
 
@@ -70,13 +69,10 @@ func (d *doing) runKey(ctx context.Context, k *key, do *dockerfile.Run) error {
 			return err
 		}
 		k.parts["mount "+m.Target+m.Env] = string(text)
-		if m.Type != "bind" {
+		if m.Type != "bind" { // nothing else is any part of what a result is kept under
 			continue
 		}
-		err = d.from(ctx, m.From, func(from *os.File) error {
-			return digestOf(ctx, from, path.Join("/", m.Source), "file ", k.parts)
-		})
-		if err != nil {
+		if err := d.bindKey(ctx, k, &m); err != nil {
 			return err
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"path"
 	"strings"
 	"time"
 
@@ -86,18 +85,23 @@ func chain(layers []image.Layer) digest.Digest {
 // do makes the step's layer.
 func (d *doing) do(ctx context.Context) (l image.Layer, err error) {
 	id := d.NewID()
-	var init func(*os.File) error
-	if _, is := d.st.Do.(*dockerfile.Run); is {
-		init = d.Prepare
+	var root union.Root
+	var mounts *mounting
+	if do, is := d.st.Do.(*dockerfile.Run); is {
+		if mounts, err = d.mount(ctx, id, do); err == nil {
+			root, err = mounts.createRoot()
+		}
+		defer func() { err = errors.Join(err, mounts.end()) }()
+	} else {
+		root, err = d.Layers.Create(id, chain(d.below), nil)
 	}
-	root, err := d.Layers.Create(id, chain(d.below), init)
 	if err != nil {
 		return l, err
 	}
 	defer func() { err = errors.Join(err, d.Layers.Delete(id)) }()
 	switch do := d.st.Do.(type) {
 	case *dockerfile.Run:
-		err = d.run(ctx, id, do)
+		err = d.run(ctx, id, do, mounts)
 	case *dockerfile.Copy:
 		err = union.View(root, func(top *os.File) error { return d.bring(ctx, top, do) })
 	case *dockerfile.Mkdir:
@@ -132,17 +136,9 @@ func (d *doing) owner(top *os.File, name string) (*archive.Owner, error) {
 }
 
 // run runs a program.
-func (d *doing) run(ctx context.Context, id string, do *dockerfile.Run) error {
-	if do.Security == "insecure" {
-		return fault.New(fault.Denied, "RUN --security=insecure is not allowed: the entitlement security.insecure was not given")
-	}
-	binds, end, err := d.binds(do)
-	if err != nil {
-		return err
-	}
-	defer end()
+func (d *doing) run(ctx context.Context, id string, do *dockerfile.Run, mounts *mounting) error {
 	code, err := d.Run(ctx, Program{
-		ID: id, Run: do, Settings: d.Settings, Mounts: binds,
+		ID: id, Run: do, Settings: d.Settings, Mounts: mounts.list, Env: mounts.env,
 		Stdout: &output{d, Stdout}, Stderr: &output{d, Stderr},
 	})
 	if err != nil {
@@ -152,35 +148,6 @@ func (d *doing) run(ctx context.Context, id string, do *dockerfile.Run) error {
 		return &StepError{Stage: d.s, Step: d.st, Code: code, cause: fault.New(fault.Invalid, "The command '%s' returned a non-zero code: %d", strings.Join(do.Args, " "), code)}
 	}
 	return nil
-}
-
-// binds are what the program sees beside its tree; end takes them away.
-func (d *doing) binds(do *dockerfile.Run) (list []Bind, end func(), err error) {
-	end = func() {}
-	for _, m := range do.Mounts {
-		if m.Type != "tmpfs" {
-			return nil, end, fault.New(fault.Unsupported, "RUN --mount=type=%s is not supported by this version of berth: copy what is needed by COPY", m.Type)
-		}
-		list = append(list, Bind{Target: m.Target, Size: m.Size})
-	}
-	if do.Script == nil {
-		return list, end, nil
-	}
-	f, err := os.CreateTemp(d.Dir, "script-")
-	if err != nil {
-		return nil, end, err
-	}
-	end = func() {
-		if err := os.Remove(f.Name()); err != nil {
-			d.Log.Warn("a build's script stays until the next start", "file", f.Name(), "error", err)
-		}
-	}
-	_, err = f.WriteString(do.Script.Data)
-	if err = errors.Join(err, f.Chmod(0o755), f.Close()); err != nil {
-		end()
-		return nil, func() {}, err
-	}
-	return append(list, Bind{Source: f.Name(), Target: path.Join(dockerfile.ScriptDir, do.Script.Name), ReadOnly: true}), end, nil
 }
 
 // output tells what a program writes.

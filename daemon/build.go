@@ -85,7 +85,7 @@ func buildOptions(q url.Values, v apiVersion) (o builds.Options, err error) {
 	if q.Get("remote") != "" {
 		return o, fault.New(fault.Unsupported, "remote build contexts are not supported by this version of berth: send the files")
 	}
-	o = builds.Options{Dockerfile: q.Get("dockerfile"), Tags: q["t"], Target: q.Get("target"), Network: q.Get("networkmode"), NoCache: flag(q, "nocache"), Pull: flag(q, "pull"), Squash: flag(q, "squash")}
+	o = builds.Options{Dockerfile: q.Get("dockerfile"), Tags: q["t"], Target: q.Get("target"), Network: q.Get("networkmode"), Allow: q["allow"], NoCache: flag(q, "nocache"), Pull: flag(q, "pull"), Squash: flag(q, "squash")}
 	if o.Platforms, err = buildPlatforms(q.Get("platform")); err != nil {
 		return o, err
 	}

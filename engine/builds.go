@@ -20,9 +20,13 @@ func (e *Engine) openBuilds(c Config) error {
 	e.onClose(cache.Close)
 	e.Disk.Cache, e.Disk.Forget = cache.Entries, cache.Remove
 	dir := filepath.Join(c.DataRoot, "build", "contexts")
-	e.Builds = &builds.Service{Images: e.Images, Dir: dir, Builder: &build.Builder{
+	caches := &builds.Caches{Volumes: e.Volumes, Dir: filepath.Join(c.DataRoot, "build", "caches")}
+	if err := caches.Open(); err != nil {
+		return err
+	}
+	e.Builds = &builds.Service{Caches: caches, Images: e.Images, Dir: dir, Builder: &build.Builder{
 		Dir: dir, Images: e.Images.Store, Layers: e.Containers.layers, Cache: cache, Log: c.Log,
-		NewID: container.NewID, Prepare: files.Prepare, Pack: union.Pack, Run: e.Containers.runStep,
+		NewID: container.NewID, Prepare: files.Prepare, Pack: union.Pack, Run: e.Containers.runStep, TakeCaches: caches.Take,
 		Owner: func(top *os.File, name string) (uid, gid uint32, err error) {
 			o, err := files.Owner(&union.Tree{Root: top}, name)
 			return o.UID, o.GID, err

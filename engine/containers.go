@@ -43,7 +43,10 @@ type Containers struct {
 // The parts: making a container, making it ready to start, its streams, further processes, and descriptions.
 type (
 	maker   struct{ *shared }
-	starter struct{ *shared }
+	starter struct {
+		*shared
+		beside []bundle.Mount // beside those of the record
+	}
 	streams struct{ *shared }
 	views   struct{ *shared }
 	execs   struct {
@@ -87,7 +90,7 @@ const startsAtATime = 8
 func newContainers(s *shared) *Containers {
 	s.starts = make(chan struct{}, startsAtATime)
 	c := &Containers{
-		shared: s, maker: maker{s}, starter: starter{s}, streams: streams{s}, views: views{s},
+		shared: s, maker: maker{s}, starter: starter{shared: s}, streams: streams{s}, views: views{s},
 		execs: execs{shared: s, byID: map[string]*execution{}},
 	}
 	c.insides = insides{shared: s, pause: c.setPaused, remove: c.Remove}

@@ -37,7 +37,7 @@ func (c *starter) findMounts(ctx context.Context, r *container.Record) (all []bu
 		}
 		all = append(all, b)
 	}
-	return all, nil
+	return append(all, c.beside...), nil
 }
 
 // shown holds the images that containers show.

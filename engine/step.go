@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"berth/build"
 	"berth/container"
+	"berth/engine/bundle"
 	"berth/engine/request"
 	"berth/engine/stream"
 	"berth/fault"
@@ -44,7 +46,7 @@ func (c *Containers) runStep(ctx context.Context, p build.Program) (code int, er
 	i.pending = []shim.Attachment{{Conn: theirs, Stdout: true, Stderr: true, Frames: true}}
 	u.push(i.dropPending)
 	u.push(func() { c.logged("forget run state", c.shims.Forget(r.ID)) })
-	sh, _, err := c.launch(ctx, i, r, &u)
+	sh, _, err := (&starter{c.shared, besideStep(p)}).launch(ctx, i, r, &u)
 	if err != nil {
 		return 0, err
 	}
@@ -84,8 +86,8 @@ func (c *Containers) stepRecord(p build.Program) (*container.Record, error) {
 	if mode.IsDefault() || mode == "sandbox" {
 		mode = api.NetworkMode(c.defaultNetwork())
 	}
-	config := &api.Config{Hostname: "buildkitsandbox", User: p.Run.User, WorkingDir: p.Run.Dir, Cmd: p.Run.Args, Env: append(append([]string{}, p.Run.Env...), p.Run.Proxies...)}
-	host := &api.HostConfig{NetworkMode: mode, ExtraHosts: s.Hosts, ShmSize: s.ShmSize, SecurityOpt: s.SecurityOpt,
+	config := &api.Config{Hostname: "buildkitsandbox", User: p.Run.User, WorkingDir: p.Run.Dir, Cmd: p.Run.Args, Env: slices.Concat(p.Run.Env, p.Run.Proxies, p.Env)}
+	host := &api.HostConfig{NetworkMode: mode, ExtraHosts: s.Hosts, ShmSize: s.ShmSize, SecurityOpt: s.SecurityOpt, Privileged: p.Run.Security == "insecure",
 		Resources: api.Resources{Memory: s.Memory, MemorySwap: s.MemorySwap, CPUShares: s.CPUShares, CPUPeriod: s.CPUPeriod, CPUQuota: s.CPUQuota, CpusetCpus: s.CPUSet, CpusetMems: s.CPUSetMems, CgroupParent: s.CgroupParent},
 		LogConfig: api.LogConfig{Type: "none"}}
 	host, _, err := request.Complete(host, config, c.machine())
@@ -97,17 +99,31 @@ func (c *Containers) stepRecord(p build.Program) (*container.Record, error) {
 		Platform: "linux", Driver: c.layers.Name(), State: container.State{Status: container.Running},
 	}
 	for _, m := range p.Mounts {
-		one := container.Mount{Type: mount.TypeBind, Source: m.Source, Destination: m.Target, ReadOnly: m.ReadOnly, Explicit: true}
-		if m.Source == "" {
-			one.Type = mount.TypeTmpfs
+		if m.Kind == build.Volume {
+			r.Mounts = append(r.Mounts, container.Mount{Type: mount.TypeVolume, Name: m.Volume, Destination: m.Target, ReadOnly: m.ReadOnly, NoCopy: true})
+		}
+	}
+	return r, nil
+}
+
+// besideStep are the mounts of a build's program that no container could have.
+func besideStep(p build.Program) (all []bundle.Mount) {
+	for _, m := range p.Mounts {
+		one := bundle.Mount{Mount: container.Mount{Type: mount.TypeBind, Destination: m.Target, ReadOnly: m.ReadOnly, Subpath: m.Path}, Path: m.Source, Tree: m.Tree}
+		switch m.Kind {
+		case build.Volume:
+			continue
+		case build.Treed:
+			one.Type = mount.TypeImage
+		case build.InMemory:
+			one.File = &bundle.File{Content: m.Content, Mode: uint32(m.Mode) & 0o7777, UID: m.UID, GID: m.GID}
+		case build.Empty:
+			one.Type, one.Options = mount.TypeTmpfs, []string{"exec", "mode=1777"}
 			if m.Size > 0 {
 				one.Options = append(one.Options, fmt.Sprintf("size=%d", m.Size))
 			}
-			if m.Mode != 0 {
-				one.Options = append(one.Options, fmt.Sprintf("mode=%o", m.Mode.Perm()))
-			}
 		}
-		r.Mounts = append(r.Mounts, one)
+		all = append(all, one)
 	}
-	return r, nil
+	return all
 }

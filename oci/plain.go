@@ -69,7 +69,7 @@ func prepareAll(t *tree, spec *specs.Spec, dir string) error {
 	spec.Mounts = slices.Clone(spec.Mounts)
 	for k, m := range spec.Mounts {
 		o := parseOptions(m.Options)
-		if _, _, ok := borrowed(m.Source); !ok && o.subpath == "" && !o.outside && !o.idmapOwner {
+		if _, _, ok := borrowed(m.Source); !ok && o.subpath == "" && !o.outside && !o.idmapOwner && m.Type != fileType {
 			continue
 		}
 		if o.idmapOwner && len(spec.Linux.UIDMappings) > 0 {

@@ -21,6 +21,9 @@ const Outside = "outside"
 
 // newMount makes a detached mount, a new file system or a bind. owner is the container's user namespace, when the caller is outside of it.
 func (t *tree) newMount(m specs.Mount, o mountOptions, owner *os.File) (*os.File, error) {
+	if m.Type == fileType {
+		return newFile(m, o)
+	}
 	ids, err := idmap(t.spec.Linux, m, o, owner)
 	if err != nil {
 		return nil, err

@@ -25,12 +25,13 @@ type Options struct {
 	Labels   map[string]string
 	Platform *ocispec.Platform // nil: the machine's
 	Host     ocispec.Platform
-	NoCache  func(stage string) bool      // nil: no stage
-	Ignored  func(path string) bool       // what the ignore file leaves out, for a warning; nil: nothing
-	Network  string                       // of RUN without its own
-	Runs     func(ocispec.Platform) error // why programs for a platform can't be run; nil: it is not asked
-	Signal   func(name string) error      // whether there is such a signal; nil: all are
-	Warn     func(Warning)                // nil: nobody listens
+	NoCache  func(stage string) bool        // nil: no stage
+	Ignored  func(path string) bool         // what the ignore file leaves out, for a warning; nil: nothing
+	Network  string                         // of RUN without its own
+	Runs     func(ocispec.Platform) error   // why programs for a platform can't be run; nil: it is not asked
+	Allow    func(entitlement string) error // whether a RUN may have it; nil: it may not
+	Signal   func(name string) error        // whether there is such a signal; nil: all are
+	Warn     func(Warning)                  // nil: nobody listens
 
 	// Named finds the build context that was given the name of an image or of a stage; nil when there is none, an empty Base for scratch. nil: there are none.
 	Named func(ctx context.Context, name string, platform ocispec.Platform) (*Base, error)

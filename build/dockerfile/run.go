@@ -22,6 +22,9 @@ func (w *writing) run(c *instructions.RunCommand) error {
 	if len(instructions.GetDevices(c)) > 0 {
 		return fault.New(fault.Unsupported, "RUN --device is not supported: give devices to a container by run --device")
 	}
+	if err := w.allowed(r); err != nil {
+		return err
+	}
 	if r.Network == instructions.NetworkDefault && w.o.Network != "" {
 		r.Network = w.o.Network
 	}
@@ -138,15 +141,50 @@ func (w *writing) mounts(c *instructions.RunCommand, dir string) (all []Mount, e
 				mount.Target = path.Clean(m.Target)
 			}
 		}
-		if err := mount.complete(m, len(all)); err != nil {
+		number := 0
+		for _, before := range all {
+			if before.Type == mount.Type {
+				number++
+			}
+		}
+		if err := mount.complete(m, number); err != nil {
 			return nil, err
+		}
+		if mount.Type == "cache" {
+			mount.ID = path.Join(w.o.Args["BUILDKIT_CACHE_MOUNT_NS"], mount.ID)
 		}
 		all = append(all, mount)
 	}
 	return all, nil
 }
 
-// complete sets what a mount has when the line doesn't say. number is how many come before it.
+// allowed tells whether a program may have what it asks for.
+func (w *writing) allowed(r *Run) error {
+	var asked []string
+	if r.Network == instructions.NetworkHost && w.o.Network != r.Network {
+		asked = append(asked, NetworkHost)
+	}
+	if r.Security == instructions.SecurityInsecure {
+		asked = append(asked, SecurityInsecure)
+	}
+	for _, entitlement := range asked {
+		if w.o.Allow == nil {
+			return fault.New(fault.Denied, "%s is not allowed", entitlement)
+		}
+		if err := w.o.Allow(entitlement); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// The entitlements that a RUN can need.
+const (
+	NetworkHost      = "network.host"
+	SecurityInsecure = "security.insecure"
+)
+
+// complete sets what a mount has when the line doesn't say. number is how many of its type come before it.
 func (m *Mount) complete(from *instructions.Mount, number int) error {
 	switch from.Type {
 	case instructions.MountTypeCache:

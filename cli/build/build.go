@@ -30,6 +30,7 @@ type options struct {
 	memory, swap, shm         int64
 	cpuShares, period, quota  int64
 	cpus, mems, parent        string
+	allowed
 }
 
 // Build is the command "image build".
@@ -41,6 +42,7 @@ func Build(s *session.Session) *cobra.Command {
 		RunE:    func(cmd *cobra.Command, args []string) error { return o.build(cmd.Context(), s, args[0]) },
 	}
 	fs := cmd.Flags()
+	o.allowed.flags(fs)
 	fs.StringArrayVarP(&o.tags, "tag", "t", nil, "Image identifier (format: \"[registry/]repository[:tag]\")")
 	fs.StringArrayVar(&o.args, "build-arg", nil, "Set build-time variables")
 	fs.StringArrayVar(&o.labels, "label", nil, "Set metadata for an image")
@@ -84,6 +86,7 @@ func (o *options) query(s *session.Session, dockerfile string) (url.Values, erro
 		}
 	}
 	q["extrahosts"] = o.hosts
+	o.allowed.apply(q)
 	args := map[string]*string{}
 	for _, kv := range o.args {
 		k, v, given := strings.Cut(kv, "=")

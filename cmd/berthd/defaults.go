@@ -24,6 +24,7 @@ type defaults struct {
 	shmSize, seccomp string
 	initPath         string
 	selinux          bool
+	builder          builder
 	warnings         []string
 }
 

@@ -61,7 +61,7 @@ func flagOf(key string) string {
 // withoutEffect are keys of the field's engine that this one takes and does nothing for. Most are flags as well.
 func withoutEffect() []string {
 	return strings.Fields(`min-api-version log-format raw-logs metrics-addr
-		network-diagnostic-port nri-opts shutdown-timeout builder
+		network-diagnostic-port nri-opts shutdown-timeout
 		firewall-backend network-control-plane-mtu
 		swarm-default-advertise-addr swarm-raft-heartbeat-tick
 		swarm-raft-election-tick node-generic-resources labels label experimental features feature containerd containerd-namespace
@@ -188,6 +188,7 @@ func (d *defaults) apply(f *pflag.FlagSet, text []byte) error {
 		case slices.Contains(withoutEffect(), key):
 			d.warnings = append(d.warnings, fmt.Sprintf("the configuration file's %q has no effect in this version", key))
 			delete(keys, key)
+		case key == "builder": // no flag says it
 		case flag == nil:
 			unknown = append(unknown, key)
 		// Hosts add up nowhere else either; runtimes are a list with parts here and there.
@@ -231,6 +232,8 @@ func (d *defaults) applyKey(f *pflag.FlagSet, key string, raw json.RawMessage) e
 		return nil
 	case "proxies":
 		return d.applyProxies(f, raw)
+	case "builder":
+		return d.applyBuilder(raw)
 	case "log-opts":
 		return json.Unmarshal(raw, &d.set.LogOpts)
 	}

@@ -54,6 +54,7 @@ func run(ctx context.Context, o *options) error {
 	if err := e.Images.Registry.Configure(o.registries.hosts); err != nil {
 		return errors.Join(err, e.Close())
 	}
+	e.Builds.Granted = o.defaults.builder.grants()
 	return errors.Join(serve(ctx, o, e, log), e.Close())
 }
 

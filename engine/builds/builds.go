@@ -34,7 +34,9 @@ import (
 type Service struct {
 	Builder *build.Builder
 	Images  *images.Service
+	Caches  *Caches
 	Dir     string // for contexts; it is emptied at the start
+	Granted Grants
 
 	writer *output.Writer
 }
@@ -52,6 +54,7 @@ type Options struct {
 	Squash     bool               // what lies above the base image becomes one layer
 	Attest     map[string]string  // what is attested of the result: by kind, such as provenance, its options (mode=min)
 	Network    string
+	Allow      []string // entitlements: network.host, security.insecure
 	NoCache    bool
 	Named      map[string]string // further contexts, by name or name::platform
 	Pull       bool              // look for newer base images

@@ -46,6 +46,9 @@ func (s *Solved) Release() {
 
 // Solve carries out the Dockerfile o.Text, for each platform. The caller releases what comes of it.
 func (s *Service) Solve(ctx context.Context, o Options, client Client, t Teller) (_ *Solved, err error) {
+	if err := s.Granted.Check(o.Allow); err != nil {
+		return nil, err
+	}
 	t.read(o)
 	client = watched{client, t}
 	defer func() { t.fail(err) }()
@@ -122,7 +125,7 @@ func (s *Service) plan(ctx context.Context, o Options, platform *ocispec.Platfor
 	file, err := dockerfile.Parse(o.Text, dockerfile.Options{
 		Name: path.Base(o.Dockerfile), Target: o.Target, Args: o.Args, Labels: o.Labels, Platform: platform, Host: image.Host(), Network: o.Network,
 		Ignored: ignored, Warn: t.Warn, Named: b.named, NoCache: func(string) bool { return o.NoCache },
-		Runs: runs, Signal: func(name string) error { _, err := request.Signal(name); return err },
+		Allow: entitled(o.Allow), Runs: runs, Signal: func(name string) error { _, err := request.Signal(name); return err },
 	})
 	if err != nil {
 		return nil, err

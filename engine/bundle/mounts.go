@@ -19,8 +19,15 @@ import (
 type Mount struct {
 	container.Mount
 	Path    string      // on the host; "" for a tmpfs and an image
-	Tree    union.Mount // of an image
+	Tree    union.Mount // of an image, or of a build
+	File    *File       // that lies in memory only
 	Shifted bool        // the image's layers were copied for the container's ids
+}
+
+// File is a file of a build's step that no disk gets to see.
+type File struct {
+	Content        []byte
+	Mode, UID, GID uint32
 }
 
 // DefaultShmSize is /dev/shm's size in bytes.
@@ -102,6 +109,10 @@ func userMounts(f *Facts) ([]specs.Mount, error) {
 			all = append(all, imageMount(m, f.Record.IDs))
 			continue
 		}
+		if m.File != nil {
+			all = append(all, oci.FileMount(m.Destination, m.File.Content, m.File.Mode, m.File.UID, m.File.GID, "ro", "nosuid", "nodev"))
+			continue
+		}
 		one := UserMount(m)
 		switch {
 		case m.IDMap:
@@ -149,7 +160,7 @@ func UserMount(m Mount) specs.Mount {
 	return specs.Mount{Destination: m.Destination, Type: "bind", Source: m.Path, Options: options}
 }
 
-// imageMount shows the tree of an image, read-only.
+// imageMount shows the tree of an image. Only a build's may be written to: it has a part of its own for that.
 func imageMount(m Mount, ids container.IDs) specs.Mount {
 	one := specs.Mount{Destination: m.Destination, Type: m.Tree.Type, Source: m.Tree.Source, Options: slices.Clone(m.Tree.Options)}
 	if one.Type == "bind" {
@@ -157,7 +168,10 @@ func imageMount(m Mount, ids container.IDs) specs.Mount {
 	} else {
 		one.Options = append(one.Options, oci.Outside)
 	}
-	one.Options = append(one.Options, "ro", string(mount.PropagationRPrivate))
+	if m.ReadOnly {
+		one.Options = append(one.Options, "ro")
+	}
+	one.Options = append(one.Options, string(mount.PropagationRPrivate))
 	if m.Subpath != "" {
 		one.Options = append(one.Options, oci.Subpath+m.Subpath)
 	}

@@ -16,20 +16,33 @@ import (
 
 // Claim keeps the volumes of a container that is being made from being removed until Settle.
 func (s *Service) Claim(r *container.Record) {
+	for _, m := range r.Mounts {
+		if m.Type == mount.TypeVolume {
+			Contents{s}.Keep(m.Name, r.ID)
+		}
+	}
+}
+
+// Keep keeps a volume from being removed until Settle; user is a container's ID, or what else tells who has it.
+func (s Contents) Keep(name, user string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, m := range r.Mounts {
-		if m.Type != mount.TypeVolume {
-			continue
+	if s.claims[name] == nil {
+		if s.claims == nil {
+			s.claims = map[string]map[string]bool{}
 		}
-		if s.claims[m.Name] == nil {
-			if s.claims == nil {
-				s.claims = map[string]map[string]bool{}
-			}
-			s.claims[m.Name] = map[string]bool{}
-		}
-		s.claims[m.Name][r.ID] = true
+		s.claims[name] = map[string]bool{}
 	}
+	s.claims[name][user] = true
+}
+
+// EnsureFilled makes a volume of the local driver that begins with what fill puts into its directory, unless it is there.
+func (s Contents) EnsureFilled(v volume.Volume, fill func(dir string) error) error {
+	made, created, err := s.Store.CreateFilled(v, fill)
+	if err == nil && created {
+		s.tell(events.ActionCreate, made, nil)
+	}
+	return err
 }
 
 // Ensure makes the volume that a container's mount names, unless it is there; created tells which.
