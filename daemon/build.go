@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"berth/build/dockerfile"
+	"berth/daemon/buildkit"
 	"berth/engine/builds"
 	"berth/fault"
 
@@ -17,15 +18,21 @@ import (
 )
 
 // buildRoutes serve /build.
-func buildRoutes(s *builds.Service) []route {
-	return []route{{"POST", "/build", builder{s}.build}}
+func buildRoutes(s *builds.Service, k *buildkit.Server) []route {
+	return append([]route{{"POST", "/build", builder{s, kit{k}}.build}}, kitRoutes(k)...)
 }
 
-type builder struct{ engine *builds.Service }
+type builder struct {
+	engine *builds.Service
+	kit    kit
+}
 
 // build takes a context as the body and streams what happens, as the classic builder does.
 func (b builder) build(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
+	if q.Get("version") == "2" {
+		return b.kit.build(w, r)
+	}
 	o, err := buildOptions(q, versionOf(r))
 	if err != nil {
 		return err
@@ -79,9 +86,6 @@ func buildPlatforms(text string) (list []ocispec.Platform, err error) {
 
 // buildOptions reads the query.
 func buildOptions(q url.Values, v apiVersion) (o builds.Options, err error) {
-	if q.Get("version") == "2" {
-		return o, fault.New(fault.Unsupported, "builds by BuildKit's protocol are not supported by this version of berth: set DOCKER_BUILDKIT=0")
-	}
 	if q.Get("remote") != "" {
 		return o, fault.New(fault.Unsupported, "remote build contexts are not supported by this version of berth: send the files")
 	}

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"berth/daemon/buildkit"
 	"berth/engine"
 	"berth/engine/volumes"
 )
@@ -50,9 +51,10 @@ func New(e *engine.Engine, c Config) *Server {
 // Handler is the whole API as one handler, for embedding and tests.
 func (s *Server) Handler() http.Handler {
 	e, mux := s.engine, http.NewServeMux()
+	k := &buildkit.Server{Builds: e.Builds, Disk: e.Disk, Version: s.config.Version, Log: s.log}
 	for _, routes := range [][]route{
 		s.systemRoutes(), containers{e.Containers}.routes(), execs{e.Containers}.routes(), insight{e.Insight, e.Containers}.routes(),
-		images{e.Images, s.log}.routes(), buildRoutes(e.Builds), registries{e.Images}.routes(), imageLayers{e.Layers, s.log}.routes(),
+		images{e.Images, s.log}.routes(), buildRoutes(e.Builds, k), registries{e.Images}.routes(), imageLayers{e.Layers, s.log}.routes(),
 		networks{e.Networks, e.Containers, e.Names}.routes(), volumeRoutes{volumes.Contents{Service: e.Volumes}}.routes(), diskRoutes(e.Disk), missing(),
 	} {
 		for _, r := range routes {

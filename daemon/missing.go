@@ -13,7 +13,6 @@ func missing() []route {
 	var routes []route
 	for what, patterns := range map[string][]string{
 		"checkpoints": {"GET /containers/{id}/checkpoints", "POST /containers/{id}/checkpoints"},
-		"the builder": {"POST /build/cancel", "POST /session", "POST /grpc"},
 		"plugins":     {"GET /plugins/{rest...}", "POST /plugins/{rest...}", "DELETE /plugins/{rest...}"},
 	} {
 		refuse := func(http.ResponseWriter, *http.Request) error {

@@ -56,6 +56,7 @@ type Options struct {
 	Network    string
 	Allow      []string // entitlements: network.host, security.insecure
 	NoCache    bool
+	NoCacheFor []string          // stages to which NoCache applies alone
 	Named      map[string]string // further contexts, by name or name::platform
 	Pull       bool              // look for newer base images
 	Settings   build.Settings
@@ -104,6 +105,11 @@ func (s *Service) Build(ctx context.Context, o Options, body io.Reader, t Teller
 		return nil, err
 	}
 	return s.Images.Store.Get(answer["containerimage.digest"])
+}
+
+// Unpack unpacks an archive of any compression into a directory that the caller closes and removes.
+func (s *Service) Unpack(ctx context.Context, body io.Reader) (*os.File, error) {
+	return s.context(ctx, body)
 }
 
 // context unpacks what came, into a directory of the build's own.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 
 	"berth/build"
 	"berth/build/dockerfile"
@@ -102,6 +103,11 @@ func runs(p ocispec.Platform) error {
 		image.FormatPlatform(p), host, host)
 }
 
+// fresh tells whether a stage is built without the cache.
+func (o *Options) fresh(stage string) bool {
+	return o.NoCache || slices.ContainsFunc(o.NoCacheFor, func(s string) bool { return strings.EqualFold(s, stage) })
+}
+
 // targets are the platforms that are built for; nil is whatever there is.
 func (o *Options) targets() (list []*ocispec.Platform) {
 	for _, p := range o.Platforms {
@@ -124,7 +130,7 @@ func (s *Service) plan(ctx context.Context, o Options, platform *ocispec.Platfor
 	b := &bases{Service: s, o: o, client: client, t: t}
 	file, err := dockerfile.Parse(o.Text, dockerfile.Options{
 		Name: path.Base(o.Dockerfile), Target: o.Target, Args: o.Args, Labels: o.Labels, Platform: platform, Host: image.Host(), Network: o.Network,
-		Ignored: ignored, Warn: t.Warn, Named: b.named, NoCache: func(string) bool { return o.NoCache },
+		Ignored: ignored, Warn: t.Warn, Named: b.named, NoCache: o.fresh,
 		Allow: entitled(o.Allow), Runs: runs, Signal: func(name string) error { _, err := request.Signal(name); return err },
 	})
 	if err != nil {

@@ -1,0 +1,375 @@
+package buildkit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strings"
+	"sync"
+
+	"berth/archive"
+	"berth/build"
+	"berth/engine/builds"
+	"berth/fault"
+
+	"github.com/distribution/reference"
+	wire "github.com/moby/moby/api/types/registry"
+	"github.com/moby/patternmatcher/ignorefile"
+	"google.golang.org/grpc/metadata"
+)
+
+// asker is the client of a build, asked back through its session.
+type asker struct {
+	*Server
+	session *session
+	outputs []output // in the order in which the client has them
+	dirs    *directories
+
+	attrs  map[string]string              // of the frontend
+	ignore []string                       // patterns of the ignore file
+	told   func(name string, bytes int64) // of files of a directory that came, all in all
+}
+
+// with is the same client, asked for a build with these attributes.
+func (a *asker) with(attrs map[string]string, t builds.Teller) *asker {
+	one := *a
+	one.attrs = attrs
+	one.told = func(name string, bytes int64) {
+		if name == one.contextName() {
+			t.Part(builds.LoadContext, builds.Transferring, bytes, 0, false)
+		}
+	}
+	return &one
+}
+
+// directories are those that go with a build.
+type directories struct {
+	mu  sync.Mutex
+	all []*os.File
+
+	once sync.Once // of the context, when it comes as an archive
+	sent *os.File
+	err  error
+}
+
+// archive brings the context once, as it can't be sent again.
+func (d *directories) archive(bring func() (*os.File, error)) (*build.Files, error) {
+	d.once.Do(func() {
+		if d.sent, d.err = bring(); d.err == nil {
+			d.add(d.sent)
+		}
+	})
+	return &build.Files{Top: d.sent}, d.err
+}
+
+func (d *directories) add(one *os.File) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.all = append(d.all, one)
+}
+
+// remove removes them.
+func (d *directories) remove() (err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, one := range d.all {
+		err = errors.Join(err, one.Close(), os.RemoveAll(one.Name()))
+	}
+	d.all = nil
+	return err
+}
+
+// output is an exporter that the client asked for.
+type output struct {
+	builds.Output
+	index int
+}
+
+// temporary makes a directory that goes with the build.
+func (a *asker) temporary() (*os.File, error) {
+	at, err := os.MkdirTemp(a.Builds.Dir, "session-")
+	if err != nil {
+		return nil, err
+	}
+	d, err := os.Open(at)
+	if err != nil {
+		return nil, errors.Join(err, os.Remove(at))
+	}
+	a.dirs.add(d)
+	return d, nil
+}
+
+// holder is the session that has a directory: clients that build several things of one directory keep it in a session of its own.
+func (a *asker) holder(ctx context.Context, name string) (*session, error) {
+	if id := a.attrs["local-sessionid:"+name]; id != "" && id != a.session.id {
+		return a.sessions.get(ctx, id)
+	}
+	return a.session, nil
+}
+
+// fetch brings a directory of the client.
+func (a *asker) fetch(ctx context.Context, name string, want selection) (*os.File, error) {
+	from, err := a.holder(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := a.temporary()
+	if err != nil {
+		return nil, err
+	}
+	into, err := os.OpenRoot(dir.Name())
+	if err != nil {
+		return nil, err
+	}
+	all, told := int64(0), int64(0)
+	err = from.fetch(ctx, name, want, into, func(n int64) {
+		if all += n; all-told >= chunk {
+			told = all
+			a.told(name, all)
+		}
+	})
+	a.told(name, all)
+	return dir, errors.Join(err, into.Close())
+}
+
+// read brings files of a directory of the client, those that there are.
+func (a *asker) read(ctx context.Context, name string, files ...string) (map[string][]byte, error) {
+	dir, err := a.fetch(ctx, name, selection{follow: files})
+	if err != nil {
+		return nil, err
+	}
+	return readAll(dir, files)
+}
+
+// readContext reads files of a context that is no directory of the client.
+func (a *asker) readContext(ctx context.Context, files ...string) (map[string][]byte, error) {
+	context, err := a.Files(ctx, "", nil)
+	if err != nil {
+		return nil, err
+	}
+	return readAll(context.Top, files)
+}
+
+func readAll(dir *os.File, files []string) (map[string][]byte, error) {
+	texts := map[string][]byte{}
+	for _, f := range files {
+		text, err := archive.ReadFile(dir, f, maxMessage)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		texts[f] = text
+	}
+	return texts, nil
+}
+
+// dockerfile brings the Dockerfile and the ignore file into o.
+func (a *asker) dockerfile(ctx context.Context, o *builds.Options) error {
+	name, local := o.Dockerfile, a.attrs["dockerfilekey"]
+	if local == "" {
+		local = "dockerfile"
+	}
+	lower := ""
+	files := []string{name, name + ".dockerignore"}
+	if path.Base(name) == "Dockerfile" {
+		lower = path.Join(path.Dir(name), "dockerfile")
+		files = append(files, lower)
+	}
+	var texts map[string][]byte
+	var err error
+	if at := a.attrs["context"]; at != "" && a.attrs["dockerfilekey"] == "" {
+		texts, err = a.readContext(ctx, append(files, ".dockerignore")...)
+	} else {
+		texts, err = a.read(ctx, local, files...)
+	}
+	if err != nil {
+		return err
+	}
+	text, ok := texts[name]
+	if !ok {
+		if text, ok = texts[lower]; !ok {
+			return fault.New(fault.Invalid, "failed to read dockerfile: open %s: no such file or directory", name)
+		}
+	}
+	o.Text, o.Ignore = text, texts[name+".dockerignore"]
+	if o.Ignore == nil {
+		o.Ignore = texts[".dockerignore"]
+	}
+	if o.Ignore == nil && a.attrs["context"] == "" {
+		if texts, err = a.read(ctx, a.contextName(), ".dockerignore"); err != nil {
+			return err
+		}
+		o.Ignore = texts[".dockerignore"]
+	}
+	a.ignore, err = ignorefile.ReadAll(strings.NewReader(string(o.Ignore)))
+	if err != nil {
+		return fault.New(fault.Invalid, "error reading the ignore file: %w", err)
+	}
+	return nil
+}
+
+// contextName is what the client calls the build context.
+func (a *asker) contextName() string {
+	if name := a.attrs["contextkey"]; name != "" {
+		return name
+	}
+	return "context"
+}
+
+// Files implements build.Client.
+func (a *asker) Files(ctx context.Context, name string, patterns []string) (*build.Files, error) {
+	local, want := a.contextName(), selection{exclude: a.ignore}
+	switch at := a.attrs["context"]; {
+	case name != "":
+		local = name
+		texts, err := a.read(ctx, local, ".dockerignore")
+		if err != nil {
+			return nil, err
+		}
+		if want.exclude, err = ignorefile.ReadAll(strings.NewReader(string(texts[".dockerignore"]))); err != nil {
+			return nil, fault.New(fault.Invalid, "error reading the ignore file of %s: %w", name, err)
+		}
+	case at != "":
+		return a.dirs.archive(func() (*os.File, error) { return a.archive(ctx, at) })
+	}
+	want.follow = needed(patterns)
+	dir, err := a.fetch(ctx, local, want)
+	if err != nil {
+		return nil, err
+	}
+	return &build.Files{Top: dir}, nil
+}
+
+// needed turns what COPY names into paths below the directory; nil is all of it.
+func needed(patterns []string) (list []string) {
+	for _, p := range patterns {
+		p = path.Join("/", p)[1:]
+		if p == "" {
+			return nil
+		}
+		list = append(list, p)
+	}
+	return list
+}
+
+// sentContext begins the address of a context that the client sends as an archive.
+const sentContext = "http://buildkit-session"
+
+// archive brings a context that the client sends whole.
+func (a *asker) archive(ctx context.Context, address string) (dir *os.File, err error) {
+	if id, ok := strings.CutPrefix(address, uploadContext); ok {
+		return a.uploaded(ctx, id)
+	}
+	at, ok := strings.CutPrefix(address, sentContext)
+	if !ok {
+		return nil, fault.New(fault.Unsupported, "the build context %s is not supported by BuildKit's protocol: fetch it first", address)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	stream, err := a.session.open(ctx, "/moby.upload.v1.Upload/Pull", metadata.Pairs("urlpath", at, "urlhost", "buildkit-session"))
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	body := &bytesStream{stream: stream, cancel: cancel}
+	dir, err = a.Builds.Unpack(ctx, body)
+	return dir, errors.Join(err, body.Close())
+}
+
+// Secret implements build.Client.
+func (a *asker) Secret(ctx context.Context, id string) ([]byte, error) {
+	return a.session.secret(ctx, id)
+}
+
+// Agent implements build.Client.
+func (a *asker) Agent(ctx context.Context, id string) (io.ReadWriteCloser, error) {
+	return a.session.agent(ctx, id)
+}
+
+// Credentials implements builds.Client.
+func (a *asker) Credentials(ctx context.Context, name reference.Named) (wire.AuthConfig, error) {
+	host := reference.Domain(name)
+	if host == "docker.io" {
+		host = "registry-1.docker.io" // as BuildKit asks, and clients look for what they have under the name of old
+	}
+	user, secret, err := a.session.credentials(ctx, host)
+	if user == "" { // the secret is a token then
+		return wire.AuthConfig{IdentityToken: secret}, err
+	}
+	return wire.AuthConfig{Username: user, Password: secret}, err
+}
+
+// Output implements builds.Client.
+func (a *asker) Output(ctx context.Context, name string) (io.WriteCloser, error) {
+	for _, o := range a.outputs {
+		if o.Name != name {
+			continue
+		}
+		if o.Type == "local" {
+			return a.spool(ctx, o)
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		stream, err := a.session.open(ctx, fileSend, exporterHead(o))
+		if err != nil {
+			cancel()
+			return nil, err
+		}
+		return &bytesStream{stream: stream, cancel: cancel, wait: true}, nil
+	}
+	return nil, fault.New(fault.NotFound, "the client has no output %s", name)
+}
+
+// fileSend is where a client takes outputs, told apart by their places in its request.
+const fileSend = "/moby.filesync.v1.FileSend/DiffCopy"
+
+func exporterHead(o output) metadata.MD {
+	return metadata.Pairs("buildkit-attachable-exporter-id", fmt.Sprint(o.index), "buildkit-exporter-multi-platform", "1")
+}
+
+// spooled is a tree that a client shall have as files: it is unpacked here, and sent when it is whole.
+type spooled struct {
+	*io.PipeWriter
+	done chan error
+}
+
+// Close implements io.Closer.
+func (s *spooled) Close() error {
+	return errors.Join(s.PipeWriter.Close(), <-s.done)
+}
+
+func (a *asker) spool(ctx context.Context, o output) (io.WriteCloser, error) {
+	r, w := io.Pipe()
+	s := &spooled{PipeWriter: w, done: make(chan error, 1)}
+	go func() {
+		dir, err := a.Builds.Unpack(ctx, r)
+		r.CloseWithError(err)
+		if err == nil {
+			err = errors.Join(a.send(ctx, o, dir), dir.Close(), os.RemoveAll(dir.Name()))
+		}
+		s.done <- err
+	}()
+	return s, nil
+}
+
+// send sends a tree.
+func (a *asker) send(ctx context.Context, o output, dir *os.File) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := a.session.open(ctx, fileSend, exporterHead(o))
+	if err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(dir.Name())
+	if err != nil {
+		return err
+	}
+	out := &outgoing{stream: stream, from: root}
+	if err = out.list(); err == nil {
+		err = out.serve()
+	}
+	return errors.Join(err, root.Close())
+}
