@@ -14,6 +14,7 @@ type Request struct {
 	Agents     []string          `json:",omitempty"` // ids of the ssh agents that the client reaches
 	Named      map[string]string `json:",omitempty"` // further contexts, what each is by its name; Local: it is asked for
 	Outputs    []Output          `json:",omitempty"`
+	Attest     map[string]string `json:",omitempty"` // attestations by kind, such as "provenance": "mode=min"
 	Platforms  []string          `json:",omitempty"` // as "linux/arm64"; none: the daemon's own
 	Allow      []string          `json:",omitempty"` // entitlements
 }
