@@ -68,7 +68,9 @@ func (p *plain) Show(s *progress.Status) {
 			p.log(v, n)
 			seen(n.Timestamp)
 		case *progress.Warning:
-			fmt.Fprintf(&v.plain.held, "#%d WARN: %s\n", p.number(v), n.Short)
+			if !v.done() { // else it is told at the end only
+				fmt.Fprintf(&v.plain.held, "#%d WARN: %s\n", p.number(v), n.Short)
+			}
 		}
 		if !v.plain.touched {
 			v.plain.touched = true

@@ -82,7 +82,7 @@ func (l *live) draw(last bool) {
 	if height <= 0 || width <= 0 {
 		height, width = 24, 80
 	}
-	if l.began.IsZero() {
+	if l.began.IsZero() || height < 2 && !last {
 		return
 	}
 	up := 0
@@ -210,6 +210,8 @@ func (l *live) fitting(now time.Time, room int) (all []row) {
 		return append(all, row{left: fmt.Sprintf(" => and %d more at work", hidden+1)})
 	}
 	free := room - len(working)
+	fold := min(1, len(over), free) // a line for what has ended
+	free -= fold
 	below := map[*vertex][]row{}
 	for _, v := range working { // the figures of what is fetched count as what a program says
 		rows := l.parts(v, now)
@@ -224,6 +226,7 @@ func (l *live) fitting(now time.Time, room int) (all []row) {
 			free--
 		}
 	}
+	free += fold
 	shown := over
 	if len(over) > free {
 		if free == 0 {
