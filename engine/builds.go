@@ -29,7 +29,10 @@ func (e *Engine) openBuilds(c Config) error {
 		NewID: container.NewID, Prepare: files.Prepare, Pack: union.Pack, Run: e.Containers.runStep, TakeCaches: caches.Take,
 		Owner: func(top *os.File, name string) (uid, gid uint32, err error) {
 			o, err := files.Owner(&union.Tree{Root: top}, name)
-			return o.UID, o.GID, err
+			if err != nil {
+				return 0, 0, err
+			}
+			return o.UID, o.GID, nil
 		},
 	}}
 	return e.Builds.Open()

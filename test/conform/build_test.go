@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"berth/internal/kerneltest"
@@ -82,7 +83,8 @@ func (d *dockerfile) context(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	script += "find . -depth -exec touch -h -d 2020-02-02T02:02:02Z {} +\n"
+	// Each case has a time of its own: what a builder has by name, size and time is not what it had for another case.
+	script += fmt.Sprintf("find . -depth -exec touch -h -d @%d {} +\n", 1580000000+cases.Add(1))
 	cmd := exec.Command("sh", "-c", script)
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -90,6 +92,8 @@ func (d *dockerfile) context(t *testing.T) string {
 	}
 	return dir
 }
+
+var cases atomic.Int64
 
 // builder builds images and gives them as archives.
 type builder struct {
