@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +29,7 @@ type found struct {
 	remote *bringer
 	path   string // below the top of where it comes from
 	name   string // what it is called at its destination when that is a directory
+	pivot  string // of --parents: what name begins below
 	dir    bool   // its content is meant
 }
 
@@ -46,7 +48,9 @@ func (d *doing) bring(ctx context.Context, top *os.File, do *dockerfile.Copy) er
 		if b.exclude, err = matcher(do.Exclude); err != nil {
 			return err
 		}
-		b.into = strings.HasSuffix(do.Dest, "/") || len(list) > 1 || isDir(top, do.Dest)
+		if err := b.destination(list); err != nil {
+			return err
+		}
 		for _, f := range list {
 			if f.remote != nil {
 				files, err := f.remote.fetch()
@@ -61,6 +65,22 @@ func (d *doing) bring(ctx context.Context, top *os.File, do *dockerfile.Copy) er
 		}
 		return nil
 	})
+}
+
+// destination finds out where things go, and whether that is a directory.
+func (b *bringing) destination(list []found) (err error) {
+	if b.dest, err = archive.Resolve(b.top, b.do.Dest); err != nil { // a link leads on
+		return err
+	}
+	b.into = b.do.Parents || strings.HasSuffix(b.do.Dest, "/") || isDir(b.top, b.dest)
+	if !b.into && len(list) > 1 && slices.ContainsFunc(list, func(f found) bool { return !f.dir }) {
+		name := "COPY"
+		if b.do.Add {
+			name = "ADD"
+		}
+		return fault.New(fault.Invalid, "When using %s with more than one source file, the destination must be a directory and end with a /: write %s/", name, b.do.Dest)
+	}
+	return nil
 }
 
 // copied calls fn with the tree that a Copy takes files from; nil when it takes none.
@@ -136,33 +156,14 @@ func (d *doing) find(ctx context.Context, from *os.File, do *dockerfile.Copy) (a
 			all = append(all, found{source: src, remote: r, path: "/" + r.Name, name: r.Name, dir: r.Name == ""})
 			continue
 		}
-		pattern, pivot := src.Path, ""
-		if do.Parents {
-			if before, after, ok := strings.Cut(src.Path, "/./"); ok {
-				pivot = path.Clean("/" + before)
-				pattern = path.Join(before, after)
-			} else {
-				pivot = "/"
-			}
-		}
-		paths, err := archive.GlobAll(from, pattern)
+		list, err := named(from, src, do.Parents)
 		if err != nil {
 			return nil, err
 		}
-		if len(paths) == 0 && !archive.IsPattern(pattern) {
-			return nil, fault.New(fault.NotFound, "%q: not found: it is not in the %s, or the ignore file leaves it out", path.Clean("/"+pattern), whence(do))
+		if len(list) == 0 && !archive.IsPattern(src.Path) {
+			return nil, fault.New(fault.NotFound, "%q: not found: it is not in the %s, or the ignore file leaves it out", path.Clean("/"+src.Path), whence(do))
 		}
-		for _, p := range paths {
-			real, err := archive.Resolve(from, p) // what is named by a link is meant
-			if err != nil {
-				return nil, err
-			}
-			f := found{source: src, root: from, path: real, name: path.Base(p), dir: isDir(from, real)}
-			if do.Parents {
-				f.name = strings.TrimPrefix(strings.TrimPrefix(p, pivot), "/")
-			}
-			all = append(all, f)
-		}
+		all = append(all, list...)
 	}
 	return all, nil
 }
@@ -179,7 +180,8 @@ type bringing struct {
 	*doing
 	do      *dockerfile.Copy
 	top     *os.File
-	into    bool // the destination is a directory
+	dest    string // without links
+	into    bool   // it is a directory
 	owner   *archive.Owner
 	chmod   func(mode int64, dir bool) (int64, error)
 	exclude *patternmatcher.PatternMatcher
@@ -193,23 +195,19 @@ func (b *bringing) one(ctx context.Context, f found) error {
 			return err
 		}
 	}
-	as := path.Clean(b.do.Dest)
+	as := b.dest
 	if b.into && (!f.dir || b.do.Parents) {
 		as = path.Join(as, f.name)
 	}
 	into := as
-	if !f.dir {
+	switch {
+	case b.do.Parents:
+		into = b.dest
+	case !f.dir:
 		into = path.Dir(as)
 	}
-	dir, err := archive.MakeDirFor(b.top, into, *b.owner)
-	if err != nil {
+	if err := makeDir(b.top, into, *b.owner); err != nil {
 		return err
-	}
-	if err := dir.Close(); err != nil {
-		return err
-	}
-	if !isDir(b.top, into) {
-		return fault.New(fault.Invalid, "cannot copy to %s: %s is not a directory", b.do.Dest, into)
 	}
 	if !f.dir && isDir(b.top, as) && !b.into {
 		return fault.New(fault.Invalid, "cannot copy a file to %s: it is a directory", as)
@@ -220,7 +218,7 @@ func (b *bringing) one(ctx context.Context, f found) error {
 	if from := b.do.From; from == nil || from.Base.Files != nil && len(from.Steps) == 0 || b.do.Chown != "" {
 		o.Owner = b.owner
 	}
-	_, err = archive.Unpack(ctx, r, b.top, o)
+	_, err := archive.Unpack(ctx, r, b.top, o)
 	r.CloseWithError(errors.Join(err, io.ErrClosedPipe))
 	return err
 }
@@ -239,26 +237,27 @@ func (b *bringing) pack(ctx context.Context, w io.Writer, f found, as string) er
 		}
 		return errors.Join(err, tw.Close())
 	}
-	prefix := strings.TrimSuffix(as, "/") + "/"
+	above := false // of --parents
 	var failed error
 	p := archive.NewPacker(ctx, w, archive.PackOptions{Member: func(hdr *tar.Header) (keep, enter bool) {
-		if f.dir && strings.TrimSuffix(hdr.Name, "/") == strings.TrimSuffix(as, "/") {
-			return b.do.Parents, true // the directory itself is not copied
+		name := strings.Trim(strings.TrimPrefix(strings.TrimSuffix(hdr.Name, "/"), strings.TrimSuffix(as, "/")), "/")
+		if f.dir && !above && name == "" && !b.do.Parents {
+			return false, true // the directory itself is not copied
 		}
-		inside := path.Join(f.path, strings.TrimPrefix(hdr.Name, prefix))
-		if !f.dir {
-			inside = f.path
-		}
-		if b.exclude != nil {
-			if out, err := b.exclude.MatchesOrParentMatches(strings.TrimPrefix(inside, "/")); err != nil || out {
-				failed = errors.Join(failed, err)
-				return false, b.exclude.Exclusions()
-			}
+		if !above && b.excluded(f, name, &failed) {
+			return false, b.exclude.Exclusions()
 		}
 		keep, err := b.member(hdr)
 		failed = errors.Join(failed, err)
-		return keep, true
+		return keep, !above
 	}})
+	if b.do.Parents {
+		above = true
+		if err := b.parents(p, f); err != nil {
+			return err
+		}
+		above = false
+	}
 	if err := p.AddPath(f.root, f.path, strings.TrimSuffix(as, "/")); err != nil {
 		return err
 	}
@@ -294,14 +293,10 @@ func (b *bringing) unpack(ctx context.Context, f found) (done bool, err error) {
 		return false, err
 	}
 	defer fault.Close(plain, &err)
-	dir, err := archive.MakeDirFor(b.top, b.do.Dest, *b.owner)
-	if err != nil {
+	if err := makeDir(b.top, b.dest, *b.owner); err != nil {
 		return false, err
 	}
-	if err := dir.Close(); err != nil {
-		return false, err
-	}
-	o := archive.UnpackOptions{Live: true, Into: path.Clean(b.do.Dest)}
+	o := archive.UnpackOptions{Live: true, Into: b.dest}
 	if b.do.Chown != "" {
 		o.Owner = b.owner
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -119,17 +120,16 @@ func (d *doing) mkdir(top *os.File, do *dockerfile.Mkdir) error {
 	if err != nil {
 		return err
 	}
-	dir, err := archive.MakeDirFor(top, do.Path, *owner)
-	if err != nil {
-		return err
-	}
-	return dir.Close()
+	return makeDir(top, do.Path, *owner)
 }
 
 // owner looks up who gets files; nobody in particular is root.
 func (d *doing) owner(top *os.File, name string) (*archive.Owner, error) {
 	if name == "" {
 		return &archive.Owner{}, nil
+	}
+	if n, err := strconv.ParseUint(name, 10, 31); err == nil { // a number alone is the group's too, and no table is needed
+		return &archive.Owner{UID: uint32(n), GID: uint32(n)}, nil
 	}
 	uid, gid, err := d.Owner(top, name)
 	return &archive.Owner{UID: uid, GID: gid}, err

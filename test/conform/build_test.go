@@ -131,10 +131,10 @@ func baseTar(t *testing.T) string {
 	dir := t.TempDir()
 	script := `set -e; mkdir root; tar -C root -xf "$1"; cd root
 mkdir -p real/sub srv opt dev proc sys; : >etc/hosts; : >etc/resolv.conf; ln -s real link; ln -s /real abs; ln -s nowhere dangling; ln -s /no/where absdangling; ln -s /real/file filelink
-echo base >real/file; echo old >real/old; chmod 2770 srv; chown 1000:10 opt; chmod 700 opt
+echo base >real/file; echo able >real/capable; setcap cap_net_raw+ep real/capable; echo old >real/old; chmod 2770 srv; chown 1000:10 opt; chmod 700 opt
 echo 'svc:x:33:10:svc:/srv:/bin/sh' >>etc/passwd
 find . -depth -exec touch -h -d 2019-01-01T00:00:00Z {} +
-tar --sort=name --numeric-owner -cf ../base.tar .; cd ..; rm -rf root`
+tar --sort=name --numeric-owner --xattrs --xattrs-include=security.capability -cf ../base.tar .; cd ..; rm -rf root`
 	cmd := exec.Command("sh", "-c", script, "sh", busybox)
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -198,7 +198,7 @@ func TestBuildsAsDocker(t *testing.T) {
 				if d.skip[p.name] {
 					continue
 				}
-				for _, r := range compare(got, p.build(t, d, dir)) {
+				for _, r := range compare(p.name, got, p.build(t, d, dir)) {
 					if !d.meant(p.name, r) {
 						t.Errorf("beside %s: %s", p.name, r)
 					}

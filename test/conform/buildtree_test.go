@@ -132,7 +132,7 @@ func (b *built) settings(data []byte) error {
 		return err
 	}
 	b.config = map[string]string{"Author": c.Author, "Platform": c.OS + "/" + c.Architecture}
-	for _, field := range []string{"Env", "Cmd", "Entrypoint", "User", "WorkingDir", "Labels", "ExposedPorts", "Volumes", "OnBuild", "StopSignal", "Healthcheck", "Shell", "ArgsEscaped"} {
+	for _, field := range []string{"Env", "Cmd", "Entrypoint", "User", "WorkingDir", "Labels", "ExposedPorts", "Volumes", "OnBuild", "StopSignal", "Healthcheck", "Shell"} {
 		switch text := string(c.Config[field]); text {
 		case "null", `""`, "{}", "[]", "false":
 		default:
@@ -155,7 +155,7 @@ func (b *built) settings(data []byte) error {
 var recent = time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // show writes all about a file that two builders have in common.
-func (b *built) show(name string) string {
+func (b *built) show(name string, dirTimes bool) string {
 	n := b.tree[name]
 	if n == nil {
 		return "is not there"
@@ -175,7 +175,7 @@ func (b *built) show(name string) string {
 			text += fmt.Sprintf(" %s=%q", x, h.PAXRecords[key])
 		}
 	}
-	if h.ModTime.Before(recent) {
+	if h.ModTime.Before(recent) && (dirTimes || h.Typeflag != tar.TypeDir) {
 		text += h.ModTime.UTC().Format(" 2006-01-02T15:04:05")
 	}
 	var names []string
@@ -191,8 +191,9 @@ func (b *built) show(name string) string {
 	return text
 }
 
-// compare lists where two images differ, each as "WHAT: how".
-func compare(a, b *built) (all []string) {
+// compare lists where an image of ours differs from a peer's, each as "WHAT: how". Two things are not compared: the times of directories with docker.io's
+// BuildKit, whose context has none, and the number of empty lines of history with its classic builder, which makes no layer for a directory that is there.
+func compare(peer string, a, b *built) (all []string) {
 	if a.failed != "" || b.failed != "" {
 		if (a.failed == "") != (b.failed == "") {
 			all = append(all, fmt.Sprintf("outcome: ours %q, theirs %q", a.failed, b.failed))
@@ -202,14 +203,14 @@ func compare(a, b *built) (all []string) {
 	names := maps.Clone(a.tree)
 	maps.Copy(names, b.tree)
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		if x, y := a.show(name), b.show(name); x != y {
+		if x, y := a.show(name, peer == "classic"), b.show(name, peer == "classic"); x != y {
 			all = append(all, fmt.Sprintf("%s: ours %s, theirs %s", name, x, y))
 		}
 	}
 	fields := maps.Clone(a.config)
 	maps.Copy(fields, b.config)
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		if x, y := a.config[name], b.config[name]; x != y {
+		if x, y := a.config[name], b.config[name]; x != y && (peer != "classic" || name != "Layers") {
 			all = append(all, fmt.Sprintf("%s: ours %s, theirs %s", name, x, y))
 		}
 	}
