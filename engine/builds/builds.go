@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -93,6 +94,9 @@ func (s *Service) Build(ctx context.Context, o Options, body io.Reader, t Teller
 		if err := o.readFrom(dir); err != nil {
 			return nil, err
 		}
+		if err := o.leaveOut(dir); err != nil {
+			return nil, err
+		}
 	}
 	client := &sent{dir, o.Auth}
 	solved, err := s.Solve(ctx, o, client, t)
@@ -163,13 +167,9 @@ func (o *Options) readFrom(dir *os.File) (err error) {
 
 // ignored tells what the ignore file leaves out; nil when it can't be told of a single path.
 func (o *Options) ignored() (func(string) bool, error) {
-	patterns, err := ignorefile.ReadAll(bytes.NewReader(o.Ignore))
+	m, err := o.ignoring()
 	if err != nil {
-		return nil, fault.New(fault.Invalid, "error reading the ignore file: %w", err)
-	}
-	m, err := patternmatcher.New(patterns)
-	if err != nil {
-		return nil, fault.New(fault.Invalid, "error reading the ignore file: %w", err)
+		return nil, err
 	}
 	if m.Exclusions() { // a directory that is left out may have files that are not
 		return nil, nil
@@ -238,4 +238,40 @@ func (s *Service) Open() error {
 	}
 	s.writer = &output.Writer{Layers: s.Builder.Layers, NewID: s.Builder.NewID}
 	return os.MkdirAll(s.Dir, 0o700)
+}
+
+// ignoring reads the ignore file.
+func (o *Options) ignoring() (*patternmatcher.PatternMatcher, error) {
+	patterns, err := ignorefile.ReadAll(bytes.NewReader(o.Ignore))
+	if err != nil {
+		return nil, fault.New(fault.Invalid, "error reading the ignore file: %w", err)
+	}
+	m, err := patternmatcher.New(patterns)
+	if err != nil {
+		return nil, fault.New(fault.Invalid, "error reading the ignore file: %w", err)
+	}
+	return m, nil
+}
+
+// leaveOut removes what a client sent for the builder alone: the Dockerfile and the ignore files, where the ignore file names them. They were read.
+func (o *Options) leaveOut(dir *os.File) (err error) {
+	m, err := o.ignoring()
+	if err != nil {
+		return err
+	}
+	top, err := os.OpenRoot(dir.Name())
+	if err != nil {
+		return err
+	}
+	defer fault.Close(top, &err)
+	for _, name := range []string{o.Dockerfile, o.Dockerfile + ".dockerignore", ".dockerignore"} {
+		name = strings.TrimPrefix(path.Clean("/"+name), "/")
+		if out, err := m.MatchesOrParentMatches(name); err != nil || !out {
+			continue // of the wrong pattern that gives an error, the client has told
+		}
+		if err := top.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("leave %s out of the build context: %w", name, err)
+		}
+	}
+	return nil
 }
