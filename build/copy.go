@@ -206,7 +206,7 @@ func (b *bringing) one(ctx context.Context, f found) error {
 	case !f.dir:
 		into = path.Dir(as)
 	}
-	if err := makeDir(b.top, into, *b.owner); err != nil {
+	if err := makeDirFor(b.top, into, *b.owner); err != nil {
 		return err
 	}
 	if !f.dir && isDir(b.top, as) && !b.into {
@@ -293,7 +293,7 @@ func (b *bringing) unpack(ctx context.Context, f found) (done bool, err error) {
 		return false, err
 	}
 	defer fault.Close(plain, &err)
-	if err := makeDir(b.top, b.dest, *b.owner); err != nil {
+	if err := makeDirFor(b.top, b.dest, *b.owner); err != nil {
 		return false, err
 	}
 	o := archive.UnpackOptions{Live: true, Into: b.dest}

@@ -161,8 +161,8 @@ func (b *bringing) parents(p *archive.Packer, f found) error {
 	return nil
 }
 
-// makeDir makes a directory of a tree, and those above it, for an owner. Those that are there stay as they are.
-func makeDir(top *os.File, p string, owner archive.Owner) error {
+// makeDirFor makes a directory of a tree, and those above it, for an owner. Those that are there stay as they are.
+func makeDirFor(top *os.File, p string, owner archive.Owner) error {
 	dir, err := archive.MakeDirFor(top, p, owner)
 	if err != nil {
 		return err

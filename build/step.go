@@ -120,7 +120,7 @@ func (d *doing) mkdir(top *os.File, do *dockerfile.Mkdir) error {
 	if err != nil {
 		return err
 	}
-	return makeDir(top, do.Path, *owner)
+	return makeDirFor(top, do.Path, *owner)
 }
 
 // owner looks up who gets files; nobody in particular is root.
