@@ -135,3 +135,17 @@ func (s *Store) files(dir string, fn func(File) error) (err error) {
 	}
 	return nil
 }
+
+// Disk is how many bytes the disk that the blobs lie on still takes, and how many it has in all.
+func (s *Store) Disk() (free, size int64, err error) {
+	f, err := os.Open(s.dir)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer fault.Close(f, &err)
+	if free, err = kernel.FreeSpace(f); err != nil {
+		return 0, 0, err
+	}
+	size, err = kernel.DiskSize(f)
+	return free, size, err
+}

@@ -162,6 +162,7 @@ func (c *Cache) keep(k *key, below []image.Layer, l image.Layer, now time.Time) 
 type Entry struct {
 	ID    string
 	Place string
+	Base  digest.Digest // chain that it began with
 	Chain digest.Digest // of its layer; "" when it changed nothing
 	Blob  digest.Digest
 	Made  time.Time
@@ -174,7 +175,7 @@ func (c *Cache) Entries() (all []Entry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, e := range c.entries {
-		one := Entry{ID: e.hash, Place: e.Place, Made: e.Made, Used: e.Used, Uses: e.Uses}
+		one := Entry{ID: e.hash, Place: e.Place, Base: chain(e.Below), Made: e.Made, Used: e.Used, Uses: e.Uses}
 		if e.Layer.DiffID != "" {
 			one.Chain, one.Blob = chain(e.layers()), e.Layer.Desc.Digest
 		}

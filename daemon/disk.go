@@ -208,14 +208,14 @@ func (s accounts) cache(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	p := disk.CachePrune{All: flag(q, "all"), Dry: flag(q, "dryrun")}
-	if p.Before, err = disk.CacheFilters(f); err != nil {
-		return err
-	}
-	for _, name := range []string{"keep-storage", "reserved-space"} {
-		if text := q.Get(name); text != "" {
-			if p.Keep, err = strconv.ParseInt(text, 10, 64); err != nil {
-				return fault.New(fault.Invalid, "%s is in bytes and needs to be an integer: %s", name, text)
+	p := disk.CachePrune{All: flag(q, "all"), Dry: flag(q, "dryrun"), Filters: f}
+	for _, bound := range []struct {
+		name string
+		to   *int64
+	}{{"keep-storage", &p.Reserved}, {"reserved-space", &p.Reserved}, {"max-used-space", &p.MaxUsed}, {"min-free-space", &p.MinFree}} {
+		if text := q.Get(bound.name); text != "" {
+			if *bound.to, err = strconv.ParseInt(text, 10, 64); err != nil {
+				return fault.New(fault.Invalid, "%s is in bytes and needs to be an integer: %s", bound.name, text)
 			}
 		}
 	}

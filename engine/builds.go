@@ -19,12 +19,17 @@ func (e *Engine) openBuilds(c Config) error {
 	}
 	e.onClose(cache.Close)
 	e.Disk.Cache, e.Disk.Forget = cache.Entries, cache.Remove
+	collector, err := e.Disk.Collector(c.BuildCache, c.Log)
+	if err != nil {
+		return err
+	}
+	e.onClose(collector.Close)
 	dir := filepath.Join(c.DataRoot, "build", "contexts")
 	caches := &builds.Caches{Volumes: e.Volumes, Dir: filepath.Join(c.DataRoot, "build", "caches")}
 	if err := caches.Open(); err != nil {
 		return err
 	}
-	e.Builds = &builds.Service{Caches: caches, Images: e.Images, Dir: dir, Builder: &build.Builder{
+	e.Builds = &builds.Service{Caches: caches, Images: e.Images, Dir: dir, Ended: collector.Ended, Builder: &build.Builder{
 		Dir: dir, Images: e.Images.Store, Layers: e.Containers.layers, Cache: cache, Log: c.Log,
 		NewID: container.NewID, Prepare: files.Prepare, Pack: union.Pack, Run: e.Containers.runStep, TakeCaches: caches.Take,
 		Owner: func(top *os.File, name string) (uid, gid uint32, err error) {

@@ -64,6 +64,7 @@ type Config struct {
 	Debug        bool
 	Defaults     request.Defaults // of containers that say nothing else
 	UsernsRemap  string           // whose ids containers have by default: "default", "user[:group]", "uid[:gid]"; "": the host's
+	BuildCache   disk.Collection  // when it is made smaller
 	Log          *slog.Logger     // nil: slog.Default
 }
 

@@ -36,3 +36,11 @@ func FreeSpace(f *os.File) (int64, error) {
 	keep(f)
 	return int64(st.Bavail) * int64(st.Bsize), pathError("statfs", f.Name(), err)
 }
+
+// DiskSize is how many bytes the file system of f has in all (statfs(2)).
+func DiskSize(f *os.File) (int64, error) {
+	var st unix.Statfs_t
+	err := retry(func() error { return unix.Fstatfs(fd(f), &st) })
+	keep(f)
+	return int64(st.Blocks) * int64(st.Bsize), pathError("statfs", f.Name(), err)
+}

@@ -21,29 +21,37 @@ import (
 // Cache is the command "builder prune".
 func Cache(s *session.Session) *cobra.Command {
 	var o options
-	var keep int64
-	cmd := &cobra.Command{Use: "prune", Args: session.NoArgs, Example: "builder prune -f"}
+	var b bounds
+	cmd := &cobra.Command{Use: "prune", Args: session.NoArgs, Example: "builder prune -f\nbuilder prune --dry-run --max-used-space 10GB\nbuilder prune -a --filter unused-for=48h"}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		what := "all dangling build cache"
 		if o.all {
 			what = "all build cache"
 		}
-		return o.run(cmd.Context(), s, "builder", "WARNING! This will remove "+what+". Are you sure you want to continue?", cache(o.all, keep), o.wanted(s), true)
+		return o.run(cmd.Context(), s, "builder", "WARNING! This will remove "+what+". Are you sure you want to continue?", cache(o.all, b), o.wanted(s), true)
 	}
 	o.declare(cmd, "Remove all unused build cache, not just dangling ones", `Provide filter values (e.g. "until=24h")`)
-	cmd.Flags().Var(flag.Size(&keep, false), "keep-storage", "Amount of disk space to keep for cache")
+	fs := cmd.Flags()
+	fs.Var(flag.Size(&b.reserved, false), "keep-storage", "Amount of disk space to keep for cache")
+	fs.Var(flag.Size(&b.reserved, false), "reserved-space", "Amount of disk space always allowed to keep for cache")
+	fs.Var(flag.Size(&b.maxUsed, false), "max-used-space", "Maximum amount of disk space allowed to keep for cache")
+	fs.Var(flag.Size(&b.minFree, false), "min-free-space", "Target amount of free disk space after pruning")
 	return cmd
 }
 
-func cache(all bool, keep int64) step {
+// bounds are how much a prune of the build cache leaves, in bytes; 0: it need not.
+type bounds struct{ reserved, maxUsed, minFree int64 }
+
+func cache(all bool, b bounds) step {
 	return func(ctx context.Context, api *client.Client, f client.Filters, dry bool) (result, error) {
 		q := url.Values{}
 		if all {
 			q.Set("all", "1")
 		}
-		if keep > 0 {
-			q.Set("keep-storage", strconv.FormatInt(keep, 10))
-			q.Set("reserved-space", strconv.FormatInt(keep, 10))
+		for name, n := range map[string]int64{"keep-storage": b.reserved, "reserved-space": b.reserved, "max-used-space": b.maxUsed, "min-free-space": b.minFree} {
+			if n > 0 {
+				q.Set(name, strconv.FormatInt(n, 10))
+			}
 		}
 		r, err := api.System.PruneCache(ctx, f, dry, q)
 		return result{"build cache objects", r.CachesDeleted, r.SpaceReclaimed}, err
@@ -94,7 +102,7 @@ func (o *options) everything(ctx context.Context, s *session.Session, withVolume
 		steps = append(steps, volumes)
 	}
 	var total uint64
-	for _, do := range append(steps, images(o.all), cache(o.all, 0)) {
+	for _, do := range append(steps, images(o.all), cache(o.all, bounds{})) {
 		r, err := do(ctx, api, f, false)
 		if err != nil {
 			return err

@@ -14,7 +14,7 @@ type builder struct {
 		SecurityInsecure *bool `json:"security-insecure"`
 		Device           *bool `json:"device"`
 	} `json:"entitlements"`
-	GC json.RawMessage `json:"gc"`
+	GC builderGC `json:"gc"`
 }
 
 func (d *defaults) applyBuilder(raw json.RawMessage) error {
@@ -23,10 +23,9 @@ func (d *defaults) applyBuilder(raw json.RawMessage) error {
 	if err := decoder.Decode(&d.builder); err != nil {
 		return err
 	}
-	if d.builder.GC != nil {
-		d.warnings = append(d.warnings, `the configuration file's "builder.gc" has no effect in this version`)
-	}
-	return nil
+	c, err := d.builder.GC.collection()
+	d.collection = c
+	return err
 }
 
 // grants are what builds may have: the host's network, and nothing more, when nothing is said.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"berth/engine/disk"
 	"berth/engine/request"
 
 	"github.com/docker/go-units"
@@ -26,6 +27,7 @@ type defaults struct {
 	selinux          bool
 	builder          builder
 	warnings         []string
+	collection       disk.Collection
 }
 
 func (d *defaults) declare(f *pflag.FlagSet) {

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"berth/engine/disk"
+
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
 )
@@ -150,6 +152,28 @@ func TestPasswordsInAddressesAreNotTold(t *testing.T) {
 	} {
 		if _, _, err := reading(c.text, strings.Fields(c.flag)...); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s %s: %v", c.text, c.flag, err)
+		}
+	}
+}
+
+func TestBuilder(t *testing.T) {
+	d, _, err := reading(`{"builder": {"gc": {"enabled": true, "defaultKeepStorage": "20GB", "policy": [
+		{"keepStorage": "512MB", "filter": ["unused-for=48h", "type==source.local"]}, {"all": true, "maxUsedSpace": "1g", "minFreeSpace": "2g"}]}}}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := d.collection
+	if c.Off || c.Budget != (disk.Budget{Reserved: 20 << 30}) || len(c.Policies) != 2 {
+		t.Errorf("got %+v", c)
+	} else if p, q := c.Policies[0], c.Policies[1]; p.Reserved != 512<<20 || p.Filters["type"][0] != "source.local" || !q.All || q.MaxUsed != 1<<30 || q.MinFree != 2<<30 {
+		t.Errorf("got %+v", c.Policies)
+	}
+	if d, _, err := reading(`{"builder": {"gc": {"enabled": false}}}`); err != nil || !d.collection.Off {
+		t.Errorf("off: %v", err)
+	}
+	for _, bad := range []string{`1`, `{"gc": 1}`, `{"nosuch": {}}`, `{"gc": {"policy": [{"filter": ["x"]}]}}`, `{"gc": {"policy": [{"filter": ["nosuch=1"]}]}}`, `{"gc": {"defaultKeepStorage": "much"}}`} {
+		if _, _, err := reading(`{"builder": ` + bad + `}`); err == nil {
+			t.Errorf("%s passes", bad)
 		}
 	}
 }

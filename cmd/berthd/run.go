@@ -172,7 +172,7 @@ func engineConfig(o *options, log *slog.Logger) (engine.Config, error) {
 	return engine.Config{
 		DataRoot: o.dataRoot, ExecRoot: o.execRoot, CgroupParent: o.cgroupParent,
 		UsernsRemap: o.usernsRemap, Storage: storage.Config{Driver: o.driver, Options: o.driverOptions}, ImageLimits: o.images, Network: o.networks.config, Names: o.networks.names, OCIPath: oci, Packer: self,
-		Spares: 3, Defaults: o.defaults.set,
+		Spares: 3, Defaults: o.defaults.set, BuildCache: o.defaults.collection,
 		Version: version, GitCommit: commit, BuildTime: buildTime, Debug: o.debug, Log: log,
 	}, nil
 }

@@ -188,16 +188,13 @@ func (c *controller) DiskUsage(ctx context.Context, r *control.DiskUsageRequest)
 // Prune removes results from the build cache and tells of those that went.
 func (c *controller) Prune(r *control.PruneRequest, stream control.Control_PruneServer) error {
 	ctx := stream.Context()
-	before, err := c.DiskUsage(ctx, &control.DiskUsageRequest{})
+	before, err := c.DiskUsage(ctx, &control.DiskUsageRequest{Filter: r.Filter})
 	if err != nil {
 		return err
 	}
-	if len(r.Filter) > 0 && strings.Join(r.Filter, "") != "" {
-		return fault.New(fault.Unsupported, "a prune by the filter %s is not supported: filter by until", strings.Join(r.Filter, " "))
-	}
-	p := disk.CachePrune{All: r.All, Keep: max(r.ReservedSpace, r.MaxUsedSpace)}
-	if r.KeepDuration > 0 {
-		p.Before = time.Now().Add(-time.Duration(r.KeepDuration))
+	p := disk.CachePrune{All: r.All, Reserved: r.ReservedSpace, MaxUsed: r.MaxUsedSpace, MinFree: r.MinFreeSpace, Unused: time.Duration(r.KeepDuration), IDs: []string{}}
+	for _, one := range before.Record {
+		p.IDs = append(p.IDs, one.ID)
 	}
 	report, err := c.Disk.PruneBuildCache(ctx, p)
 	if err != nil {

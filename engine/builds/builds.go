@@ -37,6 +37,7 @@ type Service struct {
 	Images  *images.Service
 	Caches  *Caches
 	Dir     string // for contexts; it is emptied at the start
+	Ended   func() // hears of the end of each build; may be nil
 	Granted Grants
 
 	writer *output.Writer

@@ -53,6 +53,9 @@ func (s *Service) Solve(ctx context.Context, o Options, client Client, t Teller)
 	t.read(o)
 	client = watched{client, t}
 	defer func() { t.fail(err) }()
+	if s.Ended != nil {
+		defer s.Ended()
+	}
 	var plans []*dockerfile.Plan
 	for _, p := range o.targets() {
 		plan, err := s.plan(ctx, o, p, client, t)

@@ -2,7 +2,10 @@ package disk
 
 import (
 	"context"
+	"fmt"
+	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"berth/build"
@@ -15,45 +18,122 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
+// Keeper is one kind of what is kept for builds beside steps' results: contexts, cache mounts, repositories.
+type Keeper struct {
+	Type   string // as BuildKit calls it: source.local, exec.cachemount, source.git.checkout
+	List   func() ([]Kept, error)
+	Remove func(ids []string) error // of those that are not in use
+}
+
+// Kept is one of them.
+type Kept struct {
+	ID, Description string
+	Size            int64 // on disk, in bytes
+	Made, Used      time.Time
+	Uses            int
+	InUse           bool
+}
+
+// stepType is what a step's result is called.
+const stepType = "regular"
+
 // CachePrune says what of the build cache may go.
 type CachePrune struct {
-	All  bool  // what images have, too
-	Keep int64 // bytes that may stay, the latest used
-	// Before is when a result must have been used last; zero: whenever.
-	Before time.Time
-	Dry    bool // tell, and remove nothing
+	All      bool            // what images have, too
+	Reserved int64           // bytes that stay in any case, the latest used
+	MaxUsed  int64           // bytes that may stay; 0: as many as there are
+	MinFree  int64           // bytes that the disk should have free
+	Unused   time.Duration   // for how long it must not have been of use
+	Types    []string        // none: any
+	IDs      []string        // nil: any
+	Filters  journal.Filters // until, unused-for, id, parent, type, description, inuse, shared, private
+	Dry      bool            // tell, and remove nothing
+}
+
+// cacheRecord is something in the build cache.
+type cacheRecord struct {
+	wire.CacheRecord
+	digests []digest.Digest // its content, of a step
 }
 
 // cache describes what is kept of builds. What images have too is theirs.
 func (c *census) cache() *wire.DiskUsage {
-	held := c.held()
 	u := &wire.DiskUsage{Items: []wire.CacheRecord{}}
-	seen := map[digest.Digest]bool{"": true}
-	for _, e := range c.entries {
-		one := wire.CacheRecord{ID: e.ID, Type: "regular", Description: e.Place, CreatedAt: e.Made, LastUsedAt: &e.Used, UsageCount: e.Uses, Shared: held[e.Chain]}
-		for _, d := range slices.Compact([]digest.Digest{e.Blob, e.Chain}) {
-			one.Size += c.size(d)
-			if !seen[d] && !held[d] {
-				seen[d] = true
-				u.TotalSize += c.size(d)
-			}
-		}
+	seen := map[digest.Digest]bool{}
+	for _, r := range c.records() {
+		u.Items = append(u.Items, r.CacheRecord)
 		u.TotalCount++
-		u.Items = append(u.Items, one)
+		own := c.own(r, seen)
+		u.TotalSize += own
+		if r.InUse {
+			u.ActiveCount++
+		} else {
+			u.Reclaimable += own
+		}
 	}
-	u.Reclaimable = u.TotalSize
 	return u
+}
+
+// own is what a record takes that neither images nor those seen before have.
+func (c *census) own(r cacheRecord, seen map[digest.Digest]bool) (size int64) {
+	if r.Type != stepType {
+		return r.Size
+	}
+	held := c.held()
+	for _, d := range r.digests {
+		if !seen[d] && !held[d] {
+			seen[d] = true
+			size += c.size(d)
+		}
+	}
+	return size
+}
+
+// records lists the build cache, those used last at the end.
+func (c *census) records() (all []cacheRecord) {
+	held := c.held()
+	made := map[digest.Digest][]string{} // by what comes of them
+	for _, e := range c.entries {
+		made[e.Chain] = append(made[e.Chain], e.ID)
+	}
+	for _, e := range c.entries {
+		r := cacheRecord{CacheRecord: wire.CacheRecord{ID: e.ID, Type: stepType, Description: e.Place, CreatedAt: e.Made, LastUsedAt: &e.Used, UsageCount: e.Uses}}
+		if e.Base != "" {
+			r.Parents = made[e.Base]
+		}
+		if e.Chain != "" {
+			r.digests, r.Shared = slices.Compact([]digest.Digest{e.Blob, e.Chain}), held[e.Chain]
+		}
+		for _, d := range r.digests {
+			r.Size += c.size(d)
+		}
+		all = append(all, r)
+	}
+	for kind, list := range c.kept {
+		for _, k := range list {
+			all = append(all, cacheRecord{CacheRecord: wire.CacheRecord{ID: k.ID, Type: kind, Description: k.Description, InUse: k.InUse, Size: k.Size, CreatedAt: k.Made, LastUsedAt: &k.Used, UsageCount: k.Uses}})
+		}
+	}
+	slices.SortFunc(all, func(a, b cacheRecord) int {
+		if n := a.LastUsedAt.Compare(*b.LastUsedAt); n != 0 {
+			return n
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return all
 }
 
 // held are the blobs and layers of images.
 func (c *census) held() map[digest.Digest]bool {
-	all := map[digest.Digest]bool{}
-	for _, h := range c.holdings {
-		for d := range content(h) {
-			all[d] = true
+	if c.ofImages == nil {
+		c.ofImages = map[digest.Digest]bool{}
+		for _, h := range c.holdings {
+			for d := range content(h) {
+				c.ofImages[d] = true
+			}
 		}
 	}
-	return all
+	return c.ofImages
 }
 
 // cached are the blobs and layers that the build cache has.
@@ -65,41 +145,155 @@ func cached(entries []build.Entry) map[digest.Digest]bool {
 	return all
 }
 
-// PruneBuildCache forgets results of builds, and frees what nothing else has of them.
-func (s *Service) PruneBuildCache(ctx context.Context, p CachePrune) (wire.CachePruneReport, error) {
+// choose picks the records that go, those first that were of no use for the longest time, and tells what is freed.
+func (c *census) choose(p CachePrune, free int64) (gone []cacheRecord, err error) {
+	fits, err := p.fits(time.Now())
+	if err != nil {
+		return nil, err
+	}
+	total := c.cache().TotalSize
+	keep := p.keep(total, free)
+	all := c.records()
+	needs := map[digest.Digest]int{} // how many records have it
+	for _, r := range all {
+		for _, d := range r.digests {
+			needs[d]++
+		}
+	}
+	held := c.held()
+	for _, r := range all {
+		if keep > 0 && total <= keep {
+			break
+		}
+		if r.InUse || r.Shared && !p.All || !fits(r) {
+			continue
+		}
+		gone = append(gone, r)
+		if r.Type != stepType {
+			total -= r.Size
+		}
+		for _, d := range r.digests {
+			if needs[d]--; needs[d] == 0 && !held[d] {
+				total -= c.size(d)
+			}
+		}
+	}
+	return gone, nil
+}
+
+// keep is how many bytes may stay of total, when so many are free on the disk; 0: none need to.
+func (p *CachePrune) keep(total, free int64) int64 {
+	keep := p.MaxUsed
+	if lacking := p.MinFree - free; p.MinFree > 0 && lacking > 0 {
+		if keep == 0 || total-lacking < keep {
+			keep = max(1, total-lacking)
+		}
+	} else if p.MinFree > 0 && keep == 0 && p.Reserved == 0 {
+		return total // nothing lacks
+	}
+	return max(keep, p.Reserved)
+}
+
+// fits makes what tells whether a record may go, of filters that are all right.
+func (p *CachePrune) fits(now time.Time) (func(cacheRecord) bool, error) {
+	var all []func(cacheRecord) bool
+	if p.Unused > 0 {
+		all = append(all, func(r cacheRecord) bool { return r.LastUsedAt.Before(now.Add(-p.Unused)) })
+	}
+	if len(p.Types) > 0 {
+		all = append(all, func(r cacheRecord) bool { return slices.Contains(p.Types, r.Type) })
+	}
+	if p.IDs != nil {
+		all = append(all, func(r cacheRecord) bool { return slices.Contains(p.IDs, r.ID) })
+	}
+	for key, values := range p.Filters {
+		if strings.HasPrefix(key, "label") {
+			continue // a system prune has them for others; results have none
+		}
+		if len(values) > 1 {
+			return nil, fault.New(fault.Invalid, "filter '%s' expects only one value", key)
+		}
+		one, err := cacheFilter(key, strings.Join(values, ""), now)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	return func(r cacheRecord) bool {
+		return !slices.ContainsFunc(all, func(fits func(cacheRecord) bool) bool { return !fits(r) })
+	}, nil
+}
+
+// Check is fault.Invalid when a filter is none.
+func (p *CachePrune) Check() error {
+	_, err := p.fits(time.Now())
+	return err
+}
+
+// cacheFilter reads one filter.
+func cacheFilter(key, value string, now time.Time) (func(cacheRecord) bool, error) {
+	flags := map[string]func(cacheRecord) bool{
+		"inuse":   func(r cacheRecord) bool { return r.InUse },
+		"shared":  func(r cacheRecord) bool { return r.Shared },
+		"private": func(r cacheRecord) bool { return !r.Shared },
+	}
+	if is := flags[key]; is != nil {
+		switch value {
+		case "", "1", "true":
+			return is, nil
+		case "0", "false":
+			return func(r cacheRecord) bool { return !is(r) }, nil
+		}
+		return nil, fault.New(fault.Invalid, "invalid filter '%s=%s': it is true or false", key, value)
+	}
+	switch key {
+	case "until", "unused-for":
+		before, err := request.ParseUntil(value, now)
+		return func(r cacheRecord) bool { return !r.LastUsedAt.After(before) }, err
+	case "id":
+		id, err := regexp.Compile(value)
+		if err != nil {
+			return nil, fault.New(fault.Invalid, "invalid filter 'id=%s': %w", value, err)
+		}
+		return func(r cacheRecord) bool { return id.MatchString(r.ID) }, nil
+	case "parent":
+		return func(r cacheRecord) bool { return slices.Contains(r.Parents, value) }, nil
+	case "type":
+		return func(r cacheRecord) bool { return r.Type == value }, nil
+	case "description":
+		return func(r cacheRecord) bool { return r.Description == value }, nil
+	}
+	return nil, fault.New(fault.Invalid, "invalid filter '%s'", key)
+}
+
+// PruneBuildCache forgets what is kept of builds, and frees what nothing else has of it.
+func (s *Service) PruneBuildCache(ctx context.Context, p CachePrune) (r wire.CachePruneReport, err error) {
 	s.pruning.Lock()
 	defer s.pruning.Unlock()
-	r := wire.CachePruneReport{CachesDeleted: []string{}}
+	r.CachesDeleted = []string{}
 	c, err := s.look()
 	if err != nil {
 		return r, err
 	}
-	entries := slices.Clone(c.entries)
-	slices.SortFunc(entries, func(a, b build.Entry) int { return b.Used.Compare(a.Used) }) // the latest first
-	kept := int64(0)
-	held := c.held()
+	free, _, err := s.Blobs.Disk()
+	if err != nil {
+		return r, err
+	}
+	gone, err := c.choose(p, free)
+	if err != nil {
+		return r, err
+	}
 	before := c.cache().TotalSize
-	for _, e := range entries {
-		size := c.size(e.Blob) + c.size(e.Chain)
-		switch {
-		case held[e.Chain] && !p.All, !p.Before.IsZero() && e.Used.After(p.Before):
-			continue
-		case p.Keep > 0 && kept+size <= p.Keep:
-			kept += size
-			continue
-		}
-		r.CachesDeleted = append(r.CachesDeleted, e.ID)
+	ids := map[string][]string{} // by type
+	for _, g := range gone {
+		r.CachesDeleted, ids[g.Type] = append(r.CachesDeleted, g.ID), append(ids[g.Type], g.ID)
 	}
 	slices.Sort(r.CachesDeleted)
 	if p.Dry {
-		c.entries = slices.DeleteFunc(c.entries, func(e build.Entry) bool { return slices.Contains(r.CachesDeleted, e.ID) })
-		r.SpaceReclaimed = uint64(before - c.cache().TotalSize)
+		r.SpaceReclaimed = uint64(max(0, before-c.without(ids).cache().TotalSize))
 		return r, nil
 	}
-	if err := s.Forget(r.CachesDeleted); err != nil {
-		return r, err
-	}
-	if _, err := s.store().Sweep(ctx); err != nil {
+	if err := s.drop(ctx, ids); err != nil {
 		return r, err
 	}
 	if c, err = s.look(); err != nil {
@@ -110,18 +304,30 @@ func (s *Service) PruneBuildCache(ctx context.Context, p CachePrune) (wire.Cache
 	return r, nil
 }
 
-// CacheFilters reads a prune's filters: until, or unused-for, which means the same.
-func CacheFilters(f journal.Filters) (before time.Time, err error) {
-	for key, values := range f {
-		if key == "label" || key == "label!" {
-			continue // results have none
+// without is the census after records, by type, are gone.
+func (c *census) without(ids map[string][]string) *census {
+	less := *c
+	less.entries = slices.DeleteFunc(slices.Clone(c.entries), func(e build.Entry) bool { return slices.Contains(ids[stepType], e.ID) })
+	less.kept = map[string][]Kept{}
+	for kind, list := range c.kept {
+		less.kept[kind] = slices.DeleteFunc(slices.Clone(list), func(k Kept) bool { return slices.Contains(ids[kind], k.ID) })
+	}
+	return &less
+}
+
+// drop removes records, by type.
+func (s *Service) drop(ctx context.Context, ids map[string][]string) error {
+	if err := s.Forget(ids[stepType]); err != nil {
+		return err
+	}
+	for _, k := range s.Keepers {
+		if len(ids[k.Type]) == 0 {
+			continue
 		}
-		if key != "until" && key != "unused-for" || len(values) != 1 {
-			return before, fault.New(fault.Invalid, "invalid filter '%s'", key)
-		}
-		if before, err = request.ParseUntil(values[0], time.Now()); err != nil {
-			return before, err
+		if err := k.Remove(ids[k.Type]); err != nil {
+			return fmt.Errorf("remove %s of builds: %w", k.Type, err)
 		}
 	}
-	return before, nil
+	_, err := s.store().Sweep(ctx)
+	return err
 }

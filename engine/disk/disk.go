@@ -40,6 +40,8 @@ type Service struct {
 	// Cache lists the results of builds' steps that are kept, and Forget drops some of them.
 	Cache  func() []build.Entry
 	Forget func(ids []string) error
+	// Keepers have the rest of what is kept for builds.
+	Keepers []Keeper
 	// Containers lists those that there are.
 	Containers func() []Container
 	// Making tells whether a container of that ID is there or in the making.

@@ -70,6 +70,8 @@ type census struct {
 	holdings   []image.Holding
 	claimed    map[digest.Digest]bool // by operations under way
 	entries    []build.Entry          // of the build cache
+	kept       map[string][]Kept      // for builds, by type
+	ofImages   map[digest.Digest]bool // made by held
 	standing   map[digest.Digest]bool // layers below containers
 	counted    map[string]bool        // paths that are in some figure
 }
@@ -95,7 +97,12 @@ func (s *Service) look() (*census, error) {
 		c.counted[dir] = true
 	}
 	c.holdings, c.claimed = image.Holdings(s.store())
-	c.entries = s.Cache()
+	c.entries, c.kept = s.Cache(), map[string][]Kept{}
+	for _, k := range s.Keepers {
+		if c.kept[k.Type], err = k.List(); err != nil {
+			return nil, err
+		}
+	}
 	c.standing, err = s.standing(nil)
 	return c, err
 }
