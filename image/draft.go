@@ -103,6 +103,9 @@ func (d *Draft) Open(desc ocispec.Descriptor) (io.ReadCloser, error) {
 
 // Name makes an image of a manifest or index whose content the draft holds, and gives it names.
 func (d *Draft) Name(target ocispec.Descriptor, tags []reference.Named) (*Image, error) {
+	if img := d.c.s.now.Load().known(target.Digest, tags); img != nil {
+		return img, nil
+	}
 	if err := d.c.keep([]named{{target: target, names: tags}}); err != nil {
 		return nil, fmt.Errorf("keep image: %w", err)
 	}
@@ -134,4 +137,14 @@ func (d *Draft) Push(ctx context.Context, dst Target, name reference.Named, targ
 		return err
 	}
 	return d.c.s.sent(target.Digest, name)
+}
+
+// known is an image that is here and has all names already; nil: there is something to do.
+func (st *state) known(id digest.Digest, tags []reference.Named) *Image {
+	for _, t := range tags {
+		if img := st.byName[t.String()]; img == nil || img.ID != id {
+			return nil
+		}
+	}
+	return st.byID[id]
 }
