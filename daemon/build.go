@@ -43,7 +43,7 @@ func (b builder) build(w http.ResponseWriter, r *http.Request) error {
 	say := func(text string) { out.write(jsonstream.Message{Stream: text}) }
 	classic := &builds.Classic{Out: say, Quiet: flag(q, "q")}
 	img, err := b.engine.Build(r.Context(), o, r.Body, builds.Teller{
-		Plan: classic.Plan, Event: classic.Event, Pull: progressTo(out, versionOf(r)),
+		Read: classic.Read, Plan: classic.Plan, Event: classic.Event, Fail: classic.Fail, Pull: progressTo(out, versionOf(r)),
 		Warn: func(w dockerfile.Warning) {
 			if !classic.Quiet {
 				say(fmt.Sprintf("[Warning] %s: %s (line %d)\n", w.Rule, w.Detail, w.Line))

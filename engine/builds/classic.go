@@ -13,12 +13,27 @@ type Classic struct {
 	Out   func(string)
 	Quiet bool
 
+	file    string // the Dockerfile's name and text
+	text    []byte
 	plan    *dockerfile.Plan
 	total   int
 	first   map[*dockerfile.Stage]int // number of its FROM
 	current int                       // of plan.Stages
 	held    map[*dockerfile.Stage][]build.Event
 	left    map[*dockerfile.Stage]int // steps that have not ended
+}
+
+// Read takes the Dockerfile.
+func (c *Classic) Read(file string, text []byte, _ int) { c.file, c.text = file, text }
+
+// Fail quotes the lines that an error comes from.
+func (c *Classic) Fail(err error) {
+	if q := QuoteOf(err, c.file, c.text); q != nil {
+		c.say("%s:%d\n--------------------\n%s--------------------\n", q.File, q.Line, q.Text)
+		if q.Hint != "" {
+			c.say("%s\n", q.Hint)
+		}
+	}
 }
 
 // Plan says what will come.
