@@ -60,6 +60,9 @@ func (b *bridge) Solve(ctx context.Context, r *gateway.SolveRequest) (*gateway.S
 	if err := checkFrontend(r.Frontend, r.FrontendOpt); err != nil {
 		return nil, err
 	}
+	if about := r.FrontendOpt["requestid"]; about != "" {
+		return b.answer(ctx, j, about, r.FrontendOpt)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(j.ctx, func() { cancel(context.Cause(j.ctx)) })()

@@ -50,19 +50,22 @@ type directories struct {
 	mu  sync.Mutex
 	all []*os.File
 
-	once sync.Once // of the context, when it comes as an archive
-	sent *os.File
-	err  error
+	brought map[string]func() (*os.File, error) // by what they are of
 }
 
-// archive brings the context once, as it can't be sent again.
-func (d *directories) archive(bring func() (*os.File, error)) (*build.Files, error) {
-	d.once.Do(func() {
-		if d.sent, d.err = bring(); d.err == nil {
-			d.add(d.sent)
-		}
-	})
-	return &build.Files{Top: d.sent}, d.err
+// once brings what key says if it is not here yet: nothing is sent twice, and some can't be.
+func (d *directories) once(key string, bring func() (*os.File, error)) (*build.Files, error) {
+	d.mu.Lock()
+	if d.brought == nil {
+		d.brought = map[string]func() (*os.File, error){}
+	}
+	if d.brought[key] == nil {
+		d.brought[key] = sync.OnceValues(bring)
+	}
+	bring = d.brought[key]
+	d.mu.Unlock()
+	top, err := bring()
+	return &build.Files{Top: top}, err
 }
 
 func (d *directories) add(one *os.File) {
@@ -223,26 +226,28 @@ func (a *asker) contextName() string {
 
 // Files implements build.Client.
 func (a *asker) Files(ctx context.Context, name string, patterns []string) (*build.Files, error) {
-	local, want := a.contextName(), selection{exclude: a.ignore}
-	switch at := a.attrs["context"]; {
-	case name != "":
-		local = name
-		texts, err := a.read(ctx, local, ".dockerignore")
-		if err != nil {
-			return nil, err
-		}
-		if want.exclude, err = ignorefile.ReadAll(strings.NewReader(string(texts[".dockerignore"]))); err != nil {
-			return nil, fault.New(fault.Invalid, "error reading the ignore file of %s: %w", name, err)
-		}
-	case at != "":
-		return a.dirs.archive(func() (*os.File, error) { return a.archive(ctx, at) })
+	at := a.attrs["context"]
+	if name == "" && at != "" {
+		return a.dirs.once("context at "+at, func() (*os.File, error) { return a.archive(ctx, at) })
 	}
-	want.follow = needed(patterns)
-	dir, err := a.fetch(ctx, local, want)
+	want := selection{exclude: a.ignore, follow: needed(patterns)}
+	key := fmt.Sprint(a.attrs["local-sessionid:"+name], "\x00", name, "\x00", strings.Join(want.follow, "\x00"), "\x00\x00", strings.Join(want.exclude, "\x00"))
+	return a.dirs.once(key, func() (*os.File, error) { return a.bring(ctx, name, want) })
+}
+
+// bring brings a directory of the client; one that has a name has its own ignore file.
+func (a *asker) bring(ctx context.Context, name string, want selection) (*os.File, error) {
+	if name == "" {
+		return a.fetch(ctx, a.contextName(), want)
+	}
+	texts, err := a.read(ctx, name, ".dockerignore")
 	if err != nil {
 		return nil, err
 	}
-	return &build.Files{Top: dir}, nil
+	if want.exclude, err = ignorefile.ReadAll(strings.NewReader(string(texts[".dockerignore"]))); err != nil {
+		return nil, fault.New(fault.Invalid, "error reading the ignore file of %s: %w", name, err)
+	}
+	return a.fetch(ctx, name, want)
 }
 
 // needed turns what COPY names into paths below the directory; nil is all of it.
@@ -276,7 +281,9 @@ func (a *asker) archive(ctx context.Context, address string) (dir *os.File, err 
 		return nil, err
 	}
 	body := &bytesStream{stream: stream, cancel: cancel}
-	dir, err = a.Builds.Unpack(ctx, body)
+	if dir, err = a.Builds.Unpack(ctx, body); err == nil {
+		a.dirs.add(dir)
+	}
 	return dir, errors.Join(err, body.Close())
 }
 
@@ -336,9 +343,16 @@ type spooled struct {
 	done chan error
 }
 
-// Close implements io.Closer.
+// Close implements io.Closer: the client has all then, or the error says why not.
 func (s *spooled) Close() error {
 	return errors.Join(s.PipeWriter.Close(), <-s.done)
+}
+
+// CloseWithError gives the output up: nothing of it is sent.
+func (s *spooled) CloseWithError(cause error) error {
+	err := s.PipeWriter.CloseWithError(cause)
+	<-s.done
+	return err
 }
 
 func (a *asker) spool(ctx context.Context, o output) (io.WriteCloser, error) {

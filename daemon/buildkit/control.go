@@ -36,7 +36,7 @@ func (s *Server) solve(ctx context.Context, r *control.SolveRequest) (response m
 		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	j := &job{ref: r.Ref, ctx: ctx, cancel: cancel, returned: make(chan returned, 1), open: make(chan struct{}), record: newRecord(r)}
+	j := &job{ref: r.Ref, ctx: ctx, cancel: cancel, returned: make(chan returned, 1), open: make(chan struct{}), allow: r.Entitlements, record: newRecord(r)}
 	j.status = &builds.Status{Out: j.tell}
 	if err := s.jobs.add(j); err != nil {
 		return nil, err
@@ -51,15 +51,23 @@ func (s *Server) solve(ctx context.Context, r *control.SolveRequest) (response m
 	})()
 	j.client = &asker{Server: s, session: client, outputs: outputs(r), dirs: &directories{}}
 	close(j.open)
-	defer func() { err = errors.Join(err, j.client.dirs.remove()) }()
+	defer func() {
+		if left := j.client.dirs.remove(); left != nil { // joined only then: a client's own error keeps its form
+			err = errors.Join(err, left)
+		}
+	}()
 	result := returned{}
-	if r.Frontend == "" {
+	about := r.FrontendAttrs["requestid"]
+	switch {
+	case r.Frontend == "":
 		select {
 		case result = <-j.returned:
 		case <-ctx.Done():
 			result.err = fault.Wrap(fault.Canceled, context.Cause(ctx))
 		}
-	} else {
+	case about != "":
+		return s.ask(ctx, j, about, r.FrontendAttrs)
+	default:
 		result.solved, result.err = s.build(ctx, j, r.FrontendAttrs)
 		if result.err == nil {
 			defer result.solved.Release()
@@ -94,16 +102,10 @@ func rawGraph() error {
 
 // build carries out the Dockerfile that attrs describe. The caller releases the result.
 func (s *Server) build(ctx context.Context, j *job, attrs map[string]string) (*builds.Solved, error) {
-	o, err := readOptions(attrs)
+	o, client, t, err := s.prepare(ctx, j, attrs)
 	if err != nil {
 		return nil, err
 	}
-	client, err := j.asks(ctx)
-	if err != nil {
-		return nil, err
-	}
-	t := j.status.Teller()
-	client = client.with(attrs, t)
 	if err := client.dockerfile(ctx, &o); err != nil {
 		return nil, err
 	}

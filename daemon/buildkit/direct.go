@@ -227,7 +227,9 @@ func (a *asker) uploaded(ctx context.Context, id string) (dir *os.File, err erro
 	defer cancel()
 	select {
 	case up := <-a.uploads.of(id):
-		dir, err = a.Builds.Unpack(ctx, up.body)
+		if dir, err = a.Builds.Unpack(ctx, up.body); err == nil {
+			a.dirs.add(dir)
+		}
 		up.done <- err
 		return dir, err
 	case <-wait.Done():

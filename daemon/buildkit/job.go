@@ -26,6 +26,7 @@ type job struct {
 	cancel context.CancelCauseFunc
 	open   chan struct{} // closed when there is a client
 	client *asker
+	allow  []string       // entitlements
 	status *builds.Status // makes of what happens what is told
 
 	mu       sync.Mutex

@@ -280,6 +280,12 @@ func (b *bytesStream) Write(p []byte) (n int, err error) {
 // CloseWrite tells the other side that nothing more comes.
 func (b *bytesStream) CloseWrite() error { return b.stream.CloseSend() }
 
+// CloseWithError breaks the stream off: the other side doesn't take what came for the whole.
+func (b *bytesStream) CloseWithError(error) error {
+	b.cancel()
+	return nil
+}
+
 // Close ends the stream.
 func (b *bytesStream) Close() error {
 	defer b.cancel()

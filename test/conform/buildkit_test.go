@@ -20,16 +20,14 @@ type kit struct {
 // newKit starts an engine with a busybox, and a project of the files given.
 func newKit(t *testing.T, files map[string]string) *kit {
 	t.Helper()
-	docker, err := exec.LookPath("docker")
-	if err != nil {
+	if _, err := exec.LookPath("docker"); err != nil {
 		t.Skip("no docker client is installed")
 	}
 	plugin := filepath.Join(testengine.Cache(), "cli-plugins/docker-buildx")
 	if !exists(plugin) {
 		t.Skip("no buildx at ", plugin, ": `make fixtures` builds it there")
 	}
-	_ = docker
-	k := &kit{T: t, engine: testengine.Start(t), dir: t.TempDir()}
+	k := &kit{T: t, engine: testengine.Start(t), dir: filepath.Join(t.TempDir(), "project")}
 	k.engine.Busybox(t)
 	plugins := filepath.Join(k.engine.Exec, "client/cli-plugins")
 	if err := os.MkdirAll(plugins, 0o755); err != nil {
@@ -92,22 +90,126 @@ func (k *kit) wants(text string, parts ...string) {
 	}
 }
 
+// lacks checks that a text has none of the parts.
+func (k *kit) lacks(text string, parts ...string) {
+	k.Helper()
+	for _, p := range parts {
+		if strings.Contains(text, p) {
+			k.Errorf("%q in\n%s", p, text)
+		}
+	}
+}
+
+// read reads a file of the project.
+func (k *kit) read(name string) string {
+	k.Helper()
+	text, err := os.ReadFile(filepath.Join(k.dir, name))
+	if err != nil {
+		k.Fatal(err)
+	}
+	return string(text)
+}
+
 // TestBuildx builds as `docker build` does by default.
 func TestBuildx(t *testing.T) {
 	k := newKit(t, map[string]string{
-		"Dockerfile": "FROM busybox\nARG VERSION=none\nENV V=$VERSION\nCOPY a.txt /a.txt\nRUN echo built $VERSION >/b.txt; cat /a.txt\nLABEL from=file\nCMD [\"cat\", \"/a.txt\", \"/b.txt\"]\n",
-		"a.txt":      "first\n", "left.txt": "left out\n", ".dockerignore": "left.txt\n",
+		"Dockerfile": `FROM busybox
+ARG VERSION=none
+ENV V=$VERSION
+COPY . /app/
+RUN echo built $VERSION >/b.txt; cat /app/a.txt
+LABEL from=file
+CMD ["cat", "/app/a.txt", "/b.txt"]
+`,
+		"a.txt": "first\n", "sub/über.txt": "odd\n", "left.txt": "left out\n", ".dockerignore": "left.txt\n",
 	})
-	out := k.run("build", "--build-arg", "VERSION=7", "-t", "app", "-t", "app:7", "--label", "who=me", "--iidfile", "iid", ".")
-	k.wants(out, "load build definition from Dockerfile", "RUN echo built 7", "first", "naming to")
+	out := k.run("build", "--build-arg", "VERSION=7", "-t", "app", "-t", "app:7", "--label", "who=me", "--iidfile", "../iid", "--metadata-file", "../metadata", ".")
+	k.wants(out, "[internal] load build definition from Dockerfile", "transferring context", "[3/3] RUN echo built 7", " first\n", "exporting to image", "naming to docker.io/library/app:7")
 	k.wants(k.run("run", "--rm", "app:7"), "first\nbuilt 7\n")
-	t.Log(out)
+	k.wants(k.run("run", "--rm", "app", "cat", "/app/sub/über.txt"), "odd\n")
+	k.lacks(k.run("run", "--rm", "app", "ls", "/app"), "left.txt")
+	id := strings.TrimSpace(k.run("images", "-q", "--no-trunc", "app:7"))
+	if iid := k.read("../iid"); iid != id {
+		t.Errorf("the iidfile has %q, the image is %q", iid, id)
+	}
+	k.wants(k.read("../metadata"), `"containerimage.digest": "`+id+`"`, `"image.name": "docker.io/library/app:latest,docker.io/library/app:7"`)
+	k.wants(k.run("inspect", "-f", "{{.Config.Labels}} {{.Config.Env}}", "app"), "from:file", "who:me", "V=7")
+
 	out = k.run("build", "--build-arg", "VERSION=7", "-t", "app", ".")
 	k.wants(out, "CACHED")
-	t.Log(out)
-	t.Log(k.run("buildx", "ls"), k.run("buildx", "inspect"), k.run("buildx", "du"), k.run("buildx", "history", "ls"), k.run("buildx", "prune", "-f"))
-	k.write(map[string]string{"Dockerfile": "FROM busybox\nRUN echo before\nRUN echo broken; exit 7\n"})
-	t.Log(k.fails("build", "."))
-	k.write(map[string]string{"Dockerfile": "FROM busybox\nRUNN echo before\n"})
-	t.Log(k.fails("build", "."))
+	k.write(map[string]string{"left.txt": "still left out\n"})
+	k.wants(k.run("build", "--build-arg", "VERSION=7", "."), "[3/3] RUN echo built 7", "CACHED")
+	k.lacks(k.run("build", "--build-arg", "VERSION=7", "--no-cache", "."), "CACHED")
+	if got := strings.TrimSpace(k.run("build", "-q", "--build-arg", "VERSION=7", ".")); !strings.HasPrefix(got, "sha256:") {
+		t.Errorf("build -q says %q", got)
+	}
+	k.wants(k.run("buildx", "ls"), "default", "docker", "running", "linux/amd64")
+	k.wants(k.run("buildx", "inspect"), "Driver:", "docker", "BuildKit version:")
+	k.wants(k.run("buildx", "history", "ls"), "Completed")
+	k.wants(k.run("buildx", "du"), "Total:")
+	k.wants(k.run("buildx", "prune", "-af"), "Total:")
+	k.lacks(k.run("build", "--build-arg", "VERSION=7", "."), "CACHED")
+}
+
+// TestBuildxSays has builds fail, and Dockerfiles checked.
+func TestBuildxSays(t *testing.T) {
+	k := newKit(t, map[string]string{"Dockerfile": "FROM busybox AS first\nRUN echo before\nRUN echo broken; exit 7\n"})
+	out := k.fails("build", ".")
+	k.wants(out, "ERROR: process \"/bin/sh -c echo broken; exit 7\" did not complete successfully: exit code: 7", " > [first 3/3] RUN echo broken; exit 7:", "Dockerfile:3", ">>> RUN echo broken; exit 7",
+		"failed to solve: process \"/bin/sh -c echo broken; exit 7\" did not complete successfully: exit code: 7")
+	k.write(map[string]string{"wrong": "FROM busybox\nRUNN echo before\n", "missing": "FROM busybox\nCOPY nothing /\n", "casing": "FROM busybox as base\nRUN true\n# the end\nFROM base AS end\n"})
+	k.wants(k.fails("build", "-f", "wrong", "."), ">>> RUNN echo before", "unknown instruction: RUNN")
+	k.wants(k.fails("build", "-f", "missing", "."), ">>> COPY nothing /", "nothing", "not found")
+	k.wants(k.fails("build", "-f", "nowhere", "."), "nowhere", "no such file or directory")
+	k.wants(k.fails("build", "--target", "nowhere", "."), "nowhere")
+	k.wants(k.fails("build", "--check", "-f", "casing", "."), "FromAsCasing", "casing:1")
+	k.wants(k.run("build", "--check", "."), "no warnings found")
+	k.wants(k.run("build", "--call", "targets", "-f", "casing", "."), "base", "end")
+	k.wants(k.run("build", "--call", "outline", "."), "TARGET")
+	k.wants(k.run("build", "-f", "casing", "."), "1 warning found", "FromAsCasing")
+	k.write(map[string]string{"other": "# syntax=example.com/frontend:1\nFROM busybox\n"})
+	k.wants(k.fails("build", "--build-arg", "BUILDKIT_SYNTAX=example.com/frontend:1", "."), "the frontend example.com/frontend:1 is not supported")
+}
+
+// TestBuildxBrings has builds ask for secrets, directories and caches, and put out what is no image.
+func TestBuildxBrings(t *testing.T) {
+	k := newKit(t, map[string]string{
+		"Dockerfile": `FROM busybox AS made
+RUN --mount=type=secret,id=word,required=true --mount=type=secret,id=other,env=OTHER wc -c </run/secrets/word >/count; echo $OTHER | wc -c >>/count
+RUN --mount=type=cache,target=/cache date +%s%N >>/cache/times; wc -l </cache/times >/times
+COPY --from=more /from.txt /
+COPY a.txt /
+FROM scratch
+COPY --from=made /count /times /from.txt /a.txt /
+`,
+		"a.txt": "first\n", "word": "secret word\n", "aside/from.txt": "from aside\n", "aside/left": "left\n", "aside/.dockerignore": "left\n",
+	})
+	build := func(more ...string) string {
+		cmd := k.command(append([]string{"build", "--secret", "id=word,src=word", "--secret", "id=other,env=HIDDEN", "--build-context", "more=aside"}, append(more, ".")...)...)
+		cmd.Env = append(cmd.Env, "HIDDEN=hidden word")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return string(out)
+	}
+	out := build("-o", "out")
+	k.lacks(out, "secret word", "hidden word")
+	for name, want := range map[string]string{"count": "12\n12\n", "times": "1\n", "from.txt": "from aside\n", "a.txt": "first\n"} {
+		if got := k.read("out/" + name); got != want {
+			t.Errorf("%s has %q, want %q", name, got, want)
+		}
+	}
+	build("--no-cache", "-o", "type=tar,dest=out.tar")
+	list, err := exec.Command("tar", "-xOf", filepath.Join(k.dir, "out.tar"), "times").CombinedOutput()
+	if err != nil || string(list) != "2\n" {
+		t.Errorf("times of the second build: %q, %v", list, err)
+	}
+	build("-o", "type=oci,dest=out.oci")
+	list, err = exec.Command("tar", "-tf", filepath.Join(k.dir, "out.oci")).CombinedOutput()
+	k.wants(string(list), "index.json", "blobs/sha256/")
+	if err != nil {
+		t.Error(err)
+	}
+	k.wants(k.fails("build", "--no-cache", "--build-context", "more=aside", "."), "secret word: not found")
 }
