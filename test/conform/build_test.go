@@ -3,6 +3,7 @@ package conform
 import (
 	"bytes"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path"
@@ -151,7 +152,10 @@ func builders(t *testing.T) (ours builder, peers []builder) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() {
+		os.RemoveAll(dir)
+		removeGroups(kerneltest.CgroupParent() + "/docker") // its BuildKit leaves those of its steps
+	})
 	e := testengine.Start(t)
 	ours = builder{"berth", func(args ...string) *exec.Cmd { return e.Command("berth", args...) }}
 	o := &others{T: t, dir: dir}
@@ -180,6 +184,25 @@ func builders(t *testing.T) (ours builder, peers []builder) {
 		}
 	}
 	return ours, peers
+}
+
+// removeGroups removes a cgroup that has no process, with those below it, in each hierarchy.
+func removeGroups(parent string) {
+	for _, pattern := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
+		tops, _ := filepath.Glob(filepath.Join(pattern, parent))
+		for _, top := range tops {
+			var all []string
+			filepath.WalkDir(top, func(p string, e fs.DirEntry, err error) error {
+				if err == nil && e.IsDir() {
+					all = append(all, p)
+				}
+				return nil
+			})
+			for _, p := range slices.Backward(all) {
+				os.Remove(p)
+			}
+		}
+	}
 }
 
 // TestBuildsAsDocker builds each case of testdata/build by our builder and by the two of Debian's docker.io, and wants the same trees and settings.
