@@ -73,7 +73,7 @@ var mayImport = map[string][]string{
 	"build/dockerfile":  {"build/progress", "image", "fault"},
 	"build/output":      {"build", "image", "union", "archive", "archive/compress", "fault"},
 	"build/progress":    {},
-	"engine/builds":     {"build", "build/output", "engine/machine", "build/dockerfile", "build/progress", "engine/images", "engine/request", "image", "archive", "archive/compress", "fault", "build/contexts", "build/protocol", "engine/volumes", "volume", "internal/record"},
+	"engine/builds":     {"build", "build/output", "engine/machine", "build/dockerfile", "build/progress", "engine/images", "engine/request", "image", "archive", "archive/compress", "fault", "build/contexts", "build/protocol", "engine/volumes", "volume", "internal/record", "build/transfer"},
 	"build/protocol":    {},
 	"build/transfer":    {"kernel", "fault"},
 	"engine/selection":  {"container", "engine/journal", "engine/networks", "engine/view", "image", "network", "fault"},

@@ -174,7 +174,7 @@ func (b *Builder) Build(ctx context.Context, r Request) (result *Result, err err
 		w.stages[s] = &stageResult{ready: make(chan struct{})}
 	}
 	all, ctx := errgroup.WithContext(ctx)
-	w.files = sync.OnceValues(func() (*Files, error) { return r.Client.Files(ctx, "", nil) })
+	w.files = sync.OnceValues(func() (*Files, error) { return r.Client.Files(ctx, "", ofContext(r.Plan)) })
 	for s, res := range w.stages {
 		if s.Base.Files != nil {
 			res.tree = w.newTree(ctx, s)

@@ -19,12 +19,14 @@ import (
 
 // buildRoutes serve /build.
 func buildRoutes(s *builds.Service, k *buildkit.Server) []route {
-	return append([]route{{"POST", "/build", builder{s, kit{k}}.build}}, kitRoutes(k)...)
+	b := builder{s, kit{k}, &answers{}}
+	return append([]route{{"POST", "/build", b.build}, {"POST", "/build/answers/{id}", b.answer}}, kitRoutes(k)...)
 }
 
 type builder struct {
-	engine *builds.Service
-	kit    kit
+	engine  *builds.Service
+	kit     kit
+	answers *answers
 }
 
 // build takes a context as the body and streams what happens, as the classic builder does.
@@ -32,6 +34,9 @@ func (b builder) build(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	if q.Get("version") == "2" {
 		return b.kit.build(w, r)
+	}
+	if flag(q, "asks") {
+		return b.asking(w, r, q)
 	}
 	o, err := buildOptions(q, versionOf(r))
 	if err != nil {

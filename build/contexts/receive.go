@@ -66,7 +66,6 @@ type receiving struct {
 
 	parent     *os.File // the directory that was used last
 	parentPath string
-	buf        []byte
 }
 
 // job is what is to be done at a path: at entry at of the index.

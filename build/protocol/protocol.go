@@ -12,11 +12,20 @@ type Request struct {
 	Ignore     []byte            `json:",omitempty"` // the ignore file's text, beside Dockerfile
 	Secrets    []string          `json:",omitempty"` // ids of those that the client has
 	Agents     []string          `json:",omitempty"` // ids of the ssh agents that the client reaches
-	Named      map[string]string `json:",omitempty"` // further contexts, what each is by its name; Local: it is asked for
-	Outputs    []Output          `json:",omitempty"`
-	Attest     map[string]string `json:",omitempty"` // attestations by kind, such as "provenance": "mode=min"
-	Platforms  []string          `json:",omitempty"` // as "linux/arm64"; none: the daemon's own
-	Allow      []string          `json:",omitempty"` // entitlements
+	Named      map[string]string `json:",omitempty"` // further contexts, what each is by its name; "local": it is asked for
+
+	// Directories are those of the client's that are contexts, by the context's name; "" is the build context.
+	Directories map[string]Directory `json:",omitempty"`
+	Outputs     []Output             `json:",omitempty"`
+	Attest      map[string]string    `json:",omitempty"` // attestations by kind, such as "provenance": "mode=min"
+	Platforms   []string             `json:",omitempty"` // as "linux/arm64"; none: the daemon's own
+	Allow       []string             `json:",omitempty"` // entitlements
+}
+
+// Directory tells a directory of a client's from others. What the daemon has of it from builds before is not sent again.
+type Directory struct {
+	Key  string `json:",omitempty"` // 64 hex digits; "": nothing is kept
+	Path string `json:",omitempty"` // for people
 }
 
 // Kind says what a build's context is.
@@ -29,7 +38,8 @@ const (
 	Archive Kind = "archive" // a tar of any compression, which is asked for whole
 )
 
-// Output is one thing that shall come of a build: a type such as "image", "local" or "tar", and what the type wants to know.
+// Output is one thing that shall come of a build: a type such as "image", "local" or "tar", and what the type wants to know. Its Ask calls it by its
+// number, from 0.
 type Output struct {
 	Type       string
 	Attributes map[string]string `json:",omitempty"`
@@ -67,13 +77,13 @@ type What string
 const (
 	// Files: the client sends the list of what its context has, the daemon the numbers of what it needs, and the client those (package transfer).
 	Files What = "files"
-	// Content: the client sends an archive.
+	// Content: the client sends an archive, in pieces (package transfer).
 	Content What = "content"
-	// Secret: the client sends a secret's bytes and ends its side.
+	// Secret: the client sends a secret's bytes, in pieces.
 	Secret What = "secret"
 	// Agent: both sides are an ssh agent's connection.
 	Agent What = "agent"
-	// Destination: the daemon sends a tar and ends its side; the client says Received when all is where it belongs, or else why not.
+	// Destination: the daemon sends a tar, in pieces; the client says Received when all is where it belongs, or else why not.
 	Destination What = "output"
 )
 

@@ -286,18 +286,9 @@ func ReadFile(r *bufio.Reader, e *Entry, begin func() (io.Writer, error)) (gone 
 		if err != nil {
 			return false, err
 		}
-		size := int64(0)
-		for n := f.number(); n > 0 && f.err == nil; n = f.number() {
-			if n > 1<<30 {
-				return false, fault.New(fault.Invalid, "a piece of %d bytes", n)
-			}
-			m, err := io.CopyN(w, r, int64(n))
-			if size += m; err != nil {
-				if errors.Is(err, io.EOF) {
-					err = io.ErrUnexpectedEOF
-				}
-				return false, err
-			}
+		size, err := io.Copy(w, ReadPieces(r))
+		if err != nil {
+			return false, err
 		}
 		switch mark := f.mark(); {
 		case f.err != nil:

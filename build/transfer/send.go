@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"cmp"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -323,21 +322,17 @@ func (s *sending) content(f *os.File) error {
 	if err := s.out.WriteByte(markData); err != nil {
 		return err
 	}
+	p := NewPieces(s.out)
 	for {
 		n, err := f.Read(s.buf)
-		if n > 0 {
-			if _, err := s.out.Write(binary.AppendUvarint(nil, uint64(n))); err != nil {
-				return err
-			}
-			if _, err := s.out.Write(s.buf[:n]); err != nil {
-				return err
-			}
-			if s.sent != nil {
-				s.sent(n)
-			}
+		if _, err := p.Write(s.buf[:n]); err != nil {
+			return err
+		}
+		if s.sent != nil && n > 0 {
+			s.sent(n)
 		}
 		if errors.Is(err, io.EOF) {
-			return s.out.WriteByte(0)
+			return p.Close()
 		}
 		if err != nil {
 			return err

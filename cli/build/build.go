@@ -17,6 +17,7 @@ import (
 
 	"berth/cli/flag"
 	"berth/cli/session"
+	"berth/client"
 
 	"github.com/spf13/cobra"
 )
@@ -30,7 +31,10 @@ type options struct {
 	memory, swap, shm         int64
 	cpuShares, period, quota  int64
 	cpus, mems, parent        string
+
 	allowed
+	showing
+	secrets
 }
 
 // Build is the command "image build".
@@ -64,6 +68,8 @@ func Build(s *session.Session) *cobra.Command {
 	fs.StringVar(&o.cpus, "cpuset-cpus", "", "CPUs in which to allow execution (0-3, 0,1)")
 	fs.StringVar(&o.mems, "cpuset-mems", "", "MEMs in which to allow execution (0-3, 0,1)")
 	fs.StringVar(&o.parent, "cgroup-parent", "", "Set the parent cgroup for the \"RUN\" instructions during build")
+	o.showing.flags(fs, s)
+	o.secrets.flags(fs)
 	return cmd
 }
 
@@ -117,15 +123,8 @@ func (o *options) open(ctx context.Context, s *session.Session, place string) (i
 	if place == "-" {
 		return o.stdin(s)
 	}
-	if strings.Contains(place, "://") || strings.HasPrefix(place, "git@") {
-		return nil, "", fmt.Errorf("%s: contexts from elsewhere are not supported yet: fetch it first, and build its directory", place)
-	}
-	info, err := os.Stat(place)
-	if err != nil {
-		return nil, "", fmt.Errorf("unable to prepare context: path %q not found", place)
-	}
-	if !info.IsDir() {
-		return nil, "", fmt.Errorf("unable to prepare context: %s is not a directory", place)
+	if err := checkPlace(place); err != nil {
+		return nil, "", err
 	}
 	c, err := openFiles(place, o.file, s.In)
 	if err != nil {
@@ -160,16 +159,33 @@ func (o *options) stdin(s *session.Session) (io.ReadCloser, string, error) {
 }
 
 func (o *options) build(ctx context.Context, s *session.Session, place string) error {
+	api, err := s.API()
+	if err != nil {
+		return err
+	}
+	if s.Env("DOCKER_BUILDKIT") != "0" {
+		asks, err := api.Images.Asks(ctx)
+		if err != nil {
+			return err
+		}
+		if asks {
+			return o.ask(ctx, s, api, place)
+		}
+	}
+	return o.classic(ctx, s, api, place)
+}
+
+// classic builds by sending all that there is.
+func (o *options) classic(ctx context.Context, s *session.Session, api *client.Client, place string) error {
+	if err := o.secrets.none(); err != nil {
+		return err
+	}
 	body, dockerfile, err := o.open(ctx, s, place)
 	if err != nil {
 		return err
 	}
 	defer body.Close()
 	q, err := o.query(s, dockerfile)
-	if err != nil {
-		return err
-	}
-	api, err := s.API()
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"berth/archive"
 
@@ -23,6 +24,9 @@ type files struct {
 	dockerfile string // relative to dir; one from elsewhere has another name in the context
 	text       []byte // of a Dockerfile from elsewhere; nil: it lies in dir
 	ignore     *patternmatcher.PatternMatcher
+	ignoreText []byte
+	ignoreName string    // of the ignore file; "": there is none
+	matchers   sync.Pool // of ignore's patterns, for several goroutines
 }
 
 // foreign is what a Dockerfile from outside of the context is called in it.
@@ -97,6 +101,11 @@ func (c *files) readIgnore(dockerfile string) error {
 		if err != nil {
 			return fmt.Errorf("read %s: %w", name, err)
 		}
+		c.ignoreText, c.ignoreName = text, name
+		c.matchers.New = func() any {
+			m, _ := patternmatcher.New(patterns) // they are known to be good
+			return m
+		}
 		return nil
 	}
 	return nil
@@ -115,6 +124,29 @@ func (c *files) keeps(hdr *tar.Header) (keep, enter bool) {
 	}
 	above := strings.HasPrefix(c.dockerfile, name+"/") // the Dockerfile lies below it
 	return false, above || c.ignore.Exclusions()
+}
+
+// leave tells what is left out, and whether there may be something below it that is not.
+func (c *files) leave(p string, _ bool) (out, enter bool) {
+	if c.ignore == nil {
+		return false, true
+	}
+	m := c.matchers.Get().(*patternmatcher.PatternMatcher)
+	defer c.matchers.Put(m)
+	out, err := m.MatchesOrParentMatches(p)
+	return out && err == nil, m.Exclusions()
+}
+
+// read gives the Dockerfile's text.
+func (c *files) read() ([]byte, error) {
+	if c.text != nil {
+		return c.text, nil
+	}
+	text, err := os.ReadFile(filepath.Join(c.dir, c.dockerfile))
+	if err != nil {
+		return nil, fmt.Errorf("failed to read dockerfile: %w", err)
+	}
+	return text, nil
 }
 
 // write writes the context as an archive.

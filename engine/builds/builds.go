@@ -18,6 +18,7 @@ import (
 	"berth/archive"
 	"berth/archive/compress"
 	"berth/build"
+	"berth/build/contexts"
 	"berth/build/dockerfile"
 	"berth/build/output"
 	"berth/engine/images"
@@ -33,12 +34,13 @@ import (
 
 // Service builds. The fields are set once, before it is used.
 type Service struct {
-	Builder *build.Builder
-	Images  *images.Service
-	Caches  *Caches
-	Dir     string // for contexts; it is emptied at the start
-	Ended   func() // hears of the end of each build; may be nil
-	Granted Grants
+	Builder  *build.Builder
+	Images   *images.Service
+	Caches   *Caches
+	Dir      string          // for contexts; what is of a build goes at the start
+	Contexts *contexts.Store // in Dir, when the service is open
+	Ended    func()          // hears of the end of each build; may be nil
+	Granted  Grants
 
 	writer *output.Writer
 }
@@ -89,7 +91,7 @@ func (s *Service) Build(ctx context.Context, o Options, body io.Reader, t Teller
 		return nil, err
 	}
 	defer func() {
-		err = errors.Join(err, dir.Close(), os.RemoveAll(dir.Name()))
+		err = errors.Join(err, removeContext(dir))
 	}()
 	if o.Text == nil {
 		if err := o.readFrom(dir); err != nil {
@@ -141,6 +143,8 @@ func (s *Service) context(ctx context.Context, body io.Reader) (dir *os.File, er
 	}
 	return dir, nil
 }
+
+func removeContext(dir *os.File) error { return errors.Join(dir.Close(), os.RemoveAll(dir.Name())) }
 
 // maxDockerfile is how long one may be, in bytes.
 const maxDockerfile = 16 << 20
@@ -232,13 +236,11 @@ func (b *bases) pull(ctx context.Context, name string, platform *ocispec.Platfor
 	return b.Images.Pull(ctx, r, b.t.pulling(metadata(name)))
 }
 
-// Open makes the service ready: what an engine that died left of contexts goes.
-func (s *Service) Open() error {
-	if err := os.RemoveAll(s.Dir); err != nil {
-		return fmt.Errorf("clear away old build contexts: %w", err)
-	}
+// Open makes the service ready: what an engine that died left of builds goes.
+func (s *Service) Open() (err error) {
 	s.writer = &output.Writer{Layers: s.Builder.Layers, NewID: s.Builder.NewID}
-	return os.MkdirAll(s.Dir, 0o700)
+	s.Contexts, err = contexts.Open(s.Dir)
+	return err
 }
 
 // ignoring reads the ignore file.
