@@ -29,7 +29,7 @@ type Builder struct {
 	Images *image.Store
 	Layers union.Driver
 	Cache  *Cache
-	Dir    string // for what a step needs while it runs
+	Dir    string // for sockets that steps have; who supplies it empties it when it may have some of a build that was cut off
 	Log    *slog.Logger
 
 	// NewID names a root; who supplies it sees to it that no two are alike, and sweeps roots of a build that was cut off.

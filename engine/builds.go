@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 
@@ -29,8 +30,12 @@ func (e *Engine) openBuilds(c Config) error {
 	if err := caches.Open(); err != nil {
 		return err
 	}
+	sockets := filepath.Join(c.ExecRoot, "build")
+	if err := errors.Join(os.RemoveAll(sockets), os.MkdirAll(sockets, 0o700)); err != nil {
+		return err
+	}
 	e.Builds = &builds.Service{Caches: caches, Images: e.Images, Dir: dir, Ended: collector.Ended, Builder: &build.Builder{
-		Dir: dir, Images: e.Images.Store, Layers: e.Containers.layers, Cache: cache, Log: c.Log,
+		Dir: sockets, Images: e.Images.Store, Layers: e.Containers.layers, Cache: cache, Log: c.Log,
 		NewID: container.NewID, Prepare: files.Prepare, Pack: union.Pack, Run: e.Containers.runStep, TakeCaches: caches.Take,
 		Owner: func(top *os.File, name string) (uid, gid uint32, err error) {
 			o, err := files.Owner(&union.Tree{Root: top}, name)

@@ -192,7 +192,7 @@ RUN [ ! -e /run/buildkit ] && [ ! -e /agent ] && echo gone
 		if !bytes.Contains(e.Output, []byte("ready")) {
 			return
 		}
-		sockets, err := filepath.Glob(filepath.Join(w.config.DataRoot, "build", "*", "agent-*", "agent"))
+		sockets, err := filepath.Glob(filepath.Join(w.config.ExecRoot, "build", "agent-*", "agent"))
 		if err != nil || len(sockets) != 2 {
 			t.Errorf("%v %v", sockets, err)
 		}
@@ -210,7 +210,7 @@ RUN [ ! -e /run/buildkit ] && [ ! -e /agent ] && echo gone
 	if want := "/run/buildkit/ssh_agent.0\nsocket 600 0 0\nsocket 666 7 8\nnone\nready\ngone\n"; out != want || err != nil || asked != 4 {
 		t.Errorf("%v, asked %d times\n%s\nwant %s", err, asked, out, want)
 	}
-	if left, _ := filepath.Glob(filepath.Join(w.config.DataRoot, "build", "*", "agent-*")); len(left) > 0 {
+	if left, _ := filepath.Glob(filepath.Join(w.config.ExecRoot, "build", "*")); len(left) > 0 {
 		t.Errorf("%v are left", left)
 	}
 	_, err = b.try(context.Background(), "FROM busybox\nRUN --mount=type=ssh,id=none,required true\n", nil, nil)
