@@ -56,7 +56,7 @@ func (b builder) asking(w http.ResponseWriter, r *http.Request, q url.Values) (e
 	status := &builds.Status{Out: func(s *progress.Status) { out.status(s) }}
 	client := b.engine.Asked(req, credentials(r), status.Teller(), func(ctx context.Context, a protocol.Ask) (builds.Conn, error) { return b.answers.ask(ctx, out, a) })
 	defer func() { err = errors.Join(err, client.Close()) }()
-	result, err := b.solve(ctx, o, req, client, status.Teller())
+	result, err := b.solve(ctx, o, req, client, status.Teller(), q.Get("call"))
 	if err != nil {
 		return out.fail(err)
 	}
@@ -64,10 +64,13 @@ func (b builder) asking(w http.ResponseWriter, r *http.Request, q url.Values) (e
 	return nil
 }
 
-// solve builds and puts out.
-func (b builder) solve(ctx context.Context, o builds.Options, req protocol.Request, client *builds.Asked, t builds.Teller) (map[string]string, error) {
+// solve builds and puts out, or answers a question about the Dockerfile.
+func (b builder) solve(ctx context.Context, o builds.Options, req protocol.Request, client *builds.Asked, t builds.Teller, call string) (map[string]string, error) {
 	if err := client.Read(ctx, &o); err != nil {
 		return nil, err
+	}
+	if call != "" {
+		return b.engine.Call(ctx, call, o)
 	}
 	solved, err := b.engine.Solve(ctx, o, client, t)
 	if err != nil {

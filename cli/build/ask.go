@@ -74,6 +74,9 @@ func (o *options) ask(ctx context.Context, s *session.Session, api *client.Clien
 	if err = errors.Join(err, b.Close()); err != nil {
 		return err
 	}
+	if is, err := o.calling.answered(s.Out, result); is {
+		return err
+	}
 	id := result["containerimage.digest"]
 	if o.quiet && id != "" {
 		fmt.Fprintln(s.Out, id)

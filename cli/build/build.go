@@ -33,6 +33,7 @@ type options struct {
 	cpus, mems, parent        string
 
 	allowed
+	calling
 	showing
 	secrets
 }
@@ -69,6 +70,7 @@ func Build(s *session.Session) *cobra.Command {
 	fs.StringVar(&o.mems, "cpuset-mems", "", "MEMs in which to allow execution (0-3, 0,1)")
 	fs.StringVar(&o.parent, "cgroup-parent", "", "Set the parent cgroup for the \"RUN\" instructions during build")
 	o.showing.flags(fs, s)
+	o.calling.flags(fs)
 	o.secrets.flags(fs)
 	return cmd
 }
@@ -93,6 +95,9 @@ func (o *options) query(s *session.Session, dockerfile string) (url.Values, erro
 	}
 	q["extrahosts"] = o.hosts
 	o.allowed.apply(q)
+	if err := o.calling.apply(q); err != nil {
+		return nil, err
+	}
 	args := map[string]*string{}
 	for _, kv := range o.args {
 		k, v, given := strings.Cut(kv, "=")
@@ -177,7 +182,7 @@ func (o *options) build(ctx context.Context, s *session.Session, place string) e
 
 // classic builds by sending all that there is.
 func (o *options) classic(ctx context.Context, s *session.Session, api *client.Client, place string) error {
-	if err := o.secrets.none(); err != nil {
+	if err := errors.Join(o.secrets.none(), o.calling.none()); err != nil {
 		return err
 	}
 	body, dockerfile, err := o.open(ctx, s, place)

@@ -65,6 +65,14 @@ func (c *calling) apply(q url.Values) error {
 	return err
 }
 
+// none refuses to ask who can only build.
+func (c *calling) none() error {
+	if method, _, err := c.parse(); err != nil || method == "build" {
+		return err
+	}
+	return fault.New(fault.Unsupported, "--call and --check need a daemon that is berth, and DOCKER_BUILDKIT not set to 0")
+}
+
 // answered prints an answer; is tells whether the result is one.
 func (c *calling) answered(out io.Writer, result map[string]string) (is bool, err error) {
 	method, form, err := c.parse()
