@@ -139,6 +139,7 @@ type building struct {
 type stageResult struct {
 	ready  chan struct{}
 	tree   *tree // what it begins with, when that is a named context
+	view   view  // of its files, for those that copy from it
 	layers []image.Layer
 	times  []time.Time // of the lines of history, as far as they are not the base image's
 	same   []bool      // which of those steps changed nothing, and have no layer
@@ -175,6 +176,15 @@ func (b *Builder) Build(ctx context.Context, r Request) (result *Result, err err
 	}
 	all, ctx := errgroup.WithContext(ctx)
 	w.files = sync.OnceValues(func() (*Files, error) { return r.Client.Files(ctx, "", ofContext(r.Plan)) })
+	defer func() {
+		for _, res := range w.stages {
+			err = errors.Join(err, res.view.close())
+		}
+		if err != nil && result != nil {
+			result.Release()
+			result = nil
+		}
+	}()
 	for s, res := range w.stages {
 		if s.Base.Files != nil {
 			res.tree = w.newTree(ctx, s)

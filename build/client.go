@@ -1,6 +1,7 @@
 package build
 
 import (
+	"archive/tar"
 	"context"
 	"io"
 	"os"
@@ -8,10 +9,14 @@ import (
 	"berth/build/dockerfile"
 )
 
-// Files is a tree of files from outside of the build: a context, a repository, what an address gave.
+// Files is a tree of files from outside of the build: a context, a repository, what an address gave. Nobody writes to it.
 type Files struct {
 	Top    *os.File                      // its directory, open; whoever made it closes it when the build is over
 	Digest func(p string) (string, bool) // of a regular file's content, where it is known without reading; nil: never
+
+	// Each tells all that lies at p and below it, in the order and the form in which package archive packs it under its own path, with the digests of
+	// the files' contents. It reads no file. ok is false when it does not know. nil: never.
+	Each func(p string, fn func(hdr *tar.Header, digest string)) (ok bool)
 }
 
 // Client is whoever asked for a build, as far as the build asks back. Its methods may be called concurrently.

@@ -19,7 +19,6 @@ import (
 	"berth/archive/compress"
 	"berth/build/dockerfile"
 	"berth/fault"
-	"berth/union"
 )
 
 // found is one thing that a Copy brings.
@@ -39,8 +38,8 @@ func (d *doing) bring(ctx context.Context, top *os.File, do *dockerfile.Copy) er
 	if err != nil {
 		return err
 	}
-	return d.copied(ctx, do, func(from *os.File) error {
-		list, err := d.find(ctx, from, do)
+	return d.copied(ctx, do, func(from *Files) error {
+		list, err := d.find(ctx, from.Top, do)
 		if err != nil {
 			return err
 		}
@@ -83,22 +82,22 @@ func (b *bringing) destination(list []found) (err error) {
 	return nil
 }
 
-// copied calls fn with the tree that a Copy takes files from; nil when it takes none.
-func (d *doing) copied(ctx context.Context, do *dockerfile.Copy, fn func(*os.File) error) error {
+// copied calls fn with the tree that a Copy takes files from; one without a directory when it takes none.
+func (d *doing) copied(ctx context.Context, do *dockerfile.Copy, fn func(*Files) error) error {
 	if !needsContext(do) {
-		return fn(nil)
+		return fn(&Files{})
 	}
 	return d.from(ctx, do.From, fn)
 }
 
 // from calls fn with the tree that is copied from: a stage's, or the context's.
-func (d *doing) from(ctx context.Context, s *dockerfile.Stage, fn func(*os.File) error) (err error) {
+func (d *doing) from(ctx context.Context, s *dockerfile.Stage, fn func(*Files) error) (err error) {
 	if s == nil {
 		files, err := d.files()
 		if err != nil {
 			return err
 		}
-		return fn(files.Top)
+		return fn(files)
 	}
 	other, err := d.wait(ctx, s)
 	if err != nil {
@@ -109,15 +108,13 @@ func (d *doing) from(ctx context.Context, s *dockerfile.Stage, fn func(*os.File)
 		if err != nil {
 			return fmt.Errorf("build context %s: %w", t.of.Name, err)
 		}
-		return fn(files.Top)
+		return fn(files)
 	}
-	id := d.NewID()
-	root, err := d.Layers.Create(id, chain(other.layers), nil)
+	files, err := other.view.open(d.Builder, chain(other.layers))
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.Layers.Delete(id)) }()
-	return union.View(root, fn)
+	return fn(files)
 }
 
 func matcher(patterns []string) (*patternmatcher.PatternMatcher, error) {

@@ -1,20 +1,13 @@
 package build
 
 import (
-	"archive/tar"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"maps"
-	"os"
-	"slices"
 	"strings"
 
-	"berth/archive"
 	"berth/build/dockerfile"
 )
 
@@ -87,70 +80,5 @@ func (d *doing) copyKey(ctx context.Context, k *key, do *dockerfile.Copy) error 
 		return err
 	}
 	k.parts["command"] = "copy " + string(text)
-	return d.copied(ctx, do, func(from *os.File) error {
-		list, err := d.find(ctx, from, do)
-		if err != nil {
-			return err
-		}
-		for n, f := range list {
-			if in := f.source.Inline; in != nil {
-				k.parts["document "+in.Name] = in.Data
-				continue
-			}
-			k.parts[fmt.Sprintf("source %d", n)] = fmt.Sprint(f.name, f.dir, f.source.Unpack)
-			if f.remote != nil {
-				k.parts[place(f.source)] = f.remote.Key
-				continue
-			}
-			if err := digestOf(ctx, from, f.path, "file ", k.parts); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// maxNamed is how many files of one source are told apart; of more, a digest of all is kept.
-const maxNamed = 5000
-
-// digestOf adds the digests of what p has, file by file, times left out.
-func digestOf(ctx context.Context, root *os.File, p, prefix string, parts map[string]string) error {
-	r, w := io.Pipe()
-	go func() {
-		packer := archive.NewPacker(ctx, w, archive.PackOptions{})
-		err := packer.AddPath(root, p, strings.TrimPrefix(p, "/"))
-		if err == nil {
-			err = packer.Close()
-		}
-		w.CloseWithError(err)
-	}()
-	all := map[string]string{}
-	tr := tar.NewReader(r)
-	for {
-		hdr, err := tr.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			r.CloseWithError(err)
-			return err
-		}
-		h := sha256.New()
-		fmt.Fprintln(h, hdr.Typeflag, hdr.Mode, hdr.Uid, hdr.Gid, hdr.Linkname, hdr.Devmajor, hdr.Devminor, hdr.PAXRecords)
-		if _, err := io.Copy(h, tr); err != nil {
-			r.CloseWithError(err)
-			return err
-		}
-		all[prefix+strings.TrimSuffix(hdr.Name, "/")] = hex.EncodeToString(h.Sum(nil)[:16])
-	}
-	if len(all) <= maxNamed {
-		maps.Copy(parts, all)
-		return nil
-	}
-	h := sha256.New()
-	for _, name := range slices.Sorted(maps.Keys(all)) {
-		fmt.Fprintln(h, name, all[name])
-	}
-	parts["files below "+p] = hex.EncodeToString(h.Sum(nil))
-	return nil
+	return d.copiedKey(ctx, k, do)
 }

@@ -2,7 +2,6 @@ package build
 
 import (
 	"context"
-	"os"
 	"path"
 
 	"github.com/opencontainers/go-digest"
@@ -13,12 +12,12 @@ import (
 // bindKey adds what a mount shows to the key.
 func (d *doing) bindKey(ctx context.Context, k *key, m *dockerfile.Mount) error {
 	add := func(prefix string, parts map[string]string) error {
-		return d.from(ctx, m.From, func(top *os.File) error {
-			at, _, err := inside(top, m)
+		return d.from(ctx, m.From, func(files *Files) error {
+			at, _, err := inside(files.Top, m)
 			if err != nil {
 				return err
 			}
-			return digestOf(ctx, top, "/"+at, prefix, parts)
+			return digestOf(ctx, files, "/"+at, nil, prefix, parts)
 		})
 	}
 	if m.From == nil {

@@ -293,7 +293,8 @@ func (m *mounting) caches(ctx context.Context) error {
 
 // fill puts into a new cache what it begins with.
 func (m *mounting) fill(ctx context.Context, dir *os.File, dm *dockerfile.Mount) error {
-	return m.from(ctx, dm.From, func(top *os.File) (err error) {
+	return m.from(ctx, dm.From, func(files *Files) (err error) {
+		top := files.Top
 		at, file, err := inside(top, dm)
 		if err != nil {
 			return err

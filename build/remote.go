@@ -164,7 +164,7 @@ func (w *building) beginWithTree(ctx context.Context, s *dockerfile.Stage, res *
 	} else {
 		files, err := t.files()
 		if err == nil {
-			err = digestOf(ctx, files.Top, "/", "file ", k.parts)
+			err = digestOf(ctx, files, "/", nil, "file ", k.parts)
 		}
 		if err != nil {
 			return fmt.Errorf("build context %s: %w", t.of.Name, err)

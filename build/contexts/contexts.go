@@ -5,6 +5,7 @@
 package contexts
 
 import (
+	"archive/tar"
 	"cmp"
 	"encoding/hex"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"berth/build/transfer"
 	"berth/fault"
 	"berth/kernel"
 )
@@ -197,6 +199,67 @@ func (t *Tree) Digest(p string) (string, bool) {
 		return "", false
 	}
 	return hex.EncodeToString(k.digest[:]), true
+}
+
+// Each tells all that lies at p and below it, as package archive packs it, with the digests of the files' contents. ok is false when p is not
+// what the index has it under, such as a path with links.
+func (t *Tree) Each(p string, fn func(hdr *tar.Header, digest string)) (ok bool) {
+	p = filepath.Clean("/" + p)[1:]
+	from, to := t.index.span(p)
+	if from == to && p != "" {
+		return false
+	}
+	for k := from; k < to; k++ {
+		if t.index.all[k].state == unsure {
+			return false
+		}
+	}
+	first := map[string]string{} // a file's first name here, by its first name
+	for k := from; k < to; k++ {
+		one := &t.index.all[k]
+		if one.state == gone {
+			continue
+		}
+		hdr := &tar.Header{Name: one.Path, Mode: int64(one.Mode & 0o7777), Typeflag: typeflag(&one.Entry), Linkname: one.Target}
+		for name, value := range one.Xattrs {
+			if hdr.PAXRecords == nil {
+				hdr.PAXRecords = map[string]string{}
+			}
+			hdr.PAXRecords["SCHILY.xattr."+name] = value
+		}
+		sum := ""
+		switch hdr.Typeflag {
+		case tar.TypeReg:
+			name := cmp.Or(one.link, one.Path)
+			if before := first[name]; before != "" {
+				hdr.Typeflag, hdr.Linkname, hdr.PAXRecords = tar.TypeLink, before, nil
+				break
+			}
+			first[name] = one.Path
+			sum = hex.EncodeToString(one.digest[:])
+		case tar.TypeChar, tar.TypeBlock:
+			major, minor := kernel.DevNumbers(one.Device)
+			hdr.Devmajor, hdr.Devminor = int64(major), int64(minor)
+		}
+		fn(hdr, sum)
+	}
+	return true
+}
+
+func typeflag(e *transfer.Entry) byte {
+	switch e.Mode & kernel.TypeMask {
+	case kernel.TypeDir:
+		return tar.TypeDir
+	case kernel.TypeSymlink:
+		return tar.TypeSymlink
+	case kernel.TypeFifo:
+		return tar.TypeFifo
+	case kernel.TypeChar:
+		return tar.TypeChar
+	case kernel.TypeBlock:
+		return tar.TypeBlock
+	}
+	return tar.TypeReg
 }
 
 // Close ends the build's use of the tree. It stays when it has a key.

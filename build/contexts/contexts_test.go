@@ -1,6 +1,7 @@
 package contexts_test
 
 import (
+	"archive/tar"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -17,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"berth/archive"
 	"berth/build/contexts"
 	"berth/build/transfer"
 )
@@ -132,6 +134,57 @@ func check(t *testing.T, tree *contexts.Tree, src string) {
 		t.Fatalf("tree:\n%s\nsource:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 	digests(t, tree)
+	for _, p := range []string{"/", "dir", "/dir/sub", "a", "d", "link", "pipe"} {
+		if _, err := os.Lstat(filepath.Join(src, p)); err == nil {
+			told(t, tree, p)
+		}
+	}
+}
+
+// told says that Each tells what an archive of the tree would have.
+func told(t *testing.T, tree *contexts.Tree, p string) {
+	t.Helper()
+	line := func(hdr *tar.Header, sum string) string {
+		return fmt.Sprint(strings.Trim(hdr.Name, "/"), " ", string(hdr.Typeflag), hdr.Mode, hdr.Uid, hdr.Gid, " ", hdr.Linkname, hdr.Devmajor, hdr.Devminor, len(hdr.PAXRecords), sum)
+	}
+	var got, want []string
+	if !tree.Each(p, func(hdr *tar.Header, sum string) { got = append(got, line(hdr, sum)) }) {
+		t.Fatalf("%s is not known", p)
+	}
+	r, w := io.Pipe()
+	go func() {
+		packer := archive.NewPacker(context.Background(), w, archive.PackOptions{})
+		w.CloseWithError(errors.Join(packer.AddPath(tree.Top(), p, strings.Trim(p, "/")), packer.Close()))
+	}()
+	for tr := tar.NewReader(r); ; {
+		hdr, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum := ""
+		delete(hdr.PAXRecords, "path") // of how it is written
+		if hdr.Typeflag == tar.TypeLink {
+			hdr.Linkname = strings.TrimPrefix(hdr.Linkname, "/")
+		}
+		if hdr.Typeflag == tar.TypeReg {
+			h := sha256.New()
+			if _, err := io.Copy(h, tr); err != nil {
+				t.Fatal(err)
+			}
+			sum = hex.EncodeToString(h.Sum(nil))
+		}
+		if strings.Trim(hdr.Name, "/") != "" {
+			want = append(want, line(hdr, sum))
+		}
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Fatalf("%s is told as\n%s\nand packed as\n%s", p, strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
 }
 
 func digests(t *testing.T, tree *contexts.Tree) {

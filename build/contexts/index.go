@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"berth/build/transfer"
@@ -192,6 +193,22 @@ func (x *index) find(p string) (*kept, bool) {
 		return nil, false
 	}
 	return &x.all[k], true
+}
+
+// span is where the entry at a path and those below it are; "" is the top.
+func (x *index) span(p string) (from, to int) {
+	if p == "" {
+		return 0, len(x.all)
+	}
+	from, ok := slices.BinarySearchFunc(x.all, p, func(k kept, p string) int { return transfer.Compare(k.Path, p) })
+	if !ok || x.all[from].state != have {
+		return 0, 0
+	}
+	to = from + 1
+	for to < len(x.all) && strings.HasPrefix(x.all[to].Path, p+"/") {
+		to++
+	}
+	return from, to
 }
 
 // used notes when the tree was used last.
