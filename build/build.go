@@ -254,14 +254,15 @@ func (w *building) stage(ctx context.Context, s *dockerfile.Stage, res *stageRes
 		}
 	case base.Image != nil:
 		w.tell(Event{Kind: Began, Stage: s})
-		if err := w.base(ctx, base.Image, res); err != nil {
+		here, err := w.base(ctx, base.Image, res)
+		if err != nil {
 			w.tell(Event{Kind: Failed, Stage: s, Err: err})
 			return err
 		}
 		if c := base.Image.Config.Created; c != nil {
 			last = *c
 		}
-		w.tell(Event{Kind: Finished, Stage: s})
+		w.tell(Event{Kind: here, Stage: s})
 	case base.Files != nil:
 		w.tell(Event{Kind: Began, Stage: s})
 		if err := w.beginWithTree(ctx, s, res); err != nil {
@@ -292,23 +293,23 @@ func (w *building) stage(ctx context.Context, s *dockerfile.Stage, res *stageRes
 	return nil
 }
 
-// base brings a base image's layers.
-func (w *building) base(ctx context.Context, b *dockerfile.Image, res *stageResult) error {
+// base brings a base image's layers: Cached tells that they were here.
+func (w *building) base(ctx context.Context, b *dockerfile.Image, res *stageResult) (EventKind, error) {
 	img, ok := b.Handle.(*image.Image)
 	if !ok {
-		return fmt.Errorf("base image %s has no content", b.Name)
+		return "", fmt.Errorf("base image %s has no content", b.Name)
 	}
 	res.layers = image.LayersOf(img)
 	if w.draft.Hold(res.layers) == len(res.layers) {
-		return nil
+		return Cached, nil
 	}
 	if err := image.Unpack(ctx, w.Images, img); err != nil {
-		return fmt.Errorf("prepare base image %s: %w", b.Name, err)
+		return "", fmt.Errorf("prepare base image %s: %w", b.Name, err)
 	}
 	if w.draft.Hold(res.layers) < len(res.layers) {
-		return fault.New(fault.Conflict, "base image %s was removed meanwhile: pull or load it again", b.Name)
+		return "", fault.New(fault.Conflict, "base image %s was removed meanwhile: pull or load it again", b.Name)
 	}
-	return nil
+	return Finished, nil
 }
 
 // date says when the image was made and each line of its history: what the cache had is as old as it was, so that a build in which nothing

@@ -27,10 +27,26 @@ func (c *Cache) like(k *key) map[string]string {
 	switch {
 	case best != nil:
 		return best.Parts
-	case here != nil && here.Parts["base"] == k.parts["base"]:
+	case here != nil && here.Parts["base"] == k.parts["base"] && alike(here.Parts["command"], k.parts["command"]):
 		return here.Parts
 	}
 	return nil
+}
+
+// alike tells whether a command may be another one changed: at least half of their words are the same.
+func alike(a, b string) bool {
+	words := func(s string) []string {
+		_, s, _ = strings.Cut(s, "-c\x00") // behind what all scripts begin with
+		return strings.Fields(s)
+	}
+	before, now := words(a), words(b)
+	same := 0
+	for _, w := range now {
+		if slices.Contains(before, w) {
+			same++
+		}
+	}
+	return 2*same >= max(len(before), len(now))
 }
 
 // maxReasons is how many changes are told one by one.

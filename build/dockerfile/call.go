@@ -47,6 +47,8 @@ type Finding struct {
 type Fault struct {
 	Message string `json:"message"`
 	At      Place  `json:"location"`
+
+	quote string // its lines, with the word that is meant
 }
 
 // Findings are what the checks found of a Dockerfile, by line.
@@ -68,6 +70,7 @@ func Check(ctx context.Context, data []byte, o Options, find Resolver) *Findings
 	if err := check(ctx, data, o, find); err != nil {
 		all.Error = &Fault{Message: err.Error()}
 		if at := (*Error)(nil); errors.As(err, &at) && at.Line > 0 {
+			all.Error.quote = at.Quote
 			all.Error.At.Ranges = []*progress.Range{{Start: progress.Position{Line: int32(at.Line)}, End: progress.Position{Line: int32(at.End)}}}
 		}
 	}
@@ -109,15 +112,16 @@ func (l *Findings) JSON() ([]byte, error) { return json.MarshalIndent(l, "", "  
 func (l *Findings) Text() string {
 	var b strings.Builder
 	for _, w := range l.Warnings {
-		fmt.Fprintf(&b, "\nWARNING: %s\n%s\n%s", w.Rule, w.Detail, l.quote(w.At))
+		fmt.Fprintf(&b, "\nWARNING: %s\n%s\n%s", w.Rule, w.Detail, l.quote(w.At, ""))
 	}
 	if e := l.Error; e != nil {
-		fmt.Fprintf(&b, "\nERROR: %s\n%s", e.Message, l.quote(&e.At))
+		fmt.Fprintf(&b, "\nERROR: %s\n%s", e.Message, l.quote(&e.At, e.quote))
 	}
 	return b.String()
 }
 
-func (l *Findings) quote(at *Place) string {
+// quote shows a place: text, or its lines.
+func (l *Findings) quote(at *Place, text string) string {
 	if at.line() == 0 {
 		return ""
 	}
@@ -126,8 +130,11 @@ func (l *Findings) quote(at *Place) string {
 	for _, r := range at.Ranges {
 		end = max(end, r.End.Line)
 	}
+	if text == "" {
+		text = Quote(src.Data, int(at.line()), int(end))
+	}
 	const rule = "--------------------\n"
-	return fmt.Sprintf("%s:%d\n%s%s%s", src.Filename, at.line(), rule, Quote(src.Data, int(at.line()), int(end)), rule)
+	return fmt.Sprintf("%s:%d\n%s%s%s", src.Filename, at.line(), rule, text, rule)
 }
 
 // Target is a stage that can be asked for.

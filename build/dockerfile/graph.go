@@ -158,7 +158,7 @@ func (p *planner) checkDefaults() {
 		if err != nil {
 			return
 		}
-		if _, err := reference.ParseNormalizedNamed(name); err != nil {
+		if _, err := reference.ParseNormalizedNamed(name); err != nil && name != s.BaseName {
 			p.lint.Run(&linter.RuleInvalidDefaultArgInFrom, s.Location, linter.RuleInvalidDefaultArgInFrom.Format(s.BaseName))
 		}
 	}

@@ -65,7 +65,9 @@ func (o *showing) open(s *session.Session, quiet bool) (display, error) {
 
 func newDisplay(mode string, out io.Writer, colour bool) display {
 	switch mode {
-	case "quiet", "none":
+	case "quiet":
+		return &quiet{out: out}
+	case "none":
 		return hidden{}
 	case "rawjson":
 		return raw{json.NewEncoder(out)}
@@ -85,6 +87,19 @@ func (hidden) Show(*progress.Status) {}
 
 // End implements display.
 func (hidden) End() {}
+
+// quiet shows nothing but what an error comes from.
+type quiet struct {
+	hidden
+	out   io.Writer
+	trace trace
+}
+
+// Show implements display.
+func (q *quiet) Show(s *progress.Status) { q.trace.add(s, func(*vertex, any) {}) }
+
+// End implements display.
+func (q *quiet) End() { q.trace.failures(q.out) }
 
 // raw shows statuses as they are, one a line.
 type raw struct{ out *json.Encoder }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,15 +32,17 @@ type plainVertex struct {
 	open    []byte       // output without its end
 	openAt  time.Duration
 	parts   map[string]*progress.Part // as they were last printed
+	later   []*progress.Part          // those without a figure are only printed when they take a while
 	why     bool                      // the reason was told
 	touched bool
 	over    bool
 }
 
-// silence is how long the one that is shown may say nothing while others have something to say, and patience how long they wait in any case.
+// short is how long a part without figures may take unseen, silence how long the one that is shown may say nothing while others have something to say, and patience how long they wait in any case.
 const (
 	silence  = 2 * time.Second
 	patience = 5 * time.Second
+	short    = time.Second
 )
 
 // Show implements display.
@@ -131,6 +134,17 @@ func (p *plain) part(v *vertex, n *progress.Part) {
 		}
 	}
 	pv.parts[n.ID] = n
+	pv.later = slices.DeleteFunc(pv.later, func(p *progress.Part) bool { return p.ID == n.ID })
+	if n.Completed == nil && n.Current == 0 && n.Total == 0 && n.Started != nil && n.Timestamp.Sub(*n.Started) < short {
+		pv.later = append(pv.later, n)
+		return
+	}
+	p.partLine(v, n)
+}
+
+// partLine prints a part as it is.
+func (p *plain) partLine(v *vertex, n *progress.Part) {
+	pv := &v.plain
 	end, after := n.Timestamp, ""
 	if n.Completed != nil {
 		end, after = *n.Completed, " done"
@@ -173,6 +187,12 @@ func (p *plain) line(v *vertex, text []byte) {
 func (p *plain) print(now time.Time) {
 	for _, v := range p.touched {
 		v.plain.touched = false
+	}
+	for _, v := range p.trace.begun {
+		for len(v.plain.later) > 0 && now.Sub(*v.plain.later[0].Started) >= short {
+			p.partLine(v, v.plain.later[0])
+			v.plain.later = v.plain.later[1:]
+		}
 	}
 	if c := p.current; c != nil && c.plain.held.Len() > 0 {
 		p.show(c, now)

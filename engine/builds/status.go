@@ -276,8 +276,8 @@ func (s *Status) work(w Work) {
 		s.part(v, w, now)
 		return
 	}
-	if v.Completed != nil { // begun once more
-		v.Started, v.Completed = nil, nil
+	if v.Completed != nil && v.Error == "" { // once more, for another stage or platform: it is known
+		return
 	}
 	if v.Started == nil {
 		v.Started = &now
