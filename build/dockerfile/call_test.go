@@ -33,7 +33,7 @@ func TestRules(t *testing.T) {
 		"CopyIgnoredFile":                 {"FROM busybox\nCOPY secret x", "FROM busybox\nCOPY public x"},
 		"InvalidDefinitionDescription":    {"# check=experimental=all\n\n# a b\nARG x=1\nFROM busybox", "# check=experimental=all\n\n# x is a number\nARG x=1\nFROM busybox"},
 		"ExposeProtoCasing":               {"FROM busybox\nEXPOSE 80/TCP", "FROM busybox\nEXPOSE 80/tcp"},
-		"JSONArgsInvalid":                 {"FROM busybox\nRUN ['/bin/bash', '-c' 'echo hello']", "FROM busybox\nRUN [ -f x ] && y\nRUN [\"a\"]"}, // ours
+		"JSONArgsInvalid":                 {"FROM busybox\nRUN ['/bin/bash', '-c' 'echo hello']", "FROM busybox\nRUN [ -f x ] && y\nRUN [ \"$X\" = x ] || y\nRUN [\"a\"]"}, // ours
 		"ExposeInvalidFormat":             {"FROM busybox\nEXPOSE 127.0.0.1:80:80", "FROM busybox\nEXPOSE 80 8080-8090"},
 	}
 	if len(rules) != 23 {

@@ -154,6 +154,9 @@ func (p *planner) checkDefaults() {
 	}
 	lex := shell.NewLex(p.escape)
 	for _, s := range p.File.stages {
+		if !strings.Contains(s.BaseName, "$") { // a wrong name is an error of its own
+			continue
+		}
 		name, _, err := lex.ProcessWord(s.BaseName, env)
 		if err != nil {
 			return

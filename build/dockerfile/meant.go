@@ -44,8 +44,8 @@ var ruleJSONArgsInvalid = linter.LinterRule[func(string) string]{
 	},
 }
 
-// almostJSON is how a list begins that was meant as JSON; a space after the bracket would make it the shell's own test.
-var almostJSON = regexp.MustCompile(`^\[\s*(?:'|"|“|\\")|^\[\s*\]?$`)
+// almostJSON is how a list begins that was meant as JSON. A space after the bracket makes it the shell's own test, which has no commas.
+var almostJSON = regexp.MustCompile(`^\[(?:'|"|“|\\")|^\[\s*\]?$|^\[\s+(?:'[^']*'|"[^"]*"|“[^”]*”)\s*,`)
 
 // checkJSON warns of arguments that were meant as JSON.
 func (w *writing) checkJSON() {
