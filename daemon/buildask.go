@@ -66,6 +66,16 @@ func (b builder) asking(w http.ResponseWriter, r *http.Request, q url.Values) (e
 
 // solve builds and puts out, or answers a question about the Dockerfile.
 func (b builder) solve(ctx context.Context, o builds.Options, req protocol.Request, client *builds.Asked, t builds.Teller, call string) (map[string]string, error) {
+	list := []builds.Output{{Name: "image", Type: "image", Attrs: map[string]string{"name": strings.Join(o.Tags, ",")}}}
+	if len(req.Outputs) > 0 {
+		list = nil
+	}
+	for n, one := range req.Outputs {
+		list = append(list, builds.Output{Name: strconv.Itoa(n), Type: one.Type, Attrs: one.Attributes})
+	}
+	if err := builds.CheckOutputs(list); err != nil {
+		return nil, err
+	}
 	if err := client.Read(ctx, &o); err != nil {
 		return nil, err
 	}
@@ -77,13 +87,6 @@ func (b builder) solve(ctx context.Context, o builds.Options, req protocol.Reque
 		return nil, err
 	}
 	defer solved.Release()
-	list := []builds.Output{{Name: "image", Type: "image", Attrs: map[string]string{"name": strings.Join(o.Tags, ",")}}}
-	if len(req.Outputs) > 0 {
-		list = nil
-	}
-	for n, one := range req.Outputs {
-		list = append(list, builds.Output{Name: strconv.Itoa(n), Type: one.Type, Attrs: one.Attributes})
-	}
 	return b.engine.Export(ctx, solved, list, client, t)
 }
 

@@ -44,9 +44,8 @@ type directory struct {
 }
 
 // ask builds by a daemon that asks.
-func (o *options) ask(ctx context.Context, s *session.Session, api *client.Client, place string) error {
+func (o *options) ask(ctx context.Context, s *session.Session, api *client.Client, place string) (err error) {
 	a := &asked{api: api, dirs: map[string]*directory{}, env: s.Getenv}
-	var err error
 	if a.given, err = o.secrets.open(s, &a.request); err != nil {
 		return err
 	}
@@ -57,9 +56,14 @@ func (o *options) ask(ctx context.Context, s *session.Session, api *client.Clien
 		return err
 	}
 	q, err := o.query(s, dockerfile)
+	if err == nil {
+		err = o.outputs.apply(&a.request, q, o.tags)
+	}
 	if err != nil {
 		return err
 	}
+	a.put = func(ctx context.Context, name string, from io.Reader) error { return o.outputs.receive(ctx, s, name, from) }
+	defer func() { err = errors.Join(err, o.outputs.discard()) }()
 	d, err := o.showing.open(s, o.quiet)
 	if err != nil {
 		return err
@@ -81,10 +85,7 @@ func (o *options) ask(ctx context.Context, s *session.Session, api *client.Clien
 	if o.quiet && id != "" {
 		fmt.Fprintln(s.Out, id)
 	}
-	if o.iidfile != "" {
-		return os.WriteFile(o.iidfile, []byte(id), 0o644)
-	}
-	return nil
+	return o.outputs.finish(result, o.iidfile)
 }
 
 // context says in a's request what the build's context is, and gives the Dockerfile's name.

@@ -36,6 +36,7 @@ type options struct {
 	calling
 	showing
 	secrets
+	outputs
 }
 
 // Build is the command "image build".
@@ -72,6 +73,7 @@ func Build(s *session.Session) *cobra.Command {
 	o.showing.flags(fs, s)
 	o.calling.flags(fs)
 	o.secrets.flags(fs)
+	o.outputs.flags(fs)
 	return cmd
 }
 
@@ -99,7 +101,7 @@ func (o *options) query(s *session.Session, dockerfile string) (url.Values, erro
 		return nil, err
 	}
 	args := map[string]*string{}
-	for _, kv := range o.args {
+	for _, kv := range epoch(s, o.args) {
 		k, v, given := strings.Cut(kv, "=")
 		if !given {
 			if v = s.Env(k); v == "" {
@@ -191,6 +193,9 @@ func (o *options) classic(ctx context.Context, s *session.Session, api *client.C
 	}
 	defer body.Close()
 	q, err := o.query(s, dockerfile)
+	if err == nil {
+		err = o.outputs.classic(q)
+	}
 	if err != nil {
 		return err
 	}

@@ -61,13 +61,8 @@ func (o *outputs) flags(fs *pflag.FlagSet) {
 
 // apply completes what the daemon is asked.
 func (o *outputs) apply(r *protocol.Request, q url.Values, tags []string) (err error) {
-	switch o.isolation {
-	case "", "default", "process":
-	default:
-		return fmt.Errorf("invalid isolation (%s): %q is only supported on Windows", o.isolation, o.isolation)
-	}
-	if o.squash {
-		q.Set("squash", "1")
+	if err := o.older(q); err != nil {
+		return err
 	}
 	o.list = nil
 	for _, text := range o.wanted {
@@ -93,6 +88,27 @@ func (o *outputs) apply(r *protocol.Request, q url.Values, tags []string) (err e
 	}
 	r.Attest, err = o.attested()
 	return err
+}
+
+// older applies what clients of the classic builder can say, too.
+func (o *outputs) older(q url.Values) error {
+	switch o.isolation {
+	case "", "default", "process":
+	default:
+		return fmt.Errorf("invalid isolation (%s): %q is only supported on Windows", o.isolation, o.isolation)
+	}
+	if o.squash {
+		q.Set("squash", "1")
+	}
+	return nil
+}
+
+// classic is apply for a daemon that can't ask back, which makes an image and nothing else.
+func (o *outputs) classic(q url.Values) error {
+	if len(o.wanted)+len(o.annotations)+len(o.attests) > 0 || o.push || o.provenance != "" || o.sbom != "" || o.metadata != "" {
+		return errors.New("--output, --push, --annotation, --attest and --metadata-file need a daemon of berth's own, and DOCKER_BUILDKIT not to be 0")
+	}
+	return o.older(q)
 }
 
 // imaged tells an output that is an image.
