@@ -50,8 +50,8 @@ type Message struct {
 	Stream string            `json:"stream,omitempty"` // text for people
 	Status json.RawMessage   `json:"status,omitempty"` // progress, as BuildKit's client.SolveStatus
 	Ask    *Ask              `json:"ask,omitempty"`
-	Result map[string]string `json:"result,omitempty"` // the last line of a build that succeeded
-	Error  string            `json:"error,omitempty"`  // the last line of one that failed
+	Result map[string]string `json:"result,omitzero"` // the last line of a build that succeeded
+	Error  string            `json:"error,omitempty"` // the last line of one that failed
 	Detail *Detail           `json:"errorDetail,omitempty"`
 }
 
