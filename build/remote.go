@@ -191,6 +191,11 @@ func (w *building) beginWithTree(ctx context.Context, s *dockerfile.Stage, res *
 	return w.Cache.keep(k, nil, l, t.made)
 }
 
+// OpenArchive opens a tar of any compression below root, as a plain one; is tells whether the file is one. The caller closes it then.
+func OpenArchive(root *os.File, name string) (a io.ReadCloser, is bool, err error) {
+	return openArchive(root, name)
+}
+
 // packTree writes a tree as a layer: it is root's, whoever sent it.
 func (w *building) packTree(ctx context.Context, to io.Writer, top *os.File) error {
 	p := archive.NewPacker(ctx, to, archive.PackOptions{Member: func(hdr *tar.Header) (keep, enter bool) {

@@ -91,10 +91,7 @@ func buildPlatforms(text string) (list []ocispec.Platform, err error) {
 
 // buildOptions reads the query.
 func buildOptions(q url.Values, v apiVersion) (o builds.Options, err error) {
-	if q.Get("remote") != "" {
-		return o, fault.New(fault.Unsupported, "remote build contexts are not supported by this version of berth: send the files")
-	}
-	o = builds.Options{Dockerfile: q.Get("dockerfile"), Tags: q["t"], Target: q.Get("target"), Network: q.Get("networkmode"), Allow: q["allow"], NoCache: flag(q, "nocache"), Pull: flag(q, "pull"), Squash: flag(q, "squash")}
+	o = builds.Options{Dockerfile: q.Get("dockerfile"), Remote: q.Get("remote"), Tags: q["t"], Target: q.Get("target"), Network: q.Get("networkmode"), Allow: q["allow"], NoCache: flag(q, "nocache"), Pull: flag(q, "pull"), Squash: flag(q, "squash")}
 	if o.Platforms, err = buildPlatforms(q.Get("platform")); err != nil {
 		return o, err
 	}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	"berth/build"
+	"berth/build/remote"
 	"berth/container"
 	"berth/engine/builds"
 	"berth/engine/files"
@@ -26,6 +27,10 @@ func (e *Engine) openBuilds(c Config) error {
 	}
 	e.onClose(collector.Close)
 	dir := filepath.Join(c.DataRoot, "build", "contexts")
+	fetched, err := remote.Open(filepath.Join(c.DataRoot, "build", "remote"), c.Log)
+	if err != nil {
+		return err
+	}
 	caches := &builds.Caches{Volumes: e.Volumes, Dir: filepath.Join(c.DataRoot, "build", "caches")}
 	if err := caches.Open(); err != nil {
 		return err
@@ -36,7 +41,7 @@ func (e *Engine) openBuilds(c Config) error {
 	}
 	e.Builds = &builds.Service{Caches: caches, Images: e.Images, Dir: dir, Ended: collector.Ended, Builder: &build.Builder{
 		Dir: sockets, Images: e.Images.Store, Layers: e.Containers.layers, Cache: cache, Log: c.Log,
-		NewID: container.NewID, Prepare: files.Prepare, Pack: union.Pack, Run: e.Containers.runStep, TakeCaches: caches.Take,
+		NewID: container.NewID, Prepare: files.Prepare, Pack: union.Pack, Run: e.Containers.runStep, TakeCaches: caches.Take, Find: builds.Finder(fetched),
 		Owner: func(top *os.File, name string) (uid, gid uint32, err error) {
 			o, err := files.Owner(&union.Tree{Root: top}, name)
 			if err != nil {

@@ -48,6 +48,7 @@ type Service struct {
 // Options are what a client asked for.
 type Options struct {
 	Dockerfile string // in the context; "": Dockerfile
+	Remote     string // the address of the context; "": the client has it
 	Text       []byte // of the Dockerfile; nil: it is in the context
 	Ignore     []byte // of the ignore file
 	Tags       []string
@@ -86,6 +87,9 @@ func (s *Service) Build(ctx context.Context, o Options, body io.Reader, t Teller
 	if err := CheckOutputs(outputs); err != nil {
 		return nil, err
 	}
+	if o.Remote != "" {
+		body = nil
+	}
 	dir, err := s.context(ctx, body)
 	if err != nil {
 		return nil, err
@@ -93,7 +97,7 @@ func (s *Service) Build(ctx context.Context, o Options, body io.Reader, t Teller
 	defer func() {
 		err = errors.Join(err, removeContext(dir))
 	}()
-	if o.Text == nil {
+	if o.Text == nil && o.Remote == "" {
 		if err := o.readFrom(dir); err != nil {
 			return nil, err
 		}

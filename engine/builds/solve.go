@@ -50,12 +50,21 @@ func (s *Service) Solve(ctx context.Context, o Options, client Client, t Teller)
 	if err := s.Granted.Check(o.Allow); err != nil {
 		return nil, err
 	}
-	t.read(o)
-	client = watched{client, t}
 	defer func() { t.fail(err) }()
 	if s.Ended != nil {
 		defer s.Ended()
 	}
+	if o.Remote == "" {
+		client = watched{client, t}
+	} else {
+		far, err := s.elsewhere(ctx, &o, client, t)
+		if err != nil {
+			return nil, err
+		}
+		defer far.leave(s.Builder.Log)
+		client = far
+	}
+	t.read(o)
 	var plans []*dockerfile.Plan
 	for _, p := range o.targets() {
 		plan, err := s.plan(ctx, o, p, client, t)

@@ -232,6 +232,13 @@ func (s *Status) event(e build.Event) {
 		}
 		s.Out(&progress.Status{Logs: []*progress.Log{{Vertex: name, Stream: stream, Data: slices.Clone(e.Output), Timestamp: now}}})
 		return
+	case build.Progressed:
+		if v.Started == nil {
+			v.Started = &now
+			s.say(v)
+		}
+		s.part(v, Work{Name: name.String(), Part: e.At.Part, Bytes: e.At.Current, Total: e.At.Total, Done: e.At.Done}, now)
+		return
 	case build.Began:
 		v.Started, v.Reason = &now, e.Reason
 	default:
