@@ -183,8 +183,10 @@ func (s *Store) Tree(key, from string) (t *Tree, err error) {
 	if err := os.MkdirAll(t.path("files"), 0o700); err != nil {
 		return nil, fmt.Errorf("make a build context: %w", err)
 	}
-	t.top, err = kernel.OpenIn(nil, t.path("files"), kernel.ODirectory, 0, 0)
-	return t, err
+	if t.top, err = kernel.OpenIn(nil, t.path("files"), kernel.ODirectory, 0, 0); err != nil {
+		return nil, err
+	}
+	return t, kernel.ScatterDirs(t.top)
 }
 
 func (t *Tree) path(name string) string { return filepath.Join(t.dir, name) }

@@ -129,13 +129,13 @@ func (r *receiving) compare(need []bool) (wanted []int) {
 
 // same tells whether what is kept is what e says.
 func (k *kept) same(e *transfer.Entry, link string) bool {
-	if k.state != have || k.Mode != e.Mode || k.MTime != e.MTime || k.link != link || !maps.Equal(k.Xattrs, e.Xattrs) {
+	if k.state != have || k.Mode != e.Mode || k.MTime != e.MTime || k.link != link {
 		return false
 	}
-	if e.Is(kernel.TypeRegular) {
+	if e.Is(kernel.TypeRegular) { // whatever else changes of it, CTime does
 		return k.Size == e.Size && k.CTime == e.CTime && e.CTime != 0 && k.Inode == e.Inode
 	}
-	return k.Target == e.Target && k.Device == e.Device
+	return k.Target == e.Target && k.Device == e.Device && maps.Equal(k.Xattrs, e.Xattrs)
 }
 
 // work does what compare found.
@@ -315,7 +315,7 @@ func (r *receiving) link(k *kept, dir *os.File, name string) error {
 	if err = errors.Join(err, from.Close()); err != nil {
 		return err
 	}
-	k.Mode, k.Size, k.MTime, k.CTime, k.Inode, k.digest, k.state = first.Mode, first.Size, first.MTime, first.CTime, first.Inode, first.digest, have
+	k.Mode, k.Size, k.MTime, k.CTime, k.Inode, k.Xattrs, k.digest, k.state = first.Mode, first.Size, first.MTime, first.CTime, first.Inode, first.Xattrs, first.digest, have
 	return nil
 }
 

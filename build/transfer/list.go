@@ -30,7 +30,7 @@ type Entry struct {
 	Device uint64 // that it is, when it is one
 	Target string // of a symbolic link
 	Same   int    // 1 + the index of an entry before this one that is the same file; 0: there is none
-	Xattrs map[string]string
+	Xattrs map[string]string // a regular file's come with its content
 }
 
 // Is tells the kind, one of kernel.TypeRegular, TypeDir …
@@ -268,7 +268,7 @@ func readWanted(r *bufio.Reader, n int) ([]int, error) {
 }
 
 // ReadFile reads the next wanted file into w, which begin gives: once more when the file changed while it was sent. gone: it does not exist any more.
-// The entry has what is known of the file now: its mode, size and times.
+// The entry has what is known of the file now: its mode, size, times and attributes.
 func ReadFile(r *bufio.Reader, e *Entry, begin func() (io.Writer, error)) (gone bool, err error) {
 	f := fields{r: r}
 	for {
@@ -307,7 +307,7 @@ func ReadFile(r *bufio.Reader, e *Entry, begin func() (io.Writer, error)) (gone 
 		if now.Size != size || !now.Is(kernel.TypeRegular) {
 			return false, fault.New(fault.Invalid, "%q came with %d bytes of %d", e.Path, size, now.Size)
 		}
-		e.Mode, e.Size, e.MTime, e.CTime, e.Inode = now.Mode, now.Size, now.MTime, now.CTime, now.Inode
+		e.Mode, e.Size, e.MTime, e.CTime, e.Inode, e.Xattrs = now.Mode, now.Size, now.MTime, now.CTime, now.Inode, now.Xattrs
 		return false, nil
 	}
 }

@@ -150,7 +150,7 @@ func (w *walk) look(p, full string) (one found, is bool, err error) {
 			one.links = inode{st.Dev, st.Ino}
 		}
 	}
-	if err == nil && one.listed {
+	if err == nil && one.listed && kind != kernel.TypeRegular { // a file's come with its content: without a change of them the rest is the same
 		one.entry.Xattrs, err = attributes(full)
 	}
 	if errors.Is(err, os.ErrNotExist) {
@@ -304,7 +304,10 @@ func (s *sending) file(full string, e *Entry) (err error) {
 		}
 		if after.Size == before.Size && after.Mtim == before.Mtim && after.Ctim == before.Ctim {
 			now := entryOf(e.Path, after.Mode, after.Size, after.Mtim.Nano(), after.Ctim.Nano(), after.Ino, time.Now())
-			_, err := s.out.Write(AppendEntry([]byte{markEnd}, &now))
+			if now.Xattrs, err = attributes(full); err != nil {
+				return fmt.Errorf("send the build context: %w", err)
+			}
+			_, err = s.out.Write(AppendEntry([]byte{markEnd}, &now))
 			return err
 		}
 		before = after
