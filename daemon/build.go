@@ -13,6 +13,7 @@ import (
 	"berth/engine/builds"
 	"berth/fault"
 
+	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/jsonstream"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -70,7 +71,7 @@ func (b builder) build(w http.ResponseWriter, r *http.Request) error {
 	out.write(jsonstream.Message{Aux: &aux})
 	say("Successfully built " + img.ID.Encoded()[:12] + "\n")
 	for _, t := range o.Tags {
-		say("Successfully tagged " + t + "\n")
+		say("Successfully tagged " + fullTag(t) + "\n")
 	}
 	return nil
 }
@@ -119,4 +120,12 @@ func buildOptions(q url.Values, v apiVersion) (o builds.Options, err error) {
 		}
 	}
 	return o, nil
+}
+
+// fullTag is a name with its tag, as it is shown.
+func fullTag(name string) string {
+	if named, err := reference.ParseNormalizedNamed(name); err == nil {
+		return reference.FamiliarString(reference.TagNameOnly(named))
+	}
+	return name
 }

@@ -16,6 +16,7 @@ import (
 	control "github.com/moby/buildkit/api/services/control"
 	apitypes "github.com/moby/buildkit/api/types"
 	"github.com/moby/buildkit/solver/pb"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
@@ -134,9 +135,14 @@ func (c *controller) Status(r *control.StatusRequest, stream control.Control_Sta
 	return j.hear(stream.Context(), stream.Send)
 }
 
-// Session is a session within this connection, as clients have it that came by no HTTP of ours.
-func (c *controller) Session(control.Control_SessionServer) error {
-	return fault.New(fault.Unsupported, "sessions are opened by POST /session")
+// Session is a session within this connection, as clients open one that several of their builds share.
+func (c *controller) Session(stream control.Control_SessionServer) error {
+	head, _ := metadata.FromIncomingContext(stream.Context())
+	ids := head.Get(headerID)
+	if len(ids) != 1 {
+		return fault.New(fault.Invalid, "the request names no session: header %s is missing", headerID)
+	}
+	return c.sessions.run(ids[0], head.Get(headerMethods), &within{bytesStream{stream: stream, cancel: func() {}}})
 }
 
 // Info tells who serves.

@@ -241,7 +241,10 @@ func (c *session) agent(ctx context.Context, id string) (io.ReadWriteCloser, err
 
 // bytesStream is a stream of messages with bytes, as a connection. Reads and writes may be concurrent.
 type bytesStream struct {
-	stream grpc.ClientStream
+	stream interface {
+		SendMsg(any) error
+		RecvMsg(any) error
+	}
 	cancel func()
 	left   []byte
 	wait   bool // Close waits until the other side has taken all
@@ -278,7 +281,12 @@ func (b *bytesStream) Write(p []byte) (n int, err error) {
 }
 
 // CloseWrite tells the other side that nothing more comes.
-func (b *bytesStream) CloseWrite() error { return b.stream.CloseSend() }
+func (b *bytesStream) CloseWrite() error {
+	if s, ok := b.stream.(grpc.ClientStream); ok {
+		return s.CloseSend()
+	}
+	return nil // a server's stream ends with its call
+}
 
 // CloseWithError breaks the stream off: the other side doesn't take what came for the whole.
 func (b *bytesStream) CloseWithError(error) error {
@@ -289,7 +297,7 @@ func (b *bytesStream) CloseWithError(error) error {
 // Close ends the stream.
 func (b *bytesStream) Close() error {
 	defer b.cancel()
-	if err := b.stream.CloseSend(); err != nil || !b.wait {
+	if err := b.CloseWrite(); err != nil || !b.wait {
 		return plain(err)
 	}
 	if err := b.stream.RecvMsg(&control.BytesMessage{}); !errors.Is(err, io.EOF) {
@@ -297,3 +305,21 @@ func (b *bytesStream) Close() error {
 	}
 	return nil
 }
+
+// within is a connection that is a stream of another: its deadlines are that one's.
+type within struct{ bytesStream }
+
+// LocalAddr implements net.Conn.
+func (*within) LocalAddr() net.Addr { return &net.UnixAddr{Name: "stream", Net: "unix"} }
+
+// RemoteAddr implements net.Conn.
+func (*within) RemoteAddr() net.Addr { return &net.UnixAddr{Name: "stream", Net: "unix"} }
+
+// SetDeadline implements net.Conn.
+func (*within) SetDeadline(time.Time) error { return nil }
+
+// SetReadDeadline implements net.Conn.
+func (*within) SetReadDeadline(time.Time) error { return nil }
+
+// SetWriteDeadline implements net.Conn.
+func (*within) SetWriteDeadline(time.Time) error { return nil }

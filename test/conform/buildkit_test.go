@@ -33,8 +33,10 @@ func newKit(t *testing.T, files map[string]string) *kit {
 	if err := os.MkdirAll(plugins, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(plugin, filepath.Join(plugins, "docker-buildx")); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"docker-buildx", "docker-compose"} {
+		if err := os.Symlink(filepath.Join(filepath.Dir(plugin), name), filepath.Join(plugins, name)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	k.write(files)
 	return k
@@ -212,4 +214,112 @@ COPY --from=made /count /times /from.txt /a.txt /
 		t.Error(err)
 	}
 	k.wants(k.fails("build", "--no-cache", "--build-context", "more=aside", "."), "secret word: not found")
+}
+
+// TestBuildxBakes builds several things at once: by a bake file, and by docker compose, which bakes.
+func TestBuildxBakes(t *testing.T) {
+	k := newKit(t, map[string]string{
+		"docker-bake.hcl": `group "default" { targets = ["one", "two"] }
+target "one" {
+  context = "shared"
+  tags = ["one"]
+  args = { WHO = "first" }
+}
+target "two" {
+  context = "shared"
+  tags = ["two"]
+  args = { WHO = "second" }
+  target = "end"
+}
+`,
+		"shared/Dockerfile": "FROM busybox AS base\nARG WHO\nCOPY a.txt /\nRUN echo $WHO >/who\nFROM base AS end\nRUN echo end >>/who\n",
+		"shared/a.txt":      "shared\n",
+		"compose.yaml": `name: shop
+services:
+  web:
+    build: {context: shared, target: base, args: {WHO: web}}
+    image: shop-web:1
+  worker:
+    build: {context: shared, args: {WHO: worker}}
+`,
+	})
+	k.run("buildx", "bake")
+	k.wants(k.run("run", "--rm", "one", "cat", "/who", "/a.txt"), "first\nend\nshared\n")
+	k.wants(k.run("run", "--rm", "two", "cat", "/who", "/a.txt"), "second\nend\nshared\n")
+	if !exists(filepath.Join(testengine.Cache(), "cli-plugins/docker-compose")) {
+		t.Skip("no docker compose: `make fixtures` builds it")
+	}
+	k.run("compose", "build")
+	k.wants(k.run("run", "--rm", "shop-web:1", "cat", "/who", "/a.txt"), "web\nshared\n")
+	k.wants(k.run("run", "--rm", "shop-worker", "cat", "/who", "/a.txt"), "worker\nend\nshared\n")
+	cmd := k.command("compose", "build")
+	cmd.Env = append(cmd.Env, "COMPOSE_BAKE=false")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("docker compose build without bake: %v\n%s", err, out)
+	}
+}
+
+// TestOldClientBuilds has a client build that speaks to the engine without buildx, by BuildKit's protocol and by the classic one.
+func TestOldClientBuilds(t *testing.T) {
+	path := testengine.OldDocker(t)
+	k := newKit(t, map[string]string{
+		"Dockerfile": "# syntax=docker/dockerfile:1\nFROM busybox AS made\nARG V\nCOPY a.txt /\nRUN --mount=type=secret,id=word,required=true wc -c </run/secrets/word >/count; echo $V >/v\nFROM scratch\nCOPY --from=made /a.txt /count /v /\n",
+		"a.txt":      "first\n", "word": "secret word\n",
+	})
+	old := func(stdin string, env []string, args ...string) (string, error) {
+		cmd := k.engine.Command(path, args...)
+		cmd.Dir, cmd.Stdin = k.dir, strings.NewReader(stdin)
+		cmd.Env = append(append(cmd.Env, "BUILDKIT_PROGRESS=plain"), env...)
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	must := func(stdin string, env []string, args ...string) string {
+		t.Helper()
+		out, err := old(stdin, env, args...)
+		if err != nil {
+			t.Fatalf("docker %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+		return out
+	}
+	kit := []string{"DOCKER_BUILDKIT=1"}
+	out := must("", kit, "build", "--secret", "id=word,src=word", "--build-arg", "V=3", "-t", "app", "--iidfile", "../iid", ".")
+	k.wants(out, "[made 3/3] RUN --mount=type=secret", "exporting to image", "naming to docker.io/library/app")
+	k.lacks(out, "secret word")
+	if id := strings.TrimSpace(k.run("images", "-q", "--no-trunc", "app")); id != k.read("../iid") {
+		t.Errorf("the iidfile has %q, the image is %q", k.read("../iid"), id)
+	}
+	must("", kit, "build", "--secret", "id=word,src=word", "--build-arg", "V=3", "-o", "out", ".")
+	if got := k.read("out/count") + k.read("out/v"); got != "12\n3\n" {
+		t.Errorf("the output has %q", got)
+	}
+	out, err := old("", kit, "build", "--no-cache", ".")
+	if err == nil {
+		t.Errorf("a build without its secret succeeded:\n%s", out)
+	}
+	k.wants(out, "secret word: not found")
+	k.wants(must("FROM busybox\nRUN echo from stdin\n", kit, "build", "-"), "from stdin")
+	tar, err := exec.Command("tar", "-C", filepath.Join(k.dir), "-c", "Dockerfile", "a.txt", "word").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	must(string(tar), kit, "build", "--secret", "id=word,src=word", "-t", "sent", "-")
+	k.wants(must("", nil, "build", "--target", "made", "--secret", "id=word,src=word", "-t", "asis", "."), "naming to docker.io/library/asis")
+	k.write(map[string]string{"Dockerfile": "FROM busybox\nCOPY a.txt /\n"})
+	k.wants(must("", []string{"DOCKER_BUILDKIT=0"}, "build", "-t", "classic", "."), "Successfully tagged classic:latest")
+}
+
+// TestDockerWithoutBuildx has the installed client build that has no plugin.
+func TestDockerWithoutBuildx(t *testing.T) {
+	k := newKit(t, map[string]string{"Dockerfile": "FROM busybox\nRUN echo built\n"})
+	if err := os.RemoveAll(filepath.Join(k.engine.Exec, "client/cli-plugins")); err != nil {
+		t.Fatal(err)
+	}
+	k.wants(k.run("build", "-t", "app", "."), "Successfully tagged app:latest")
+	cmd := k.command("build", ".")
+	cmd.Env = append(cmd.Env, "DOCKER_BUILDKIT=0")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	k.wants(string(out), "Successfully built")
 }
