@@ -60,6 +60,10 @@ func (b *bridge) Solve(ctx context.Context, r *gateway.SolveRequest) (*gateway.S
 	if err := checkFrontend(r.Frontend, r.FrontendOpt); err != nil {
 		return nil, err
 	}
+	if !j.begin() {
+		return nil, fault.New(fault.Canceled, "the build has ended meanwhile")
+	}
+	defer j.work.Done()
 	if about := r.FrontendOpt["requestid"]; about != "" {
 		return b.answer(ctx, j, about, r.FrontendOpt)
 	}
@@ -71,10 +75,7 @@ func (b *bridge) Solve(ctx context.Context, r *gateway.SolveRequest) (*gateway.S
 		return nil, err
 	}
 	ref := rand.Text()
-	if !j.keep(ref, solved) {
-		solved.Release()
-		return nil, fault.New(fault.Canceled, "the build has ended meanwhile")
-	}
+	j.keep(ref, solved)
 	return &gateway.SolveResponse{Result: &gateway.Result{Result: &gateway.Result_Ref{Ref: &gateway.Ref{Id: ref}}}}, nil
 }
 

@@ -33,7 +33,8 @@ func (c *controller) Solve(ctx context.Context, r *control.SolveRequest) (*contr
 }
 
 func (s *Server) solve(ctx context.Context, r *control.SolveRequest) (response map[string]string, err error) {
-	if err := checkRequest(r); err != nil {
+	list := outputs(r)
+	if err := errors.Join(checkRequest(r), builds.CheckOutputs(plainOutputs(list))); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -42,7 +43,14 @@ func (s *Server) solve(ctx context.Context, r *control.SolveRequest) (response m
 	if err := s.jobs.add(j); err != nil {
 		return nil, err
 	}
-	defer func() { s.jobs.end(j, response, err) }()
+	kept := &directories{}
+	defer func() {
+		j.stop()
+		if left := kept.remove(); left != nil { // joined only then: a client's own error keeps its form
+			err = errors.Join(err, left)
+		}
+		s.jobs.end(j, response, err)
+	}()
 	client, err := s.sessions.get(ctx, r.Session)
 	if err != nil {
 		return nil, err
@@ -50,13 +58,8 @@ func (s *Server) solve(ctx context.Context, r *control.SolveRequest) (response m
 	defer context.AfterFunc(client.gone, func() {
 		cancel(fault.New(fault.Canceled, "the client has closed its session"))
 	})()
-	j.client = &asker{Server: s, session: client, outputs: outputs(r), dirs: &directories{}}
+	j.client = &asker{Server: s, session: client, outputs: list, dirs: kept}
 	close(j.open)
-	defer func() {
-		if left := j.client.dirs.remove(); left != nil { // joined only then: a client's own error keeps its form
-			err = errors.Join(err, left)
-		}
-	}()
 	result := returned{}
 	about := r.FrontendAttrs["requestid"]
 	switch {
@@ -119,11 +122,7 @@ func (s *Server) build(ctx context.Context, j *job, attrs map[string]string) (*b
 
 // export puts a result out as the request wants it.
 func (s *Server) export(ctx context.Context, j *job, solved *builds.Solved) (map[string]string, error) {
-	var list []builds.Output
-	for _, o := range j.client.outputs {
-		list = append(list, o.Output)
-	}
-	return s.Builds.Export(ctx, solved, list, j.client, j.status.Teller())
+	return s.Builds.Export(ctx, solved, plainOutputs(j.client.outputs), j.client, j.status.Teller())
 }
 
 // Status tells of a build until it has ended.

@@ -48,6 +48,9 @@ func open(attrs map[string]string) map[string]string {
 func (r *record) count(s *progress.Status) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.steps == nil { // it has ended
+		return
+	}
 	for _, v := range s.Vertexes {
 		r.steps[v.Digest] = v
 	}

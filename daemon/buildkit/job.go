@@ -32,7 +32,9 @@ type job struct {
 	mu       sync.Mutex
 	told     []*control.StatusResponse // that nobody has heard yet
 	changed  chan struct{}             // closed and replaced when there is more to hear
-	ended    bool
+	stopped  bool                      // nothing more may begin
+	ended    bool                      // nothing more is told
+	work     sync.WaitGroup            // what works for it beside its own call
 	solved   map[string]*builds.Solved // by the names under which the client has them
 	returned chan returned             // what the client makes of its graph, once
 
@@ -104,9 +106,27 @@ func (all *jobs) get(ctx context.Context, ref string) (*job, error) {
 	}
 }
 
-// end ends a job. What it told stays for a while, for a client that comes to hear it only now.
-func (all *jobs) end(j *job, response map[string]string, err error) {
+// begin tells that something works for the build until done is called; false: the build has ended.
+func (j *job) begin() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if !j.stopped {
+		j.work.Add(1)
+	}
+	return !j.stopped
+}
+
+// stop ends all that works for the build.
+func (j *job) stop() {
+	j.mu.Lock()
+	j.stopped = true
+	j.mu.Unlock()
 	j.cancel(context.Canceled)
+	j.work.Wait()
+}
+
+// end lets go of a job that was stopped. What it told stays for a while, for a client that comes to hear it only now.
+func (all *jobs) end(j *job, response map[string]string, err error) {
 	j.mu.Lock()
 	j.ended = true
 	for _, s := range j.solved {
@@ -164,17 +184,13 @@ func (j *job) hear(ctx context.Context, take func(*control.StatusResponse) error
 }
 
 // keep holds a result for the client, which knows it by ref.
-func (j *job) keep(ref string, s *builds.Solved) bool {
+func (j *job) keep(ref string, s *builds.Solved) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.ended {
-		return false
-	}
 	if j.solved == nil {
 		j.solved = map[string]*builds.Solved{}
 	}
 	j.solved[ref] = s
-	return true
 }
 
 func (j *job) result(ref string) (*builds.Solved, error) {

@@ -108,5 +108,12 @@ func outputs(r *control.SolveRequest) (all []output) {
 	return all
 }
 
+func plainOutputs(all []output) (list []builds.Output) {
+	for _, o := range all {
+		list = append(list, o.Output)
+	}
+	return list
+}
+
 // forClients are attributes that concern the client alone.
-var forClients = []string{"prefer-image-digest", "dest", "context"}
+var forClients = []string{"prefer-image-digest", "dest", "context", "load", "buildinfo", "buildinfo-attrs"}

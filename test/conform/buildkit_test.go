@@ -1,11 +1,15 @@
 package conform
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"berth/test/testengine"
 )
@@ -322,4 +326,86 @@ func TestDockerWithoutBuildx(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 	k.wants(string(out), "Successfully built")
+}
+
+// TestBuildxForwardsAgents has a program in a build talk to the user's ssh agent.
+func TestBuildxForwardsAgents(t *testing.T) {
+	agent, err := exec.LookPath("ssh-agent")
+	if err != nil {
+		t.Skip("no ssh-agent is installed")
+	}
+	k := newKit(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY list /\nRUN --mount=type=ssh,required=true [\"/list\"]\n"})
+	list := exec.Command("go", "build", "-o", filepath.Join(k.dir, "list"), "./testdata/agent")
+	list.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := list.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	socket := filepath.Join(k.engine.Exec, "agent.sock")
+	running := exec.Command(agent, "-D", "-a", socket)
+	if err := running.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		running.Process.Kill()
+		running.Wait()
+	})
+	testengine.Eventually(t, time.Minute, func() error {
+		_, err := os.Stat(socket)
+		return err
+	})
+	key := filepath.Join(t.TempDir(), "key")
+	for _, args := range [][]string{{"ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "the user's", "-f", key}, {"ssh-add", "-q", key}} {
+		cmd := exec.Command(args[0], args[1:]...)
+		cmd.Env = append(os.Environ(), "SSH_AUTH_SOCK="+socket)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
+	}
+	k.wants(k.run("build", "--ssh", "default="+socket, "."), "key the user's")
+	k.wants(k.fails("build", "--no-cache", "."), "unset ssh forward key default")
+}
+
+// TestBuildxIsLeft has the client go away in the middle of a step: by Ctrl-C and by death.
+func TestBuildxIsLeft(t *testing.T) {
+	k := newKit(t, map[string]string{"Dockerfile": "FROM busybox\nCOPY a.txt /\nRUN echo begun; exec sleep 86399\n", "a.txt": "first\n"})
+	sleeping := func() bool {
+		all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+		for _, p := range all {
+			if text, err := os.ReadFile(p); err == nil && strings.HasPrefix(string(text), "sleep\x0086399") {
+				return true
+			}
+		}
+		return false
+	}
+	for _, signal := range []os.Signal{os.Interrupt, os.Kill} {
+		cmd := k.command("build", "-t", "app", ".")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // the plugin is killed with its parent
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		testengine.Eventually(t, time.Minute, func() error {
+			if !sleeping() {
+				return errors.New("the step has not begun")
+			}
+			return nil
+		})
+		if err := syscall.Kill(-cmd.Process.Pid, signal.(syscall.Signal)); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Wait(); err == nil {
+			t.Errorf("%v: the build succeeded", signal)
+		}
+		testengine.Eventually(t, time.Minute, func() error {
+			if sleeping() {
+				return errors.New("the step goes on")
+			}
+			left, err := filepath.Glob(filepath.Join(k.engine.Data, "build", "*", "session-*"))
+			if err != nil || len(left) > 0 {
+				return fmt.Errorf("files are left: %v %v", left, err)
+			}
+			return nil
+		})
+	}
+	k.write(map[string]string{"Dockerfile": "FROM busybox\nCOPY a.txt /\nRUN echo done\n"})
+	k.wants(k.run("build", "."), "[2/3] COPY a.txt /\n#6 CACHED")
 }
