@@ -1,12 +1,13 @@
 package crash
 
 import (
-	"bufio"
+	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"berth/test/testengine"
 )
@@ -23,36 +24,34 @@ func TestKillDuringABuild(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write("echo begun; exec sleep 314159")
+	write("exec sleep 314159")
 	first := e.Command("berth", "build", "-t", "img", dir)
-	out, err := first.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
 	if err := first.Start(); err != nil {
 		t.Fatal(err)
 	}
-	lines := bufio.NewScanner(out)
-	for lines.Scan() && lines.Text() != "begun" {
-	}
-	if lines.Text() != "begun" {
-		t.Fatalf("the step never ran: %v", lines.Err())
-	}
+	testengine.Eventually(t, time.Minute, func() error {
+		if len(processes("sleep\x00314159\x00")) == 0 {
+			return fmt.Errorf("the step does not run\n%s", e.Log())
+		}
+		return nil
+	})
 	e.Kill()
 	if err := first.Wait(); err == nil {
 		t.Error("a build whose daemon was killed went well")
 	}
 	e.Up(t)
-	if found, _ := exec.Command("pgrep", "-fx", "sleep 314159").Output(); len(found) > 0 {
+	if found := processes("sleep\x00314159\x00"); len(found) > 0 {
 		t.Errorf("the step's program is left: %s", found)
 	}
 	if out := e.Run(t, "system", "fsck"); !strings.Contains(out, "Problems: 0 found") {
 		t.Errorf("afterwards: %s", out)
 	}
 	write("cat /one > two; pwd")
-	text := e.Run(t, "build", "-t", "img", dir)
-	if strings.Count(text, "Using cache") != 2 || !strings.Contains(text, "\n/w\n") {
-		t.Errorf("the next build: %s", text)
+	text, err := e.Command("berth", "build", "--progress", "plain", "-t", "img", dir).CombinedOutput()
+	for _, want := range []string{`\[2/4\] RUN echo one > /one\n#\d+ CACHED`, `\[3/4\] WORKDIR /w\n#\d+ CACHED`, `\n#\d+ [0-9.]+ /w\n`} {
+		if err != nil || !regexp.MustCompile(want).Match(text) {
+			t.Errorf("the next build has no %s: %v\n%s", want, err, text)
+		}
 	}
 	if out := e.Run(t, "run", "--rm", "img", "cat", "two"); out != "one\n" {
 		t.Errorf("%q", out)
