@@ -46,6 +46,7 @@ type Form struct {
 	Force       bool // layers that are compressed already are compressed anew
 	Docker      bool // media types are Docker's instead of OCI's
 	Rewrite     bool // files that are later than the plan's epoch get that time
+	Index       bool // one for a single platform has an index, too
 	Annotations []Annotation
 	Names       []string // what attestations call the image
 }
@@ -78,7 +79,7 @@ func (w *Writer) Image(ctx context.Context, draft *image.Draft, parts []Part, f 
 			beside = append(beside, about)
 		}
 	}
-	if len(parts) == 1 && len(beside) == 0 {
+	if len(parts) == 1 && len(beside) == 0 && !f.Index {
 		made.Target = index.Manifests[0]
 		return made, nil
 	}
@@ -93,7 +94,7 @@ func (w *Writer) Image(ctx context.Context, draft *image.Draft, parts []Part, f 
 
 func (f Form) check(parts []Part) error {
 	attested := slices.ContainsFunc(parts, func(p Part) bool { return len(p.Statements) > 0 })
-	if len(parts) == 1 && !attested {
+	if len(parts) == 1 && !attested && !f.Index {
 		if f.pick(onIndex, nil) != nil || f.pick(onIndexDescriptor, nil) != nil {
 			return fault.New(fault.Invalid, "index annotations not supported for single platform export: an image for one platform has no index; annotate its manifest")
 		}

@@ -62,7 +62,9 @@ func (o *options) ask(ctx context.Context, s *session.Session, api *client.Clien
 	if err != nil {
 		return err
 	}
-	a.put = func(ctx context.Context, name string, from io.Reader) error { return o.outputs.receive(ctx, s, name, from) }
+	a.put = func(ctx context.Context, name string, from io.Reader) error {
+		return o.outputs.receive(ctx, s, name, from)
+	}
 	defer func() { err = errors.Join(err, o.outputs.discard()) }()
 	d, err := o.showing.open(s, o.quiet)
 	if err != nil {

@@ -26,7 +26,8 @@ import (
 type options struct {
 	tags, args, labels, hosts []string
 	file, target, network     string
-	platform, iidfile         string
+	iidfile                   string
+	platforms                 []string
 	noCache, pull, quiet      bool
 	memory, swap, shm         int64
 	cpuShares, period, quota  int64
@@ -56,7 +57,7 @@ func Build(s *session.Session) *cobra.Command {
 	fs.StringVarP(&o.file, "file", "f", "", "Name of the Dockerfile (default: \"PATH/Dockerfile\")")
 	fs.StringVar(&o.target, "target", "", "Set the target build stage to build")
 	fs.StringVar(&o.network, "network", "default", "Set the networking mode for the \"RUN\" instructions during build")
-	fs.StringVar(&o.platform, "platform", s.Env("DOCKER_DEFAULT_PLATFORM"), "Set target platform for build")
+	fs.StringArrayVar(&o.platforms, "platform", nil, "Set target platforms for build (default $DOCKER_DEFAULT_PLATFORM)")
 	fs.StringVar(&o.iidfile, "iidfile", "", "Write the image ID to a file")
 	fs.BoolVar(&o.noCache, "no-cache", false, "Do not use cache when building the image")
 	fs.BoolVar(&o.pull, "pull", false, "Always attempt to pull all referenced images")
@@ -77,10 +78,18 @@ func Build(s *session.Session) *cobra.Command {
 	return cmd
 }
 
+// platform lists what is built for.
+func (o *options) platform(s *session.Session) string {
+	if len(o.platforms) == 0 {
+		return s.Env("DOCKER_DEFAULT_PLATFORM")
+	}
+	return strings.Join(o.platforms, ",")
+}
+
 // query is what the daemon is told beside the context.
 func (o *options) query(s *session.Session, dockerfile string) (url.Values, error) {
 	q := url.Values{"dockerfile": {dockerfile}, "t": o.tags, "networkmode": {o.network}, "rm": {"1"}}
-	for name, text := range map[string]string{"target": o.target, "platform": o.platform, "cpusetcpus": o.cpus, "cpusetmems": o.mems, "cgroupparent": o.parent} {
+	for name, text := range map[string]string{"target": o.target, "platform": o.platform(s), "cpusetcpus": o.cpus, "cpusetmems": o.mems, "cgroupparent": o.parent} {
 		if text != "" {
 			q.Set(name, text)
 		}

@@ -56,6 +56,13 @@ func (s *Service) Export(ctx context.Context, solved *Solved, list []Output, cli
 	}
 	answer := map[string]string{}
 	for _, w := range wishes {
+		if w.Type == "oci" || w.Type == "docker" || w.Type == "image" && !w.store {
+			solved.sweep = func() {
+				if _, err := s.Images.Store.Sweep(context.WithoutCancel(ctx)); err != nil {
+					s.Builder.Log.Warn("what was written for a build's outputs stays until the next prune", "error", err)
+				}
+			}
+		}
 		e := &export{s, solved, client, t, w, answer}
 		end := t.Begin(exporting(w.Output.Type))
 		err := e.run(ctx)
@@ -124,6 +131,7 @@ func (e *export) run(ctx context.Context) error {
 func (e *export) assemble(ctx context.Context) (made output.Image, err error) {
 	end := e.step("exporting layers")
 	f := e.form
+	f.Index = e.solved.several
 	for _, n := range e.names {
 		f.Names = append(f.Names, n.String())
 	}

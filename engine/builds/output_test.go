@@ -195,6 +195,13 @@ func TestPlatforms(t *testing.T) {
 	if found["linux_amd64/x"] != "for amd64" || found["linux_arm64_v8/x"] != "for arm64" && found["linux_arm64/x"] != "for arm64" {
 		t.Errorf("directories: %v", found)
 	}
+	w.built(Options{Text: []byte(text), Platforms: both[:1], Args: map[string]string{"BUILDKIT_MULTI_PLATFORM": "1"}}, c, Output{Name: "3", Type: "oci"}, Output{Name: "4", Type: "tar"})
+	if m := w.layout(c.outs["3"].Bytes()).index().Manifests[0]; m.MediaType != ocispec.MediaTypeImageIndex {
+		t.Errorf("one platform of several is %s", m.MediaType)
+	}
+	if _, found := w.members(c.outs["4"].Bytes()); found["linux_amd64/x"] == "" {
+		t.Errorf("directories: %v", found)
+	}
 	l := w.layout(c.outs["2"].Bytes())
 	var index ocispec.Index
 	l.read(l.index().Manifests[0].Digest, &index)
@@ -336,6 +343,7 @@ func TestNothingIsLeftWhenTheClientGoes(t *testing.T) {
 		cancel()
 		return errors.New("the client is gone")
 	}
+	w.built(Options{Text: []byte(simple)}, w.client(sources), Output{Type: "oci"}) // which leaves nothing either
 	for _, kind := range []string{"oci", "local"} {
 		if _, err := w.try(ctx, Options{Text: []byte(simple)}, c, Output{Type: kind}); err == nil {
 			t.Errorf("%s: no error", kind)
@@ -343,6 +351,20 @@ func TestNothingIsLeftWhenTheClientGoes(t *testing.T) {
 		ctx, cancel = context.WithCancel(t.Context())
 	}
 	cancel()
+	if err := w.blobs.Walk(func(d digest.Digest, _ int64) error {
+		f, err := w.blobs.Open(d)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		_, kind, err := compress.Open(f)
+		if kind != compress.None {
+			t.Errorf("a compressed layer is left")
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
 	roots, err := w.layers.Roots()
 	if err != nil || len(roots) > 0 {
 		t.Errorf("roots %v %v", roots, err)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"berth/build"
@@ -36,12 +37,16 @@ type Solved struct {
 
 	several    bool        // a list of platforms was asked for, be it one long
 	provenance *provenance // nil: none is attested
+	sweep      func()      // frees what was written for outputs that are no image here; nil: there was none
 }
 
 // Release gives up what no image came to need.
 func (s *Solved) Release() {
 	for _, r := range s.Results {
 		r.Release()
+	}
+	if s.sweep != nil {
+		s.sweep()
 	}
 }
 
@@ -77,7 +82,7 @@ func (s *Service) Solve(ctx context.Context, o Options, client Client, t Teller)
 	for _, p := range plans {
 		t.Plan(p)
 	}
-	solved := &Solved{several: len(plans) > 1}
+	solved := &Solved{several: len(plans) > 1 || isOn(o.Args["BUILDKIT_MULTI_PLATFORM"])}
 	if solved.provenance, err = o.attested(s.Builder.NewID); err != nil {
 		return nil, err
 	}
@@ -118,6 +123,12 @@ func runs(p ocispec.Platform) error {
 // fresh tells whether a stage is built without the cache.
 func (o *Options) fresh(stage string) bool {
 	return o.NoCache || slices.ContainsFunc(o.NoCacheFor, func(s string) bool { return strings.EqualFold(s, stage) })
+}
+
+// isOn tells an argument that switches something on.
+func isOn(value string) bool {
+	on, err := strconv.ParseBool(value)
+	return err == nil && on
 }
 
 // targets are the platforms that are built for; nil is whatever there is.
