@@ -1,0 +1,4 @@
+set -e
+test "$(cat /run/secrets/token)" = s3cr3t
+echo x >> /downloads/log
+echo "cached $(wc -l < /downloads/log)"

@@ -1,0 +1,1 @@
+const ms = require('ms'); console.log(['a', 'b'], ms('2ms'));
