@@ -80,6 +80,7 @@ type Request struct {
 	Plan     *dockerfile.Plan
 	Client   Client
 	NoCache  bool
+	Imports  []Import // caches from elsewhere, the best first
 	Settings Settings
 	Tell     func(Event) // calls come one at a time
 }
@@ -129,10 +130,11 @@ type building struct {
 	*Builder
 	Request
 	draft *image.Draft
-	told  sync.Mutex
+	told  sync.Mutex             // held for outcomes too
 	files func() (*Files, error) // the build context, brought once
 
-	stages map[*dockerfile.Stage]*stageResult
+	stages   map[*dockerfile.Stage]*stageResult
+	outcomes []Outcome
 }
 
 // stageResult is a stage that is done, or will be.
@@ -154,7 +156,9 @@ type Result struct {
 	Base     int // how many of Layers are those of the base image
 	Lines    int // how many lines of the history are those of the base image
 
-	draft *image.Draft
+	draft    *image.Draft
+	built    []image.Layer // Layers as they were made
+	outcomes []Outcome
 }
 
 // Draft holds the layers, and whatever else an image of the result needs. It goes with the result.
@@ -208,7 +212,7 @@ func (b *Builder) Build(ctx context.Context, r Request) (result *Result, err err
 	t := r.Plan.Target
 	settings := t.Image
 	w.date(&settings, w.stages[t])
-	result = &Result{Plan: r.Plan, Settings: settings, Layers: w.stages[t].layers, draft: w.draft}
+	result = &Result{Plan: r.Plan, Settings: settings, Layers: w.stages[t].layers, draft: w.draft, built: w.stages[t].layers, outcomes: w.outcomes}
 	for t.Base.Stage != nil {
 		t = t.Base.Stage
 	}

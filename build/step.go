@@ -52,7 +52,11 @@ func (w *building) step(ctx context.Context, s *dockerfile.Stage, st *dockerfile
 	}
 	if !w.NoCache && !s.NoCache {
 		found, made, ok := w.Cache.find(d.key, below, w.draft)
+		if !ok {
+			found, made, ok = d.imported(ctx)
+		}
 		if ok {
+			d.came(found, made)
 			w.tell(Event{Kind: Cached, Stage: s, Step: st})
 			return found, made, nil
 		}
@@ -68,10 +72,12 @@ func (w *building) step(ctx context.Context, s *dockerfile.Stage, st *dockerfile
 		return nil, made, err
 	}
 	w.tell(Event{Kind: Finished, Stage: s, Step: st})
-	if l.DiffID == "" {
-		return below, made, nil
+	layers = below
+	if l.DiffID != "" {
+		layers = append(below[:len(below):len(below)], l)
 	}
-	return append(below[:len(below):len(below)], l), made, nil
+	d.came(layers, made)
+	return layers, made, nil
 }
 
 // chain is the key of the files that the step begins with.

@@ -104,6 +104,18 @@ func buildOptions(q url.Values, v apiVersion) (o builds.Options, err error) {
 			}
 		}
 	}
+	for name, to := range map[string]*[]builds.CacheSpec{"cachefrom": &o.CacheFrom, "cacheto": &o.CacheTo} {
+		var texts []string
+		if text := q.Get(name); text != "" {
+			if err := json.Unmarshal([]byte(text), &texts); err != nil {
+				return o, fault.New(fault.Invalid, "%s: %w", name, err)
+			}
+		}
+		prefix := map[string]string{"cachefrom": builds.CacheFromName, "cacheto": builds.CacheToName}[name]
+		if *to, err = builds.ParseCacheSpecs(prefix, texts); err != nil {
+			return o, err
+		}
+	}
 	o.Args = map[string]string{}
 	for k, v := range args {
 		if v != nil {

@@ -124,7 +124,7 @@ func (w *Writer) manifest(ctx context.Context, draft *image.Draft, p Part, f For
 			return desc, "", err
 		}
 	}
-	if layers, err = w.compress(ctx, draft, layers, f); err != nil {
+	if layers, err = w.Compress(ctx, draft, layers, f); err != nil {
 		return desc, "", err
 	}
 	t := f.types()
@@ -163,8 +163,8 @@ func configOf(settings dockerspec.DockerOCIImage, more map[string]json.RawMessag
 	return fields, err
 }
 
-// compress brings all layers to the form's compression, several at a time.
-func (w *Writer) compress(ctx context.Context, draft *image.Draft, layers []image.Layer, f Form) ([]image.Layer, error) {
+// Compress brings all layers to the form's compression, several at a time.
+func (w *Writer) Compress(ctx context.Context, draft *image.Draft, layers []image.Layer, f Form) ([]image.Layer, error) {
 	layers = slices.Clone(layers)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(atATime)

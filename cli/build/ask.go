@@ -65,6 +65,9 @@ func (o *options) ask(ctx context.Context, s *session.Session, api *client.Clien
 	a.put = func(ctx context.Context, name string, from io.Reader) error {
 		return o.outputs.receive(ctx, s, name, from)
 	}
+	if err := o.caches.lend(ctx, a); err != nil {
+		return err
+	}
 	defer func() { err = errors.Join(err, o.outputs.discard()) }()
 	d, err := o.showing.open(s, o.quiet)
 	if err != nil {

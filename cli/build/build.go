@@ -35,6 +35,7 @@ type options struct {
 
 	allowed
 	calling
+	caches
 	showing
 	secrets
 	outputs
@@ -50,6 +51,7 @@ func Build(s *session.Session) *cobra.Command {
 	}
 	fs := cmd.Flags()
 	o.allowed.flags(fs)
+	o.caches.flags(fs)
 	fs.StringArrayVarP(&o.tags, "tag", "t", nil, "Image identifier (format: \"[registry/]repository[:tag]\")")
 	fs.StringArrayVar(&o.args, "build-arg", nil, "Set build-time variables")
 	fs.StringArrayVar(&o.labels, "label", nil, "Set metadata for an image")
@@ -106,7 +108,7 @@ func (o *options) query(s *session.Session, dockerfile string) (url.Values, erro
 	}
 	q["extrahosts"] = o.hosts
 	o.allowed.apply(q)
-	if err := o.calling.apply(q); err != nil {
+	if err := errors.Join(o.calling.apply(q), o.caches.apply(q)); err != nil {
 		return nil, err
 	}
 	args := map[string]*string{}

@@ -21,13 +21,14 @@ const maxHeld = 10000
 
 // job is a build of a client.
 type job struct {
-	ref    string
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	open   chan struct{} // closed when there is a client
-	client *asker
-	allow  []string       // entitlements
-	status *builds.Status // makes of what happens what is told
+	ref     string
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	open    chan struct{} // closed when there is a client
+	client  *asker
+	allow   []string // entitlements
+	cacheTo []builds.CacheSpec
+	status  *builds.Status // makes of what happens what is told
 
 	mu       sync.Mutex
 	told     []*control.StatusResponse // that nobody has heard yet

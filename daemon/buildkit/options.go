@@ -1,6 +1,7 @@
 package buildkit
 
 import (
+	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,6 +36,9 @@ func readOptions(attrs map[string]string) (o builds.Options, err error) {
 			return o, err
 		}
 		o.Platforms = append(o.Platforms, p)
+	}
+	if err := readImports(attrs, &o); err != nil {
+		return o, err
 	}
 	if stages, ok := attrs["no-cache"]; ok {
 		o.NoCache, o.NoCacheFor = stages == "", list(stages)
@@ -117,3 +121,27 @@ func plainOutputs(all []output) (list []builds.Output) {
 
 // forClients are attributes that concern the client alone.
 var forClients = []string{"prefer-image-digest", "dest", "context", "load", "buildinfo", "buildinfo-attrs"}
+
+// readImports reads the caches that may be used: "cache-imports", or of old "cache-from".
+func readImports(attrs map[string]string, o *builds.Options) error {
+	var list []*control.CacheOptionsEntry
+	if text := attrs["cache-imports"]; text != "" {
+		if err := json.Unmarshal([]byte(text), &list); err != nil {
+			return fault.New(fault.Invalid, "cache-imports: %w", err)
+		}
+	} else if text := attrs["cache-from"]; text != "" {
+		for _, ref := range strings.Split(text, ",") {
+			list = append(list, &control.CacheOptionsEntry{Type: "registry", Attrs: map[string]string{"ref": ref}})
+		}
+	}
+	o.CacheFrom = caches(builds.CacheFromName, list)
+	return nil
+}
+
+// caches are what clients say of caches elsewhere.
+func caches(prefix string, list []*control.CacheOptionsEntry) (all []builds.CacheSpec) {
+	for n, one := range list {
+		all = append(all, builds.CacheSpec{Name: prefix + strconv.Itoa(n), Type: one.Type, Attrs: one.Attrs})
+	}
+	return all
+}

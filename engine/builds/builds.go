@@ -63,7 +63,9 @@ type Options struct {
 	NoCache    bool
 	NoCacheFor []string          // stages to which NoCache applies alone
 	Named      map[string]string // further contexts, by name or name::platform
-	Pull       bool              // look for newer base images
+	CacheFrom  []CacheSpec
+	CacheTo    []CacheSpec
+	Pull       bool // look for newer base images
 	Settings   build.Settings
 	Auth       map[string]wire.AuthConfig // by registry, as in X-Registry-Config
 }

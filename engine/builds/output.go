@@ -70,7 +70,7 @@ func (s *Service) Export(ctx context.Context, solved *Solved, list []Output, cli
 			return nil, err
 		}
 	}
-	return answer, nil
+	return answer, s.exportCaches(ctx, solved, client, t)
 }
 
 // export is one output under way.
@@ -138,6 +138,11 @@ func (e *export) assemble(ctx context.Context) (made output.Image, err error) {
 	var parts []output.Part
 	for _, r := range e.solved.Results {
 		p := output.Part{Result: r}
+		if e.solved.inline() {
+			if p.Config, err = inlineCacheOf(r); err != nil {
+				return made, end(err)
+			}
+		}
 		if e.solved.provenance != nil && (e.Type == "image" || !e.solved.provenance.inline) {
 			s, err := e.solved.origin(r)
 			if err != nil {

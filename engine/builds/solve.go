@@ -35,6 +35,7 @@ type Client interface {
 type Solved struct {
 	Results []*build.Result // one for each platform
 
+	caches     []exchange  // where its steps' results go
 	several    bool        // a list of platforms was asked for, be it one long
 	provenance *provenance // nil: none is attested
 	sweep      func()      // frees what was written for outputs that are no image here; nil: there was none
@@ -53,6 +54,10 @@ func (s *Solved) Release() {
 // Solve carries out the Dockerfile o.Text, for each platform. The caller releases what comes of it.
 func (s *Service) Solve(ctx context.Context, o Options, client Client, t Teller) (_ *Solved, err error) {
 	if err := s.Granted.Check(o.Allow); err != nil {
+		return nil, err
+	}
+	caches, err := o.checkCaches()
+	if err != nil {
 		return nil, err
 	}
 	defer func() { t.fail(err) }()
@@ -82,7 +87,10 @@ func (s *Service) Solve(ctx context.Context, o Options, client Client, t Teller)
 	for _, p := range plans {
 		t.Plan(p)
 	}
-	solved := &Solved{several: len(plans) > 1 || isOn(o.Args["BUILDKIT_MULTI_PLATFORM"])}
+	solved := &Solved{several: len(plans) > 1 || isOn(o.Args["BUILDKIT_MULTI_PLATFORM"]), caches: caches}
+	here := s.Images.Store.Draft()
+	defer here.Release()
+	imports := s.imports(ctx, here, o.CacheFrom, client, t)
 	if solved.provenance, err = o.attested(s.Builder.NewID); err != nil {
 		return nil, err
 	}
@@ -92,7 +100,7 @@ func (s *Service) Solve(ctx context.Context, o Options, client Client, t Teller)
 		}
 	}()
 	for _, p := range plans { // one after the other: what they share is done once
-		result, err := s.Builder.Build(ctx, build.Request{Plan: p, Client: client, NoCache: o.NoCache, Settings: o.Settings, Tell: t.Event})
+		result, err := s.Builder.Build(ctx, build.Request{Plan: p, Client: client, NoCache: o.NoCache, Imports: imports, Settings: o.Settings, Tell: t.Event})
 		if err != nil {
 			return nil, err
 		}
