@@ -80,6 +80,9 @@ func (b builder) solve(ctx context.Context, o builds.Options, req protocol.Reque
 		return nil, err
 	}
 	if call != "" {
+		if err := b.engine.ReadRemote(ctx, &o, client, t); err != nil {
+			return nil, err
+		}
 		return b.engine.Call(ctx, call, o)
 	}
 	solved, err := b.engine.Solve(ctx, o, client, t)

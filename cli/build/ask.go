@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 
 	"berth/build/progress"
@@ -56,6 +55,12 @@ func (o *options) ask(ctx context.Context, s *session.Session, api *client.Clien
 		return err
 	}
 	q, err := o.query(s, dockerfile)
+	if isAddress(place) && err == nil {
+		q.Set("remote", place)
+	}
+	if err == nil {
+		err = o.contexts.apply(ctx, a)
+	}
 	if err == nil {
 		err = o.outputs.apply(&a.request, q, o.tags)
 	}
@@ -97,6 +102,13 @@ func (o *options) ask(ctx context.Context, s *session.Session, api *client.Clien
 func (o *options) context(ctx context.Context, s *session.Session, a *asked, place string) (dockerfile string, err error) {
 	if place == "-" {
 		return o.fromStdin(s, a)
+	}
+	if isAddress(place) {
+		if o.file != "-" {
+			return o.file, nil
+		}
+		a.request.Dockerfile, err = io.ReadAll(s.In)
+		return "Dockerfile", err
 	}
 	if err := checkPlace(place); err != nil {
 		return "", err
@@ -301,9 +313,6 @@ func join(conn *client.Stream, agent interface {
 
 // checkPlace says what is wrong with a context that should be a directory.
 func checkPlace(place string) error {
-	if strings.Contains(place, "://") || strings.HasPrefix(place, "git@") {
-		return fmt.Errorf("%s: contexts from elsewhere are not supported yet: fetch it first, and build its directory", place)
-	}
 	info, err := os.Stat(place)
 	if err != nil {
 		return fmt.Errorf("unable to prepare context: path %q not found", place)

@@ -39,13 +39,14 @@ type options struct {
 	showing
 	secrets
 	outputs
+	contexts
 }
 
 // Build is the command "image build".
 func Build(s *session.Session) *cobra.Command {
 	o := &options{}
 	cmd := &cobra.Command{
-		Use: "build [OPTIONS] PATH | -", Args: session.Exactly(1),
+		Use: "build [OPTIONS] PATH | URL | -", Args: session.Exactly(1),
 		Example: "build -t app .\nbuild -f docker/Dockerfile --build-arg VERSION=2 -t app:2 .\nbuild - < Dockerfile",
 		RunE:    func(cmd *cobra.Command, args []string) error { return o.build(cmd.Context(), s, args[0]) },
 	}
@@ -76,6 +77,7 @@ func Build(s *session.Session) *cobra.Command {
 	o.showing.flags(fs, s)
 	o.calling.flags(fs)
 	o.secrets.flags(fs)
+	o.contexts.flags(fs)
 	o.outputs.flags(fs)
 	return cmd
 }
@@ -141,6 +143,9 @@ func (o *options) open(ctx context.Context, s *session.Session, place string) (i
 	if place == "-" {
 		return o.stdin(s)
 	}
+	if isAddress(place) {
+		return io.NopCloser(strings.NewReader("")), o.file, nil
+	}
 	if err := checkPlace(place); err != nil {
 		return nil, "", err
 	}
@@ -195,7 +200,7 @@ func (o *options) build(ctx context.Context, s *session.Session, place string) e
 
 // classic builds by sending all that there is.
 func (o *options) classic(ctx context.Context, s *session.Session, api *client.Client, place string) error {
-	if err := errors.Join(o.secrets.none(), o.calling.none()); err != nil {
+	if err := errors.Join(o.secrets.none(), o.contexts.none(), o.calling.none()); err != nil {
 		return err
 	}
 	body, dockerfile, err := o.open(ctx, s, place)
@@ -209,6 +214,9 @@ func (o *options) classic(ctx context.Context, s *session.Session, api *client.C
 	}
 	if err != nil {
 		return err
+	}
+	if isAddress(place) {
+		q.Set("remote", place)
 	}
 	p, err := api.Images.Build(ctx, q, s.Registries(ctx), body)
 	if err != nil {

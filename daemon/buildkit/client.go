@@ -173,6 +173,11 @@ func readAll(dir *os.File, files []string) (map[string][]byte, error) {
 
 // dockerfile brings the Dockerfile and the ignore file into o.
 func (a *asker) dockerfile(ctx context.Context, o *builds.Options) error {
+	if at := a.attrs["context"]; at != "" && !strings.HasPrefix(at, sentContext) && !strings.HasPrefix(at, uploadContext) {
+		if o.Remote = at; a.attrs["dockerfilekey"] == "" {
+			return nil // it lies there
+		}
+	}
 	name, local := o.Dockerfile, a.attrs["dockerfilekey"]
 	if local == "" {
 		local = "dockerfile"

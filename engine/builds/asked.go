@@ -75,6 +75,9 @@ func (a *Asked) Read(ctx context.Context, o *Options) error {
 		o.Ignore = a.request.Ignore
 		return nil
 	}
+	if o.Remote != "" {
+		return nil
+	}
 	files, err := a.Files(ctx, "", nil)
 	if err != nil {
 		return err

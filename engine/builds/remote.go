@@ -88,6 +88,18 @@ func (s *Service) elsewhere(ctx context.Context, o *Options, client Client, t Te
 	return a, err
 }
 
+// ReadRemote reads the Dockerfile of a context in another place, unless there is one; nothing of the context stays.
+func (s *Service) ReadRemote(ctx context.Context, o *Options, client Client, t Teller) error {
+	if o.Remote == "" || o.Text != nil {
+		return nil
+	}
+	a, err := s.elsewhere(ctx, o, client, t)
+	if err != nil {
+		return err
+	}
+	return a.close()
+}
+
 // contextSource is what an address of a context means.
 func contextSource(o Options) (*dockerfile.Source, error) {
 	address := o.Remote
