@@ -83,7 +83,7 @@ var mayImport = map[string][]string{
 	"engine/images":     {"engine/journal", "image", "registry", "fault"},
 	"engine/journal":    {"fault"},
 	"engine/mounts":     {"engine/bundle", "engine/volumes", "container", "image", "union", "volume", "fault"},
-	"engine/disk":       {"build", "engine/images", "engine/journal", "engine/request", "image", "network", "registry", "container", "volume", "blob", "union", "internal/record", "fault"},
+	"engine/disk":       {"build", "build/contexts", "engine/images", "engine/journal", "engine/request", "image", "network", "registry", "container", "volume", "blob", "union", "internal/record", "fault"},
 	"engine/layers":     {"image", "union", "fault"},
 	"engine/networks":   {"engine/journal", "engine/request", "container", "network", "network/ipam", "fault"},
 	"engine/resolver":   {"engine/bundle", "engine/networks", "engine/link", "engine/request", "container", "network", "network/names", "fault"},

@@ -9,6 +9,7 @@ import (
 	"berth/build/remote"
 	"berth/container"
 	"berth/engine/builds"
+	"berth/engine/disk"
 	"berth/engine/files"
 	"berth/union"
 )
@@ -50,5 +51,7 @@ func (e *Engine) openBuilds(c Config) error {
 			return o.UID, o.GID, nil
 		},
 	}}
-	return e.Builds.Open()
+	err = e.Builds.Open()
+	e.Disk.Keepers = append(e.Disk.Keepers, disk.Contexts(e.Builds.Contexts))
+	return err
 }

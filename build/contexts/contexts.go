@@ -69,6 +69,7 @@ type Kept struct {
 	Key  string
 	From string // what it is a copy of, for people
 	Size int64  // of its files, in bytes
+	Made time.Time
 	Used time.Time
 	Busy bool // a build has it
 }
@@ -87,7 +88,7 @@ func (s *Store) List() (all []Kept, err error) {
 		}
 		k := Kept{Key: n.Name(), Busy: s.busy[n.Name()]}
 		if x, info, err := readHead(filepath.Join(s.dir, n.Name(), "index")); err == nil {
-			k.From, k.Size, k.Used = x.from, x.size, info.ModTime()
+			k.From, k.Size, k.Made, k.Used = x.from, x.size, time.Unix(0, x.made), info.ModTime()
 		}
 		all = append(all, k)
 	}
@@ -179,7 +180,7 @@ func (s *Store) Tree(key, from string) (t *Tree, err error) {
 			}
 		}
 	}
-	t.index.from = from
+	t.index.from, t.index.made = from, cmp.Or(t.index.made, time.Now().UnixNano())
 	if err := os.MkdirAll(t.path("files"), 0o700); err != nil {
 		return nil, fmt.Errorf("make a build context: %w", err)
 	}

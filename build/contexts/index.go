@@ -23,6 +23,7 @@ import (
 type index struct {
 	boot string // files that were written under another boot may have been lost with it
 	from string
+	made int64 // when the tree was begun: ns since 1970
 	size int64
 	all  []kept
 }
@@ -69,7 +70,7 @@ func (x *index) write(path string) (err error) {
 	b := make([]byte, 0, 128*(n+2))
 	b = append(b, magic...)
 	b = appendText(appendText(b, x.boot), x.from)
-	b = binary.AppendVarint(b, x.size)
+	b = binary.AppendVarint(binary.AppendVarint(b, x.made), x.size)
 	b = binary.AppendUvarint(b, uint64(n))
 	for k := range x.all {
 		one := &x.all[k]
@@ -154,6 +155,9 @@ func (x *index) head(r *bufio.Reader) (count uint64, err error) {
 		return 0, err
 	}
 	if x.from, err = text(r); err != nil {
+		return 0, err
+	}
+	if x.made, err = binary.ReadVarint(r); err != nil {
 		return 0, err
 	}
 	if x.size, err = binary.ReadVarint(r); err != nil {

@@ -27,9 +27,9 @@ type Entry struct {
 	MTime  int64  // ns since 1970
 	CTime  int64  // likewise; 0: the file changed so lately that it may have changed once more without a trace
 	Inode  uint64
-	Device uint64 // that it is, when it is one
-	Target string // of a symbolic link
-	Same   int    // 1 + the index of an entry before this one that is the same file; 0: there is none
+	Device uint64            // that it is, when it is one
+	Target string            // of a symbolic link
+	Same   int               // 1 + the index of an entry before this one that is the same file; 0: there is none
 	Xattrs map[string]string // a regular file's come with its content
 }
 
