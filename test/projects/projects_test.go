@@ -61,19 +61,19 @@ func TestRealProjects(t *testing.T) {
 			if p.prepare != nil {
 				flags = append(flags, p.prepare(t, e, dir)...)
 			}
-			id := build(t, e, dir, flags...)
+			id, _ := build(t, e, dir, flags...)
 			if got := e.Run(t, append([]string{"run", "--rm", p.name}, p.run...)...); got != p.want {
 				t.Errorf("it says %q, wanted %q", got, p.want)
 			}
-			if again := build(t, e, dir, flags...); again != id {
-				t.Errorf("built again, it is %s and was %s", again, id)
+			if again, out := build(t, e, dir, flags...); again != id {
+				t.Errorf("built again, it is %s and was %s:\n%s", again, id, out)
 			}
 		})
 	}
 }
 
-// build builds a directory and gives the image's ID.
-func build(t *testing.T, e *testengine.Engine, dir string, flags ...string) string {
+// build builds a directory and gives the image's ID, and what was said.
+func build(t *testing.T, e *testengine.Engine, dir string, flags ...string) (id, said string) {
 	t.Helper()
 	cmd := e.Command("berth", append(append([]string{"build"}, flags...), ".")...)
 	cmd.Dir = dir
@@ -83,10 +83,10 @@ func build(t *testing.T, e *testengine.Engine, dir string, flags ...string) stri
 	}
 	for k, f := range flags {
 		if f == "-t" {
-			return e.Run(t, "image", "inspect", "-f", "{{.Id}}", flags[k+1])
+			id = e.Run(t, "image", "inspect", "-f", "{{.Id}}", flags[k+1])
 		}
 	}
-	return ""
+	return id, string(out)
 }
 
 // base makes a base image, once.
