@@ -132,6 +132,7 @@ type building struct {
 	draft *image.Draft
 	told  sync.Mutex             // held for outcomes too
 	files func() (*Files, error) // the build context, brought once
+	steps steps
 
 	stages   map[*dockerfile.Stage]*stageResult
 	outcomes []Outcome

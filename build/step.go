@@ -51,6 +51,11 @@ func (w *building) step(ctx context.Context, s *dockerfile.Stage, st *dockerfile
 		return nil, made, err
 	}
 	if !w.NoCache && !s.NoCache {
+		end, err := w.steps.begin(ctx, d.key.hash())
+		if err != nil {
+			return nil, made, err
+		}
+		defer end()
 		found, made, ok := w.Cache.find(d.key, below, w.draft)
 		if !ok {
 			found, made, ok = d.imported(ctx)
