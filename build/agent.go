@@ -44,7 +44,7 @@ func (m *mounting) agent(ctx context.Context, dm *dockerfile.Mount) error {
 	if err := errors.Join(os.Chmod(socket, mode(dm, 0o600)), os.Chown(socket, int(id(dm.UID)), int(id(dm.GID)))); err != nil {
 		return errors.Join(err, l.Close())
 	}
-	f := &forward{l: l, dial: func() (io.ReadWriteCloser, error) { return m.Client.Agent(ctx, dm.ID) }, open: map[io.Closer]bool{}}
+	f := &forward{l: l, dial: func() (io.ReadWriteCloser, error) { return m.Client.Agent(ctx, dm.ID) }, open: map[int]io.Closer{}}
 	f.at.Go(func() { f.serve(m) })
 	m.undo = append(m.undo, f.end)
 	if !slices.ContainsFunc(m.env, func(kv string) bool { return strings.HasPrefix(kv, agentVariable) }) {
@@ -82,7 +82,8 @@ type forward struct {
 
 	mu    sync.Mutex
 	ended bool
-	open  map[io.Closer]bool
+	last  int
+	open  map[int]io.Closer
 }
 
 // serve takes connections until end.
@@ -120,8 +121,9 @@ func (f *forward) connect(c net.Conn) {
 // keep remembers what is open, for end; drop closes it.
 func (f *forward) keep(c io.Closer) (drop func()) {
 	f.mu.Lock()
-	f.open[c] = true
-	ended := f.ended
+	f.last++
+	n, ended := f.last, f.ended
+	f.open[n] = c
 	f.mu.Unlock()
 	if ended {
 		c.Close()
@@ -130,7 +132,7 @@ func (f *forward) keep(c io.Closer) (drop func()) {
 		c.Close()
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		delete(f.open, c)
+		delete(f.open, n)
 	}
 }
 
@@ -139,7 +141,7 @@ func (f *forward) end() error {
 	err := f.l.Close()
 	f.mu.Lock()
 	f.ended = true
-	for c := range f.open {
+	for _, c := range f.open {
 		c.Close()
 	}
 	f.mu.Unlock()
