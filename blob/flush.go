@@ -31,8 +31,15 @@ func (f *flush) failure() error {
 
 // wrote counts bytes, and starts a flush when there are enough and none is under way.
 func (s *Store) wrote(n int) {
+	if s.flush.written.Add(int64(n)) >= flushEvery {
+		s.Flush()
+	}
+}
+
+// Flush lets the disk begin with what was written, unless it has; it does not wait. A Sync that follows soon has less to do.
+func (s *Store) Flush() {
 	f := &s.flush
-	if f.written.Add(int64(n)) < flushEvery || !f.busy.TryLock() {
+	if !f.busy.TryLock() {
 		return
 	}
 	f.written.Store(0)

@@ -9,7 +9,6 @@ import (
 	"berth/build/remote"
 	"berth/container"
 	"berth/engine/builds"
-	"berth/engine/disk"
 	"berth/engine/files"
 	"berth/union"
 )
@@ -51,7 +50,9 @@ func (e *Engine) openBuilds(c Config) error {
 			return o.UID, o.GID, nil
 		},
 	}}
-	err = e.Builds.Open()
-	e.Disk.Keepers = append(e.Disk.Keepers, disk.Contexts(e.Builds.Contexts))
-	return err
+	if err := e.Builds.Open(); err != nil {
+		return err
+	}
+	e.Disk.Keepers = e.Builds.Keepers(fetched, filepath.Join(c.DataRoot, "build", "remote"))
+	return nil
 }

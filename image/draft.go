@@ -63,6 +63,7 @@ func (d *Draft) Layer(ctx context.Context, below []Layer, pack func(context.Cont
 		ids[k] = b.DiffID
 	}
 	l.Desc, l.DiffID, err = d.c.packLayer(ctx, pack, ids)
+	d.c.s.blobs.Flush() // while the next step runs: the image's keeper waits for less
 	return l, err
 }
 

@@ -12,6 +12,7 @@ import (
 	"berth/engine/journal"
 	"berth/engine/request"
 	"berth/fault"
+	"berth/union"
 
 	wire "github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/events"
@@ -28,7 +29,8 @@ type Keeper struct {
 // Kept is one of them.
 type Kept struct {
 	ID, Description string
-	Size            int64 // on disk, in bytes
+	Path            string // what it takes, below the data root; "": that counts elsewhere
+	Size            int64  // in bytes; measured here where there is a Path
 	Made, Used      time.Time
 	Uses            int
 	InUse           bool
@@ -54,6 +56,7 @@ type CachePrune struct {
 type cacheRecord struct {
 	wire.CacheRecord
 	digests []digest.Digest // its content, of a step
+	away    bool            // its size counts elsewhere
 }
 
 // cache describes what is kept of builds. What images have too is theirs.
@@ -74,9 +77,31 @@ func (c *census) cache() *wire.DiskUsage {
 	return u
 }
 
+// lookKept looks for what is kept of builds beside steps' results.
+func (c *census) lookKept() error {
+	c.kept = map[string][]Kept{}
+	for _, k := range c.s.Keepers {
+		list, err := k.List()
+		if err != nil {
+			return err
+		}
+		for _, one := range list {
+			if one.Path != "" {
+				space, err := union.Measure(one.Path, nil)
+				if err != nil {
+					continue // it goes just now
+				}
+				one.Size, c.counted[one.Path] = space.Disk, true
+			}
+			c.kept[k.Type] = append(c.kept[k.Type], one)
+		}
+	}
+	return nil
+}
+
 // own is what a record takes that neither images nor those seen before have.
 func (c *census) own(r cacheRecord, seen map[digest.Digest]bool) (size int64) {
-	if r.Type != stepType {
+	if r.Type != stepType && !r.away {
 		return r.Size
 	}
 	held := c.held()
@@ -111,7 +136,7 @@ func (c *census) records() (all []cacheRecord) {
 	}
 	for kind, list := range c.kept {
 		for _, k := range list {
-			all = append(all, cacheRecord{CacheRecord: wire.CacheRecord{ID: k.ID, Type: kind, Description: k.Description, InUse: k.InUse, Size: k.Size, CreatedAt: k.Made, LastUsedAt: &k.Used, UsageCount: k.Uses}})
+			all = append(all, cacheRecord{away: k.Path == "", CacheRecord: wire.CacheRecord{ID: k.ID, Type: kind, Description: k.Description, InUse: k.InUse, Size: k.Size, CreatedAt: k.Made, LastUsedAt: &k.Used, UsageCount: k.Uses}})
 		}
 	}
 	slices.SortFunc(all, func(a, b cacheRecord) int {
@@ -169,7 +194,7 @@ func (c *census) choose(p CachePrune, free int64) (gone []cacheRecord, err error
 			continue
 		}
 		gone = append(gone, r)
-		if r.Type != stepType {
+		if r.Type != stepType && !r.away {
 			total -= r.Size
 		}
 		for _, d := range r.digests {
@@ -275,6 +300,9 @@ func (s *Service) PruneBuildCache(ctx context.Context, p CachePrune) (r wire.Cac
 	if err != nil {
 		return r, err
 	}
+	if err := c.lookKept(); err != nil {
+		return r, err
+	}
 	free, _, err := s.Blobs.Disk()
 	if err != nil {
 		return r, err
@@ -296,7 +324,10 @@ func (s *Service) PruneBuildCache(ctx context.Context, p CachePrune) (r wire.Cac
 	if err := s.drop(ctx, ids); err != nil {
 		return r, err
 	}
-	if c, err = s.look(); err != nil {
+	if c, err = s.look(); err == nil {
+		err = c.lookKept()
+	}
+	if err != nil {
 		return r, err
 	}
 	r.SpaceReclaimed = uint64(max(0, before-c.cache().TotalSize))

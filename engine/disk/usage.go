@@ -70,7 +70,7 @@ type census struct {
 	holdings   []image.Holding
 	claimed    map[digest.Digest]bool // by operations under way
 	entries    []build.Entry          // of the build cache
-	kept       map[string][]Kept      // for builds, by type
+	kept       map[string][]Kept      // for builds, by type, after lookKept
 	ofImages   map[digest.Digest]bool // made by held
 	standing   map[digest.Digest]bool // layers below containers
 	counted    map[string]bool        // paths that are in some figure
@@ -97,12 +97,7 @@ func (s *Service) look() (*census, error) {
 		c.counted[dir] = true
 	}
 	c.holdings, c.claimed = image.Holdings(s.store())
-	c.entries, c.kept = s.Cache(), map[string][]Kept{}
-	for _, k := range s.Keepers {
-		if c.kept[k.Type], err = k.List(); err != nil {
-			return nil, err
-		}
-	}
+	c.entries = s.Cache()
 	c.standing, err = s.standing(nil)
 	return c, err
 }
@@ -178,6 +173,11 @@ func (s *Service) measure(ctx context.Context, w Want) (*Usage, error) {
 	}
 	if w.Volumes || w.Other {
 		if u.VolumeUsage, err = c.volumes(); err != nil {
+			return nil, err
+		}
+	}
+	if w.BuildCache || w.Other {
+		if err := c.lookKept(); err != nil {
 			return nil, err
 		}
 	}
