@@ -92,7 +92,7 @@ var mayImport = map[string][]string{
 	"engine/userns":     {"container", "fault"},
 	"engine/usage":      {"oci", "fault"},
 	"engine/volumes":    {"archive/compress", "engine/journal", "container", "volume", "volume/hold", "volume/plugin", "internal/record", "fault"},
-	"daemon/buildkit":   {"archive", "build", "build/dockerfile", "build/progress", "engine/builds", "engine/disk", "fault", "image"},
+	"daemon/buildkit":   {"archive", "build", "build/contexts", "build/transfer", "build/dockerfile", "build/progress", "engine/builds", "engine/disk", "fault", "image"},
 	"daemon":            {"daemon/buildkit", "build/dockerfile", "build/progress", "engine/builds", "engine/disk", "engine/explain", "engine", "engine/images", "engine/files", "engine/layers", "engine/networks", "engine/resolver", "engine/volumes", "console", "container", "image", "network", "volume", "fault", "build/protocol"},
 	"client":            {"build/progress", "fault", "build/protocol"},
 	"cli":               {"cli/build", "cli/container", "cli/flag", "cli/image", "cli/inspect", "cli/manifest", "cli/network", "cli/prune", "cli/registry", "cli/session", "cli/system", "cli/terminal", "cli/volume", "client", "fault"},

@@ -44,7 +44,10 @@ func (t *Tree) Receive(conn io.ReadWriter, patterns []string, told func(bytes in
 		if r.changes {
 			err = errors.Join(err, t.index.write(t.path("index")))
 		} else {
-			err = errors.Join(err, used(t.path("index")))
+			err = used(t.path("index"))
+			if errors.Is(err, os.ErrNotExist) { // a new tree of which nothing is needed yet
+				err = t.index.write(t.path("index"))
+			}
 		}
 	}
 	if err != nil {

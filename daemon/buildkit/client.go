@@ -2,6 +2,8 @@ package buildkit
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +11,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"time"
 
 	"berth/archive"
 	"berth/build"
@@ -28,60 +31,62 @@ type asker struct {
 	outputs []output // in the order in which the client has them
 	dirs    *directories
 
-	attrs  map[string]string              // of the frontend
-	ignore []string                       // patterns of the ignore file
-	told   func(name string, bytes int64) // of files of a directory that came, all in all
+	attrs  map[string]string            // of the frontend
+	ignore []string                     // patterns of the ignore file
+	told   func(bytes int64, done bool) // of the build context's files that came, all in all
 }
 
 // with is the same client, asked for a build with these attributes.
 func (a *asker) with(attrs map[string]string, t builds.Teller) *asker {
 	one := *a
 	one.attrs = attrs
-	one.told = func(name string, bytes int64) {
-		if name == one.contextName() {
-			t.Part(builds.LoadContext, builds.Transferring, bytes, 0, false)
-		}
-	}
+	one.told = func(bytes int64, done bool) { t.Part(builds.LoadContext, builds.Transferring, bytes, 0, done) }
 	return &one
 }
 
-// directories are those that go with a build.
+// directories are those that go with a build, or that it has for itself as long as it goes on.
 type directories struct {
 	mu  sync.Mutex
-	all []*os.File
+	end []func() error
 
-	brought map[string]func() (*os.File, error) // by what they are of
+	brought map[string]func() (*build.Files, error) // by what they are of
 }
 
 // once brings what key says if it is not here yet: nothing is sent twice, and some can't be.
-func (d *directories) once(key string, bring func() (*os.File, error)) (*build.Files, error) {
+func (d *directories) once(key string, bring func() (*build.Files, error)) (*build.Files, error) {
 	d.mu.Lock()
 	if d.brought == nil {
-		d.brought = map[string]func() (*os.File, error){}
+		d.brought = map[string]func() (*build.Files, error){}
 	}
 	if d.brought[key] == nil {
 		d.brought[key] = sync.OnceValues(bring)
 	}
 	bring = d.brought[key]
 	d.mu.Unlock()
-	top, err := bring()
-	return &build.Files{Top: top}, err
+	return bring()
 }
 
-func (d *directories) add(one *os.File) {
+// add takes one, with what ends the build's use of it.
+func (d *directories) add(end func() error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.all = append(d.all, one)
+	d.end = append(d.end, end)
 }
 
-// remove removes them.
-func (d *directories) remove() (err error) {
+// whole takes a directory that goes with the build.
+func (d *directories) whole(dir *os.File) *build.Files {
+	d.add(func() error { return errors.Join(dir.Close(), os.RemoveAll(dir.Name())) })
+	return &build.Files{Top: dir}
+}
+
+// close ends the use of all.
+func (d *directories) close() (err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, one := range d.all {
-		err = errors.Join(err, one.Close(), os.RemoveAll(one.Name()))
+	for _, end := range d.end {
+		err = errors.Join(err, end())
 	}
-	d.all = nil
+	d.end = nil
 	return err
 }
 
@@ -89,20 +94,6 @@ func (d *directories) remove() (err error) {
 type output struct {
 	builds.Output
 	index int
-}
-
-// temporary makes a directory that goes with the build.
-func (a *asker) temporary() (*os.File, error) {
-	at, err := os.MkdirTemp(a.Builds.Dir, "session-")
-	if err != nil {
-		return nil, err
-	}
-	d, err := os.Open(at)
-	if err != nil {
-		return nil, errors.Join(err, os.Remove(at))
-	}
-	a.dirs.add(d)
-	return d, nil
 }
 
 // holder is the session that has a directory: clients that build several things of one directory keep it in a session of its own.
@@ -113,38 +104,58 @@ func (a *asker) holder(ctx context.Context, name string) (*session, error) {
 	return a.session, nil
 }
 
-// fetch brings a directory of the client.
-func (a *asker) fetch(ctx context.Context, name string, want selection) (*os.File, error) {
+// fetch brings a directory of the client into a tree, which has a key when it is to be kept for the next build.
+func (a *asker) fetch(ctx context.Context, name string, want selection, key string, patterns []string) (*build.Files, error) {
 	from, err := a.holder(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	dir, err := a.temporary()
+	tree, err := a.Builds.Contexts.Tree(key, name+" of a client of BuildKit")
 	if err != nil {
 		return nil, err
 	}
-	into, err := os.OpenRoot(dir.Name())
-	if err != nil {
-		return nil, err
+	a.dirs.add(tree.Close)
+	tell := func(int64, bool) {}
+	if name == a.contextName() && want.follow == nil {
+		tell = a.told
 	}
-	all, told := int64(0), int64(0)
-	err = from.fetch(ctx, name, want, into, func(n int64) {
-		if all += n; all-told >= chunk {
-			told = all
-			a.told(name, all)
+	told := time.Now()
+	bytes, err := from.fetch(ctx, name, want, tree, patterns, func(bytes int64) {
+		if now := time.Now(); now.Sub(told) > tellEvery {
+			told = now
+			tell(bytes, false)
 		}
 	})
-	a.told(name, all)
-	return dir, errors.Join(err, into.Close())
+	if err != nil {
+		return nil, err
+	}
+	tell(bytes, true)
+	return &build.Files{Top: tree.Top(), Digest: tree.Digest}, nil
+}
+
+// tellEvery is how often it is told how much came.
+const tellEvery = 100 * time.Millisecond
+
+// keyOf is what a directory of the client is kept under: clients say what they have in common with their next build. "": this one doesn't.
+func (a *asker) keyOf(name string) string {
+	shared := a.session.key
+	if name != a.contextName() {
+		shared = a.attrs["sharedkey:localdir:"+name]
+	}
+	if shared == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte("buildkit\x00" + name + "\x00" + shared))
+	return hex.EncodeToString(sum[:])
 }
 
 // read brings files of a directory of the client, those that there are.
 func (a *asker) read(ctx context.Context, name string, files ...string) (map[string][]byte, error) {
-	dir, err := a.fetch(ctx, name, selection{follow: files})
+	dir, err := a.fetch(ctx, name, selection{follow: files}, "", nil)
 	if err != nil {
 		return nil, err
 	}
-	return readAll(dir, files)
+	return readAll(dir.Top, files)
 }
 
 // readContext reads files of a context that is no directory of the client.
@@ -233,45 +244,34 @@ func (a *asker) contextName() string {
 func (a *asker) Files(ctx context.Context, name string, patterns []string) (*build.Files, error) {
 	at := a.attrs["context"]
 	if name == "" && at != "" {
-		return a.dirs.once("context at "+at, func() (*os.File, error) { return a.archive(ctx, at) })
+		return a.dirs.once("context at "+at, func() (*build.Files, error) { return a.archive(ctx, at) })
 	}
-	want := selection{exclude: a.ignore, follow: needed(patterns)}
-	key := fmt.Sprint(a.attrs["local-sessionid:"+name], "\x00", name, "\x00", strings.Join(want.follow, "\x00"), "\x00\x00", strings.Join(want.exclude, "\x00"))
-	return a.dirs.once(key, func() (*os.File, error) { return a.bring(ctx, name, want) })
+	key := fmt.Sprint(a.attrs["local-sessionid:"+name], "\x00", name, "\x00", patterns == nil, strings.Join(patterns, "\x00"), "\x00\x00", strings.Join(a.ignore, "\x00"))
+	return a.dirs.once(key, func() (*build.Files, error) { return a.bring(ctx, name, patterns) })
 }
 
 // bring brings a directory of the client; one that has a name has its own ignore file.
-func (a *asker) bring(ctx context.Context, name string, want selection) (*os.File, error) {
+func (a *asker) bring(ctx context.Context, name string, patterns []string) (*build.Files, error) {
 	if name == "" {
-		return a.fetch(ctx, a.contextName(), want)
+		name = a.contextName()
+		return a.fetch(ctx, name, selection{exclude: a.ignore}, a.keyOf(name), patterns)
 	}
 	texts, err := a.read(ctx, name, ".dockerignore")
 	if err != nil {
 		return nil, err
 	}
-	if want.exclude, err = ignorefile.ReadAll(strings.NewReader(string(texts[".dockerignore"]))); err != nil {
+	ignore, err := ignorefile.ReadAll(strings.NewReader(string(texts[".dockerignore"])))
+	if err != nil {
 		return nil, fault.New(fault.Invalid, "error reading the ignore file of %s: %w", name, err)
 	}
-	return a.fetch(ctx, name, want)
-}
-
-// needed turns what COPY names into paths below the directory; nil is all of it.
-func needed(patterns []string) (list []string) {
-	for _, p := range patterns {
-		p = path.Join("/", p)[1:]
-		if p == "" {
-			return nil
-		}
-		list = append(list, p)
-	}
-	return list
+	return a.fetch(ctx, name, selection{exclude: ignore}, a.keyOf(name), patterns)
 }
 
 // sentContext begins the address of a context that the client sends as an archive.
 const sentContext = "http://buildkit-session"
 
 // archive brings a context that the client sends whole.
-func (a *asker) archive(ctx context.Context, address string) (dir *os.File, err error) {
+func (a *asker) archive(ctx context.Context, address string) (files *build.Files, err error) {
 	if id, ok := strings.CutPrefix(address, uploadContext); ok {
 		return a.uploaded(ctx, id)
 	}
@@ -286,10 +286,11 @@ func (a *asker) archive(ctx context.Context, address string) (dir *os.File, err 
 		return nil, err
 	}
 	body := &bytesStream{stream: stream, cancel: cancel}
-	if dir, err = a.Builds.Unpack(ctx, body); err == nil {
-		a.dirs.add(dir)
+	dir, err := a.Builds.Unpack(ctx, body)
+	if err == nil {
+		files = a.dirs.whole(dir)
 	}
-	return dir, errors.Join(err, body.Close())
+	return files, errors.Join(err, body.Close())
 }
 
 // Secret implements build.Client.

@@ -46,7 +46,7 @@ func (s *Server) solve(ctx context.Context, r *control.SolveRequest) (response m
 	kept := &directories{}
 	defer func() {
 		j.stop()
-		if left := kept.remove(); left != nil { // joined only then: a client's own error keeps its form
+		if left := kept.close(); left != nil { // joined only then: a client's own error keeps its form
 			err = errors.Join(err, left)
 		}
 		s.jobs.end(j, response, err)
@@ -142,7 +142,7 @@ func (c *controller) Session(stream control.Control_SessionServer) error {
 	if len(ids) != 1 {
 		return fault.New(fault.Invalid, "the request names no session: header %s is missing", headerID)
 	}
-	return c.sessions.run(ids[0], head.Get(headerMethods), &within{bytesStream{stream: stream, cancel: func() {}}})
+	return c.sessions.run(ids[0], strings.Join(head.Get(headerShared), ""), head.Get(headerMethods), &within{bytesStream{stream: stream, cancel: func() {}}})
 }
 
 // Info tells who serves.

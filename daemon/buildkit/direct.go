@@ -7,11 +7,11 @@ import (
 	"errors"
 	"io"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
 
+	"berth/build"
 	"berth/fault"
 
 	control "github.com/moby/buildkit/api/services/control"
@@ -221,17 +221,18 @@ func (d Direct) exporters() ([]*control.Exporter, error) {
 }
 
 // uploaded brings a context that the client sends by a request of its own.
-func (a *asker) uploaded(ctx context.Context, id string) (dir *os.File, err error) {
+func (a *asker) uploaded(ctx context.Context, id string) (files *build.Files, err error) {
 	defer a.uploads.forget(id)
 	wait, cancel := context.WithTimeout(ctx, sessionPatience)
 	defer cancel()
 	select {
 	case up := <-a.uploads.of(id):
-		if dir, err = a.Builds.Unpack(ctx, up.body); err == nil {
-			a.dirs.add(dir)
+		dir, err := a.Builds.Unpack(ctx, up.body)
+		if err == nil {
+			files = a.dirs.whole(dir)
 		}
 		up.done <- err
-		return dir, err
+		return files, err
 	case <-wait.Done():
 		return nil, errors.Join(fault.New(fault.Unavailable, "the client has not sent the build context"), ctx.Err())
 	}

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"berth/build/contexts"
+	"berth/build/transfer"
 	"berth/fault"
 
 	"github.com/tonistiigi/fsutil/types"
@@ -27,8 +29,8 @@ type selection struct {
 	exclude []string // patterns as an ignore file has them
 }
 
-// fetch copies a directory of the client into an empty one.
-func (c *session) fetch(ctx context.Context, name string, want selection, into *os.Root, told func(bytes int64)) (err error) {
+// fetch brings a tree to what a directory of the client has, as far as patterns need it, and gives how many bytes came.
+func (c *session) fetch(ctx context.Context, name string, want selection, into *contexts.Tree, patterns []string, told func(bytes int64)) (bytes int64, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	head := metadata.MD{}
@@ -36,19 +38,37 @@ func (c *session) fetch(ctx context.Context, name string, want selection, into *
 	put(head, "followpaths", want.follow...)
 	put(head, "exclude-patterns", want.exclude...)
 	stream, err := c.open(ctx, "/moby.filesync.v1.FileSync/DiffCopy", head)
-	if err == nil {
-		in := &incoming{stream: stream, into: into, told: told}
-		if err = in.list(); err == nil {
-			err = in.place()
-		}
-		if err == nil {
-			err = in.contents(cancel)
-		}
-	}
 	if err != nil {
-		return fmt.Errorf("receive %s from the client: %w", what(name), err)
+		return 0, err
 	}
-	return nil
+	in := &incoming{stream: stream, held: map[int]*held{}}
+	if err := in.list(time.Now()); err != nil {
+		return 0, fmt.Errorf("receive %s from the client: %w", what(name), err)
+	}
+	lists, contents := io.Pipe()
+	wishes, wanted := io.Pipe()
+	var relay errgroup.Group
+	relay.Go(func() error {
+		err := transfer.Relay(ctx, readWriter{wishes, contents}, in.all, in)
+		if err == nil {
+			err = in.end()
+		}
+		contents.CloseWithError(err)
+		wishes.CloseWithError(err)
+		return err
+	})
+	bytes, err = into.Receive(readWriter{lists, wanted}, patterns, told)
+	lists.CloseWithError(err)
+	wanted.CloseWithError(err)
+	if sent := relay.Wait(); err == nil && sent != nil {
+		err = fmt.Errorf("receive %s from the client: %w", what(name), sent)
+	}
+	return bytes, err
+}
+
+type readWriter struct {
+	io.Reader
+	io.Writer
 }
 
 func what(name string) string {
@@ -77,12 +97,28 @@ func put(head metadata.MD, key string, values ...string) {
 // their places in that order, four at a time, and an empty part at a file's end.
 type incoming struct {
 	stream grpc.ClientStream
-	into   *os.Root
-	told   func(bytes int64)
 
-	all  []*types.Stat
-	want []uint32 // places of the files whose content is wanted
+	all    []transfer.Entry
+	places []uint32 // of all, in the client's order
+
+	queue []int // entries that are to be asked for
+	open  int64 // bytes of those that were asked for and have not come, as far as the list says
+	held  map[int]*held
+	total int64 // bytes that are held
 }
+
+// held is content that came before its turn.
+type held struct {
+	data []byte
+	end  bool
+}
+
+// How much is asked for ahead. A client of old reads no further question when 128 are open.
+const (
+	maxAhead  = 64
+	maxBytes  = 8 << 20
+	maxAstray = 64 << 20 // what a client may send of files that grew meanwhile
+)
 
 // next gives the next packet.
 func (in *incoming) next() (*types.Packet, error) {
@@ -100,8 +136,9 @@ func (in *incoming) next() (*types.Packet, error) {
 }
 
 // list takes what the client tells of its entries.
-func (in *incoming) list() error {
-	for {
+func (in *incoming) list(now time.Time) error {
+	byPath := map[string]int{}
+	for place := uint32(0); ; place++ {
 		p, err := in.next()
 		if err != nil {
 			return err
@@ -112,50 +149,85 @@ func (in *incoming) list() error {
 		if p.Stat == nil {
 			return nil
 		}
-		in.all = append(in.all, p.Stat)
+		mode := fs.FileMode(p.Stat.Mode)
+		e, is := transfer.EntryOf(p.Stat.Path, mode, p.Stat.Size, time.Unix(0, p.Stat.ModTime), p.Stat.Linkname, now)
+		if !is {
+			continue
+		}
+		if mode.IsRegular() {
+			if first, ok := byPath[p.Stat.Linkname]; ok && p.Stat.Linkname != "" {
+				e.Same, e.Mode = 1+first, in.all[first].Mode
+			} else {
+				byPath[e.Path] = len(in.all)
+			}
+		}
+		in.all, in.places = append(in.all, e), append(in.places, place)
 	}
 }
 
-// place makes all that has no content. Whoever sends could name a path outside: the root doesn't let it.
-func (in *incoming) place() error {
-	for n, st := range in.all {
-		var err error
-		switch mode := fs.FileMode(st.Mode); {
-		case mode.IsDir():
-			err = in.into.Mkdir(st.Path, 0o700)
-		case mode&fs.ModeSymlink != 0:
-			err = in.into.Symlink(st.Linkname, st.Path)
-		case mode.IsRegular() && st.Linkname == "":
-			in.want = append(in.want, uint32(n))
+// Want implements transfer.Source.
+func (in *incoming) Want(wanted []int) error {
+	in.queue = wanted
+	return in.ask()
+}
+
+// ask asks for files as far ahead as may be; one that is long, when nothing else is open.
+func (in *incoming) ask() error {
+	for len(in.queue) > 0 && len(in.held) < maxAhead && (len(in.held) == 0 || in.open+in.all[in.queue[0]].Size <= maxBytes) {
+		k := in.queue[0]
+		if err := in.stream.SendMsg(&types.Packet{Type: types.PACKET_REQ, ID: in.places[k]}); err != nil {
+			return plain(err)
 		}
-		if err != nil {
-			return err
-		}
+		in.queue, in.held[k] = in.queue[1:], &held{}
+		in.open += in.all[k].Size
 	}
 	return nil
 }
 
-// contents asks for the files and writes them. Asking is a side of its own: the client may wait for what it sends to be read before it reads on.
-func (in *incoming) contents(cancel func()) error {
-	var asking errgroup.Group
-	asking.Go(func() error {
-		for _, id := range in.want {
-			if err := in.stream.SendMsg(&types.Packet{Type: types.PACKET_REQ, ID: id}); err != nil {
-				return plain(err)
+// Content implements transfer.Source.
+func (in *incoming) Content(k int, w io.Writer) (now transfer.Entry, err error) {
+	mine := in.held[k]
+	size := int64(len(mine.data))
+	in.total -= size
+	if _, err := w.Write(mine.data); err != nil {
+		return now, err
+	}
+	for !mine.end {
+		p, err := in.next()
+		if err != nil {
+			return now, err
+		}
+		at, found := slices.BinarySearch(in.places, p.ID)
+		h := in.held[at]
+		if p.Type != types.PACKET_DATA || !found || h == nil || h.end {
+			return now, fmt.Errorf("a packet of kind %d for entry %d, which was not asked for", p.Type, p.ID)
+		}
+		switch {
+		case len(p.Data) == 0:
+			h.end = true
+		case h == mine:
+			size += int64(len(p.Data))
+			if _, err := w.Write(p.Data); err != nil {
+				return now, err
+			}
+		default:
+			h.data = append(h.data, p.Data...)
+			if in.total += int64(len(p.Data)); in.total > maxAstray {
+				return now, errors.New("files grow while they are sent: build when they are finished")
 			}
 		}
-		return nil
-	})
-	err := in.write()
-	if err != nil {
-		cancel()
 	}
-	if err := errors.Join(err, asking.Wait()); err != nil {
-		return err
+	delete(in.held, k)
+	now = in.all[k]
+	in.open -= now.Size
+	if now.Size != size { // it changed meanwhile
+		now.Size, now.CTime = size, 0
 	}
-	if err := in.finish(); err != nil {
-		return err
-	}
+	return now, in.ask()
+}
+
+// end tells the client that it has sent all.
+func (in *incoming) end() error {
 	if err := in.stream.SendMsg(&types.Packet{Type: types.PACKET_FIN}); err != nil {
 		return plain(err)
 	}
@@ -163,73 +235,6 @@ func (in *incoming) contents(cancel func()) error {
 		return err
 	}
 	return plain(in.stream.CloseSend())
-}
-
-// write takes the content of files until all have come.
-func (in *incoming) write() (err error) {
-	open := map[uint32]*os.File{}
-	left := make(map[uint32]bool, len(in.want))
-	for _, id := range in.want {
-		left[id] = true
-	}
-	defer func() {
-		for _, f := range open {
-			err = errors.Join(err, f.Close())
-		}
-	}()
-	for len(left) > 0 {
-		p, err := in.next()
-		if err != nil {
-			return err
-		}
-		if p.Type != types.PACKET_DATA || !left[p.ID] {
-			return fmt.Errorf("a packet of kind %d for entry %d, which was not asked for", p.Type, p.ID)
-		}
-		f := open[p.ID]
-		if f == nil {
-			if f, err = in.into.OpenFile(in.all[p.ID].Path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
-				return err
-			}
-			open[p.ID] = f
-		}
-		if len(p.Data) == 0 {
-			delete(open, p.ID)
-			delete(left, p.ID)
-			if err := f.Close(); err != nil {
-				return err
-			}
-			continue
-		}
-		if _, err := f.Write(p.Data); err != nil {
-			return err
-		}
-		in.told(int64(len(p.Data)))
-	}
-	return nil
-}
-
-// finish makes hard links, and gives what was made its mode and time: directories last, as what comes into them changes theirs.
-func (in *incoming) finish() error {
-	for n := range in.all {
-		st := in.all[n]
-		if mode := fs.FileMode(st.Mode); mode.IsRegular() && st.Linkname != "" {
-			if err := in.into.Link(st.Linkname, st.Path); err != nil {
-				return err
-			}
-		}
-	}
-	for n := range in.all {
-		st := in.all[len(in.all)-1-n]
-		mode := fs.FileMode(st.Mode)
-		if !mode.IsDir() && !mode.IsRegular() {
-			continue
-		}
-		when := time.Unix(0, st.ModTime)
-		if err := errors.Join(in.into.Chmod(st.Path, mode&^fs.ModeType), in.into.Chtimes(st.Path, when, when)); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // outgoing sends a directory to the client, which asks for the files' content as it was asked above.

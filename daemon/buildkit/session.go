@@ -27,6 +27,7 @@ import (
 // The headers by which a client tells about its session.
 const (
 	headerID      = "X-Docker-Expose-Session-Uuid"
+	headerShared  = "X-Docker-Expose-Session-Sharedkey"
 	headerMethods = "X-Docker-Expose-Session-Grpc-Method"
 )
 
@@ -37,6 +38,7 @@ const sessionPatience = 30 * time.Second
 // the same form: a StringValue is any message whose first field is a text, a BytesValue one whose first field is bytes.
 type session struct {
 	id      string
+	key     string // what its build context has in common with that of the client's other builds; "": it doesn't say
 	methods map[string]bool
 	conn    *grpc.ClientConn
 	gone    context.Context // ends when the client leaves
@@ -59,17 +61,17 @@ func (s *Server) Session(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.sessions.run(id, r.Header[http.CanonicalHeaderKey(headerMethods)], conn); err != nil {
+	if err := s.sessions.run(id, r.Header.Get(headerShared), r.Header[http.CanonicalHeaderKey(headerMethods)], conn); err != nil {
 		s.Log.Debug("session ended", "id", id, "error", err)
 	}
 	return nil
 }
 
 // run keeps a session until its connection ends.
-func (all *sessions) run(id string, methods []string, conn net.Conn) error {
+func (all *sessions) run(id, key string, methods []string, conn net.Conn) error {
 	gone, leave := context.WithCancel(context.Background())
 	defer leave()
-	c := &session{id: id, methods: map[string]bool{}, gone: gone}
+	c := &session{id: id, key: key, methods: map[string]bool{}, gone: gone}
 	for _, m := range methods {
 		c.methods[strings.ToLower(m)] = true
 	}

@@ -142,10 +142,13 @@ CMD ["cat", "/app/a.txt", "/b.txt"]
 	k.wants(k.run("inspect", "-f", "{{.Config.Labels}} {{.Config.Env}}", "app"), "from:file", "who:me", "V=7")
 
 	out = k.run("build", "--build-arg", "VERSION=7", "-t", "app", ".")
-	k.wants(out, "CACHED")
+	k.lacks(out, " first\n")
 	k.write(map[string]string{"left.txt": "still left out\n"})
-	k.wants(k.run("build", "--build-arg", "VERSION=7", "."), "[3/3] RUN echo built 7", "CACHED")
-	k.lacks(k.run("build", "--build-arg", "VERSION=7", "--no-cache", "."), "CACHED")
+	k.lacks(k.run("build", "--build-arg", "VERSION=7", "."), " first\n")
+	k.write(map[string]string{"a.txt": "other\n"})
+	k.wants(k.run("build", "--build-arg", "VERSION=7", "."), " other\n", "transferring context: 6B done")
+	k.write(map[string]string{"a.txt": "first\n"})
+	k.wants(k.run("build", "--build-arg", "VERSION=7", "--no-cache", "."), " first\n")
 	if got := strings.TrimSpace(k.run("build", "-q", "--build-arg", "VERSION=7", ".")); !strings.HasPrefix(got, "sha256:") {
 		t.Errorf("build -q says %q", got)
 	}
@@ -154,7 +157,7 @@ CMD ["cat", "/app/a.txt", "/b.txt"]
 	k.wants(k.run("buildx", "history", "ls"), "Completed")
 	k.wants(k.run("buildx", "du"), "Total:")
 	k.wants(k.run("buildx", "prune", "-af"), "Total:")
-	k.lacks(k.run("build", "--build-arg", "VERSION=7", "."), "CACHED")
+	k.wants(k.run("build", "--build-arg", "VERSION=7", "."), " first\n")
 }
 
 // TestBuildxSays has builds fail, and Dockerfiles checked.
