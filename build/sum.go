@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"maps"
 	"os"
@@ -95,7 +96,7 @@ func (d *doing) sources(ctx context.Context, from *Files, do *dockerfile.Copy, p
 	return nil
 }
 
-// maxNamed is how many files of one source are told apart; of more, a digest of all is kept.
+// maxNamed is how many files of one source are told apart; of more, a digest of each directory is kept.
 const maxNamed = 5000
 
 // digestOf adds the digests of what p has, file by file: times are left out, and so is what exclude matches (nil: nothing), and the top itself.
@@ -128,12 +129,41 @@ func digestOf(ctx context.Context, files *Files, p string, exclude *patternmatch
 		maps.Copy(parts, all)
 		return nil
 	}
-	h := sha256.New()
-	for _, name := range slices.Sorted(maps.Keys(all)) {
-		fmt.Fprintln(h, name, all[name])
+	for name, sum := range grouped(all, prefix, strings.Trim(path.Clean("/"+p), "/")) {
+		parts[name] = sum
 	}
-	parts["files below "+p] = hex.EncodeToString(h.Sum(nil))
 	return nil
+}
+
+// grouped has one digest for each directory that lies at p, of so many files that they can't be told one by one.
+func grouped(all map[string]string, prefix, p string) map[string]string {
+	if p != "" {
+		p += "/"
+	}
+	groups := map[string]hash.Hash{}
+	sums := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		inner, deeper := strings.CutPrefix(strings.TrimPrefix(name, prefix), p)
+		first, _, more := strings.Cut(inner, "/")
+		if !deeper || !more && len(sums) < maxNamed {
+			sums[name] = all[name]
+			continue
+		}
+		group := "files below " + p + first
+		if len(groups) >= maxNamed || !more {
+			group = "files of /" + p
+		}
+		h := groups[group]
+		if h == nil {
+			h = sha256.New()
+			groups[group] = h
+		}
+		fmt.Fprintf(h, "%q %s\n", name, all[name])
+	}
+	for group, h := range groups {
+		sums[group] = hex.EncodeToString(h.Sum(nil))
+	}
+	return sums
 }
 
 // sumOf is a digest of all of a member but its name and times.

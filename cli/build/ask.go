@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -40,6 +41,9 @@ type directory struct {
 	path  string
 	leave func(p string, isDir bool) (out, enter bool) // nil: nothing is left out
 	look  func() (*transfer.Listing, error)
+
+	mu      sync.Mutex
+	skipped []string // sockets
 }
 
 // ask builds by a daemon that asks.
@@ -85,6 +89,7 @@ func (o *options) ask(ctx context.Context, s *session.Session, api *client.Clien
 	}
 	result, err := a.follow(ctx, b, d)
 	d.End()
+	s.Warn(a.leftOut())
 	if err = errors.Join(err, b.Close()); err != nil {
 		return err
 	}
@@ -189,9 +194,33 @@ func (a *asked) add(name string, d *directory, variant string) error {
 	return nil
 }
 
+// leftOut tells of what was not sent, though nobody said so.
+func (a *asked) leftOut() (lines []string) {
+	for _, name := range slices.Sorted(maps.Keys(a.dirs)) {
+		d := a.dirs[name]
+		d.mu.Lock()
+		if n := len(d.skipped); n > 0 {
+			lines = append(lines, fmt.Sprintf("%s in %s: a socket means nothing elsewhere, and is left out of the build context", d.skipped[0], d.path))
+			if n > 1 {
+				lines[len(lines)-1] += fmt.Sprintf(" (and %d more)", n-1)
+			}
+		}
+		d.mu.Unlock()
+	}
+	return lines
+}
+
 // begin makes d ready to be asked for; at once when it surely will be.
 func (d *directory) begin(ctx context.Context, surely bool) {
-	d.look = sync.OnceValues(func() (*transfer.Listing, error) { return transfer.List(ctx, d.path, d.leave) })
+	d.look = sync.OnceValues(func() (*transfer.Listing, error) {
+		l, err := transfer.List(ctx, d.path, d.leave)
+		if err == nil {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.skipped = l.Skipped
+		}
+		return l, err
+	})
 	if surely {
 		go d.look() // whoever asks gets the same error
 	}
