@@ -34,7 +34,13 @@ type browser struct {
 
 func startBrowser(t *testing.T, e *testengine.Engine, image string) *browser {
 	t.Helper()
-	b := &browser{T: t, over: make(chan struct{}), cmd: e.Command(filepath.Join(testengine.Programs(t), "berth"), "image", "explore", image)}
+	return startOnTerminal(t, e, "image", "explore", image)
+}
+
+// startOnTerminal starts any command.
+func startOnTerminal(t *testing.T, e *testengine.Engine, args ...string) *browser {
+	t.Helper()
+	b := &browser{T: t, over: make(chan struct{}), cmd: e.Command(filepath.Join(testengine.Programs(t), "berth"), args...)}
 	var err error
 	if b.terminal, b.program, err = pty.Open(); err != nil {
 		t.Fatal(err)
