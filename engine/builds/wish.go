@@ -57,7 +57,7 @@ func (o Output) wish() (*wish, error) {
 			return nil, err
 		}
 	}
-	if w.form.Compression == output.Asis && (w.push || w.Type == "oci") {
+	if w.form.Compression == output.Asis && (w.push || w.Type == "oci" || w.form.Force || w.form.Level != nil) {
 		w.form.Compression = output.Gzip // what every registry and reader knows
 	}
 	if l := w.form.Level; l != nil {
