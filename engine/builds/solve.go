@@ -38,6 +38,7 @@ type Solved struct {
 	caches     []exchange  // where its steps' results go
 	several    bool        // a list of platforms was asked for, be it one long
 	provenance *provenance // nil: none is attested
+	ended      func()      // hears that nothing of it is used any more; may be nil
 	sweep      func()      // frees what was written for outputs that are no image here; nil: there was none
 }
 
@@ -48,6 +49,9 @@ func (s *Solved) Release() {
 	}
 	if s.sweep != nil {
 		s.sweep()
+	}
+	if s.ended != nil {
+		s.ended()
 	}
 }
 
@@ -61,9 +65,6 @@ func (s *Service) Solve(ctx context.Context, o Options, client Client, t Teller)
 		return nil, err
 	}
 	defer func() { t.fail(err) }()
-	if s.Ended != nil {
-		defer s.Ended()
-	}
 	if o.Remote == "" {
 		client = watched{client, t}
 	} else {
@@ -87,7 +88,7 @@ func (s *Service) Solve(ctx context.Context, o Options, client Client, t Teller)
 	for _, p := range plans {
 		t.Plan(p)
 	}
-	solved := &Solved{several: len(plans) > 1 || isOn(o.Args["BUILDKIT_MULTI_PLATFORM"]), caches: caches}
+	solved := &Solved{several: len(plans) > 1 || isOn(o.Args["BUILDKIT_MULTI_PLATFORM"]), caches: caches, ended: s.Ended}
 	here := s.Images.Store.Draft()
 	defer here.Release()
 	imports := s.imports(ctx, here, o.CacheFrom, client, t)
