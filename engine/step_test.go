@@ -361,4 +361,18 @@ RUN --mount=from=kept,target=/m busybox find /m/a /m/kept | busybox sort
 	if out != want {
 		t.Errorf("%s\nwant %s", out, want)
 	}
+	// The layers that have the targets go when nobody has a use for them.
+	var ids []string
+	for _, e := range b.Builds.Builder.Cache.Entries() {
+		ids = append(ids, e.ID)
+	}
+	if err := b.Builds.Builder.Cache.Remove(ids); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Images.Store.Sweep(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := b.Containers.layers.Layers(); err != nil || len(left) != 1 {
+		t.Errorf("%d layers are left beside the image's: %v", len(left)-1, err)
+	}
 }
