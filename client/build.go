@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"maps"
 	"net/url"
@@ -28,6 +29,9 @@ type Building struct {
 // Asks tells whether the daemon can ask back for what a build needs, as berth's does.
 func (s Images) Asks(ctx context.Context) (bool, error) {
 	r, err := s.c.Do(ctx, Request{Method: "HEAD", Path: "/_ping"})
+	if refused := (*Error)(nil); errors.As(err, &refused) { // engines of old know GET only
+		return false, nil
+	}
 	if err != nil {
 		return false, err
 	}

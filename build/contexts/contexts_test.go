@@ -534,3 +534,15 @@ func TestErrorsTravel(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestUnknownFiles says that what lies in a tree and not in its index is in nobody's way.
+func TestUnknownFiles(t *testing.T) {
+	src := write(t, map[string]string{"a": "a", "d/b": "b", "l": "-> a"})
+	s := open(t, t.TempDir())
+	tr := tree(t, s, key)
+	put(t, tr.Top().Name(), map[string]string{"a": "else", "d": "a file", "l/x": "y"})
+	if _, err := sync(t, tr, src, nil); err != nil {
+		t.Fatal(err)
+	}
+	check(t, tr, src)
+}

@@ -48,7 +48,7 @@ const (
 // never is a directory's time when what it should be is not known: none is equal to it.
 const never = math.MinInt64
 
-const magic = "berth build context 1\n"
+const magic = "berth build context 2\n" // another form of what follows gets another number
 
 var table = crc32.MakeTable(crc32.Castagnoli)
 
@@ -141,6 +141,9 @@ func parse(b []byte) (x index, err error) {
 			return x, err
 		}
 		x.all = append(x.all, k)
+	}
+	if _, err := r.ReadByte(); err == nil { // more than it says: files that nobody knows of
+		return x, errIndex
 	}
 	return x, nil
 }

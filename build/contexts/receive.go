@@ -167,7 +167,13 @@ func (r *receiving) work() (err error) {
 			k.state = gone
 			continue
 		}
-		if err := r.place(k); err != nil {
+		err := r.place(k)
+		if errors.Is(err, os.ErrExist) { // something that the index does not know of
+			if err = r.remove(k.Path); err == nil {
+				err = r.place(k)
+			}
+		}
+		if err != nil {
 			return fmt.Errorf("%q: %w", k.Path, err)
 		}
 		if r.told != nil {
