@@ -197,3 +197,31 @@ func TestTail(t *testing.T) {
 		}
 	}
 }
+
+// FuzzTail shows that no output, in whatever pieces it comes, puts a control character on the screen.
+func FuzzTail(f *testing.F) {
+	f.Add([]byte("a\x1b[1mb\x1b]0;t\x07\r\n\xff"), 3)
+	f.Add([]byte("\x1bP1$r\x1b\\c\b\b\t\xc2\x9b"), 1)
+	f.Fuzz(func(t *testing.T, data []byte, size int) {
+		size = max(size, 1)
+		var whole, pieces tail
+		whole.add(data, 0)
+		for rest := data; len(rest) > 0; {
+			n := min(size, len(rest))
+			pieces.add(rest[:n], 0)
+			rest = rest[n:]
+		}
+		all := strings.Join(whole.last(maxTail), "\n")
+		if got := strings.Join(pieces.last(maxTail), "\n"); got != all {
+			t.Errorf("in pieces of %d: %q, else %q", size, got, all)
+		}
+		for _, r := range strings.ReplaceAll(all, "\n", "") {
+			if r < 0x20 || r >= 0x7f && r <= 0x9f {
+				t.Errorf("%q has %q", all, r)
+			}
+		}
+		if len(whole.lines) > maxTail || len(whole.open) > maxLine {
+			t.Errorf("%d lines, %d bytes", len(whole.lines), len(whole.open))
+		}
+	})
+}
