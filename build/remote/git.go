@@ -231,7 +231,7 @@ func parseRefs(out []byte) map[string]string {
 // mirror makes the repository's mirror when there is none, and clears away what a call that was cut off left locked. Its lock is held.
 func (r *repository) mirror(ctx context.Context, length int) error {
 	if _, err := os.Stat(filepath.Join(r.dir, "HEAD")); err == nil {
-		return r.tidy()
+		return errors.Join(r.tidy(), r.s.give(r.dir))
 	}
 	if err := errors.Join(os.RemoveAll(r.dir), os.Mkdir(r.dir, 0o700), r.s.give(r.dir)); err != nil {
 		return err
@@ -265,7 +265,7 @@ func (r *repository) bring(ctx context.Context, w *wanted) (err error) {
 		return err
 	}
 	if _, err := r.run(ctx, r.dir, nil, "rev-parse", "--verify", "--quiet", mark(w.commit)); err == nil {
-		return nil
+		return r.remember()
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -351,7 +351,13 @@ func (r *repository) remember() error {
 	if size > r.s.Limit {
 		return errors.Join(fault.New(fault.Denied, "git fetch %s: the repository has more than %d bytes", r.remote, r.s.Limit), os.RemoveAll(r.dir))
 	}
-	return record.Put(r.dir+".json", &kept{From: r.remote, Size: size, Used: time.Now().UTC()})
+	k := &kept{}
+	if err := record.Load(r.dir+".json", k); err != nil {
+		*k = kept{}
+	}
+	k.From, k.Size = r.remote, size
+	k.use()
+	return record.Put(r.dir+".json", k)
 }
 
 // relative is the address of a submodule, which may be seen from that of its repository, as gitmodules(5) has it.

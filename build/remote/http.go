@@ -141,6 +141,10 @@ func (d *download) bring(ctx context.Context, f *Found, name func(*kept) string)
 	if err := d.check(k); err != nil {
 		return nil, err
 	}
+	k.use()
+	if err := record.Put(d.path("record.json"), k); err != nil {
+		return nil, err
+	}
 	d.name = name(k)
 	return k, os.Link(d.path(k.Content), filepath.Join(f.dir, d.name))
 }
@@ -199,12 +203,10 @@ func (d *download) update(ctx context.Context, old *kept) (*kept, error) {
 	if err != nil {
 		return nil, err
 	}
-	k.Used = time.Now().UTC()
-	save := record.Save
 	if k == old {
-		save = record.Put // a lost moment of use is no loss
+		return k, nil
 	}
-	if err := save(d.path("record.json"), k); err != nil {
+	if err := record.Save(d.path("record.json"), k); err != nil {
 		return nil, err
 	}
 	d.sweep(k.Content)

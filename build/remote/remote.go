@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"berth/build/dockerfile"
+	"berth/fault"
 	"berth/internal/record"
 )
 
@@ -153,19 +154,33 @@ func (s *Store) lock(ctx context.Context, key string) (unlock func(), err error)
 	}
 	l.waiting++
 	s.mu.Unlock()
-	leave := func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if l.waiting--; l.waiting == 0 {
-			delete(s.locks, key)
-		}
-	}
 	select {
 	case <-l.free:
-		return func() { l.free <- struct{}{}; leave() }, nil
+		return func() { l.free <- struct{}{}; s.leave(key, l) }, nil
 	case <-ctx.Done():
-		leave()
-		return nil, ctx.Err()
+		s.leave(key, l)
+		return nil, fault.Wrap(fault.Canceled, ctx.Err())
+	}
+}
+
+// lockFree locks what nobody else has, or gives nil.
+func (s *Store) lockFree(key string) (unlock func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.locks[key] != nil {
+		return nil
+	}
+	l := &lock{free: make(chan struct{}, 1), waiting: 1}
+	s.locks[key] = l
+	return func() { l.free <- struct{}{}; s.leave(key, l) }
+}
+
+// leave is called by who does not wait for a lock any more, nor has it.
+func (s *Store) leave(key string, l *lock) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l.waiting--; l.waiting == 0 {
+		delete(s.locks, key)
 	}
 }
 
@@ -179,7 +194,9 @@ type Entry struct {
 	ID   string
 	From string // without a password
 	Size int64  // bytes
+	Made time.Time
 	Used time.Time
+	Uses int
 }
 
 // kept is the record of a copy.
@@ -191,7 +208,16 @@ type kept struct {
 	LastModified string `json:",omitempty"`
 	Name         string `json:",omitempty"` // that the server gave
 	Content      string `json:",omitempty"` // the file beside the record
-	Used         time.Time
+	Made, Used   time.Time
+	Uses         int
+}
+
+// use says that a copy was of use. It may be lost, as that is no loss.
+func (k *kept) use() {
+	k.Used = time.Now().UTC()
+	if k.Uses++; k.Made.IsZero() {
+		k.Made = k.Used
+	}
 }
 
 // Entries lists the kept copies.
@@ -211,23 +237,23 @@ func (s *Store) Entries() (all []Entry) {
 			}
 			var k kept
 			if record.Load(file, &k) == nil {
-				all = append(all, Entry{ID: id, From: k.From, Size: k.Size, Used: k.Used})
+				all = append(all, Entry{ID: id, From: k.From, Size: k.Size, Made: k.Made, Used: k.Used, Uses: k.Uses})
 			}
 		}
 	}
 	return all
 }
 
-// Remove forgets kept copies. Those who have something of them keep it.
-func (s *Store) Remove(ctx context.Context, ids []string) (err error) {
+// Remove forgets kept copies, but for those that are just made or read. Those who have something of them keep it.
+func (s *Store) Remove(ids []string) (err error) {
 	for _, id := range ids {
 		kind, key, _ := strings.Cut(id, "/")
 		if (kind != "http" && kind != "git") || key != filepath.Base(key) || key == ".." || key == "." {
 			continue
 		}
-		unlock, lockErr := s.lock(ctx, id)
-		if lockErr != nil {
-			return errors.Join(err, lockErr)
+		unlock := s.lockFree(id)
+		if unlock == nil {
+			continue
 		}
 		path := filepath.Join(s.dir, kind, key)
 		err = errors.Join(err, os.RemoveAll(path+".json"), os.RemoveAll(path))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/cgi"
 	"net/http/httptest"
@@ -15,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -42,7 +44,11 @@ func (s secrets) Agent(context.Context, string) (io.ReadWriteCloser, error) {
 
 func open(t *testing.T) *Store {
 	t.Helper()
-	s, err := Open(filepath.Join(t.TempDir(), "remote"), slog.New(slog.NewTextHandler(t.Output(), nil)))
+	dir := t.TempDir()
+	if err := os.Chmod(filepath.Dir(dir), 0o711); err != nil { // as a data root is
+		t.Fatal(err)
+	}
+	s, err := Open(filepath.Join(dir, "remote"), slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +137,7 @@ func TestAddressIsAskedOnceWhenNothingChanged(t *testing.T) {
 	}
 	if all := s.Entries(); len(all) != 1 || all[0].Size != 7 {
 		t.Errorf("entries %v", all)
-	} else if err := s.Remove(t.Context(), []string{all[0].ID, "http/../..", "x/y"}); err != nil || len(s.Entries()) != 0 {
+	} else if err := s.Remove([]string{all[0].ID, "http/../..", "x/y"}); err != nil || len(s.Entries()) != 0 {
 		t.Errorf("remove: %v, left %v", err, s.Entries())
 	}
 	if read(t, newTop, "file.txt") != "changed" {
@@ -437,7 +443,7 @@ func TestUnchangedRepositoryIsAskedForItsRefOnly(t *testing.T) {
 	if len(all) != 1 || all[0].Size == 0 || !strings.Contains(all[0].From, "/p.git") {
 		t.Errorf("entries %v", all)
 	}
-	if err := s.Remove(t.Context(), []string{all[0].ID}); err != nil || len(s.Entries()) != 0 {
+	if err := s.Remove([]string{all[0].ID}); err != nil || len(s.Entries()) != 0 {
 		t.Error(err)
 	}
 	if _, _, err := bring(t, s, forge.git(t, "p.git"), secrets{}); err != nil {
@@ -633,4 +639,96 @@ func FuzzAddress(f *testing.F) {
 		}
 		relative(bare, to)
 	})
+}
+
+// agents is a Client that has an ssh agent.
+type agents struct {
+	secrets
+	socket string
+}
+
+func (a agents) Agent(context.Context, string) (io.ReadWriteCloser, error) {
+	return net.Dial("unix", a.socket)
+}
+
+// TestAgent fetches by a program that is called as ssh is: it asks the agent for its keys, and serves the repository itself.
+func TestAgent(t *testing.T) {
+	for _, name := range []string{"ssh-agent", "ssh-keygen", "ssh-add", "git"} {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Skip(name, " is not installed")
+		}
+	}
+	forge, s := newForge(t, false), open(t)
+	forge.do(t, "p.git", project)
+	dir := t.TempDir()
+	agent := exec.Command("ssh-agent", "-D", "-a", filepath.Join(dir, "agent"))
+	if err := agent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = agent.Process.Kill()
+		_ = agent.Wait()
+	}()
+	script := `until [ -S agent ]; do sleep 0.05; done; ssh-keygen -q -t ed25519 -N "" -C of-the-client -f key; SSH_AUTH_SOCK=$PWD/agent ssh-add -q key`
+	setup := exec.Command("sh", "-ec", script)
+	setup.Dir = dir
+	if out, err := setup.CombinedOutput(); err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	bin := t.TempDir()
+	fake := "#!/bin/sh\nssh-add -l | grep -q of-the-client || { echo no key >&2; exit 1; }\nfor last; do :; done\nGIT_CONFIG_GLOBAL=" + bin + "/config eval \"$last\"\n"
+	if err := errors.Join(os.WriteFile(filepath.Join(bin, "ssh"), []byte(fake), 0o755), os.WriteFile(filepath.Join(bin, "config"), []byte("[safe]\ndirectory = *\n"), 0o644), os.Chmod(forge.dir, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	for _, address := range []string{"git@host:" + forge.dir + "/p.git", "ssh://git@host" + forge.dir + "/p.git"} {
+		g, _, err := dockerfile.ParseGit(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, top, err := bring(t, s, dockerfile.Source{Git: &g}, agents{socket: filepath.Join(dir, "agent")})
+		if err != nil || read(t, top, "a") != "two\n" {
+			t.Errorf("%s: %v", address, err)
+		}
+		if _, _, err := bring(t, s, dockerfile.Source{Git: &g}, secrets{}); err == nil || !strings.Contains(err.Error(), "--ssh default") {
+			t.Errorf("%s without an agent: %v", address, err)
+		}
+	}
+}
+
+// TestGitHasNoPower looks whom git runs as: a user that owns nothing, and no mirror either when it is done.
+func TestGitHasNoPower(t *testing.T) {
+	kerneltest.Root(t)
+	forge, s := newForge(t, false), open(t)
+	forge.do(t, "p.git", project)
+	if s.user == nil || s.user.uid != nobody {
+		t.Fatalf("git runs as %v", s.user)
+	}
+	bin := t.TempDir()
+	real, err := exec.LookPath("git")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fake := "#!/bin/sh\n[ $(id -u) = 65534 ] && [ $(id -G) = 65534 ] && [ $$ = 1 ] || exit 1\n! grep -q 'CapEff:.*[1-9a-f]' /proc/self/status || exit 1\nexec " + real + " \"$@\"\n"
+	if err := os.WriteFile(filepath.Join(bin, "git"), []byte(fake), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	_, top, err := bring(t, s, forge.git(t, "p.git"), secrets{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mirrors, err := filepath.Glob(filepath.Join(s.dir, "git", "*", "HEAD"))
+	if err != nil || len(mirrors) != 1 {
+		t.Fatal(mirrors, err)
+	}
+	for _, name := range []string{filepath.Dir(mirrors[0]), filepath.Join(top.Name(), "a"), filepath.Join(top.Name(), "link"), top.Name()} {
+		info, err := os.Lstat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st := info.Sys().(*syscall.Stat_t); st.Uid != 0 || st.Gid != 0 {
+			t.Errorf("%s belongs to %d:%d", name, st.Uid, st.Gid)
+		}
+	}
 }

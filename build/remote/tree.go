@@ -90,6 +90,7 @@ func (r *repository) files(ctx context.Context, w *wanted, to string, left *tree
 		return nil, when, err
 	}
 	defer unlock()
+	defer func() { err = errors.Join(err, r.close()) }()
 	_, statErr := os.Stat(r.dir)
 	if err := r.bring(ctx, w); err != nil {
 		return nil, when, err
@@ -108,6 +109,17 @@ func (r *repository) files(ctx context.Context, w *wanted, to string, left *tree
 		return nil, when, err
 	}
 	return r.write(ctx, w, to, left)
+}
+
+// close keeps a mirror from everybody while git does not work in it.
+func (r *repository) close() error {
+	if r.s.user == nil {
+		return nil
+	}
+	if err := os.Chown(r.dir, 0, 0); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // write writes the files of a commit that is in the mirror.

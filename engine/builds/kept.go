@@ -24,11 +24,11 @@ func (s *Service) Keepers(fetched *remote.Store, dir string) []disk.Keeper {
 		return err
 	}
 	elsewhere := func(kind, prefix string) disk.Keeper {
-		return disk.Keeper{Type: kind, Remove: func(ids []string) error { return fetched.Remove(context.Background(), ids) },
+		return disk.Keeper{Type: kind, Remove: fetched.Remove,
 			List: func() (all []disk.Kept, err error) {
 				for _, e := range fetched.Entries() {
 					if strings.HasPrefix(e.ID, prefix) {
-						all = append(all, disk.Kept{ID: e.ID, Description: e.From, Made: e.Used, Used: e.Used, Path: filepath.Join(dir, e.ID)})
+						all = append(all, disk.Kept{ID: e.ID, Description: e.From, Made: e.Made, Used: e.Used, Uses: e.Uses, Path: filepath.Join(dir, e.ID)})
 					}
 				}
 				return all, nil
