@@ -32,10 +32,10 @@ func isWhiteout(mode uint32, rdev uint64) bool {
 	return mode&kernel.TypeMask == kernel.TypeChar && rdev == 0
 }
 
-// carried tells whether an extended attribute travels in archives. Those of the union file
+// Carries tells whether an extended attribute travels in archives. Those of the union file
 // system itself would let an archive hide or redirect what lies below it, and labels
 // of a security module belong to the host that set them.
-func carried(attr string) bool {
+func Carries(attr string) bool {
 	switch {
 	case strings.HasPrefix(attr, "trusted.overlay."), strings.HasPrefix(attr, "user.overlay."), strings.HasPrefix(attr, "user.fuseoverlayfs."):
 		return false

@@ -136,7 +136,7 @@ func (p *Packer) attributes(dir *os.File, name string) (records map[string]strin
 		switch {
 		case attr == opaqueXattr:
 			opaque = value == "y"
-		case carried(attr):
+		case Carries(attr):
 			if records == nil {
 				records = map[string]string{}
 			}

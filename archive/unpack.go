@@ -401,7 +401,7 @@ func (u *unpacker) mode(hdr *tar.Header) uint32 {
 func (u *unpacker) xattrs(hdr *tar.Header, set func(attr, value string) error) error {
 	for key, value := range hdr.PAXRecords {
 		attr, ok := strings.CutPrefix(key, "SCHILY.xattr.")
-		if !ok || !carried(attr) {
+		if !ok || !Carries(attr) {
 			continue
 		}
 		err := set(attr, value)
@@ -419,7 +419,7 @@ func (u *unpacker) xattrs(hdr *tar.Header, set func(attr, value string) error) e
 // attributes is what a member's extended attributes take, in bytes.
 func attributes(hdr *tar.Header) (sum int64) {
 	for key, value := range hdr.PAXRecords {
-		if attr, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok && carried(attr) {
+		if attr, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok && Carries(attr) {
 			sum += int64(len(attr) + len(value))
 		}
 	}

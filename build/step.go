@@ -122,7 +122,13 @@ func (d *doing) do(ctx context.Context) (l image.Layer, err error) {
 	if err != nil {
 		return l, err
 	}
-	return d.draft.Layer(ctx, d.below, func(ctx context.Context, w io.Writer) error { return d.Pack(ctx, w, root) })
+	pack := func(ctx context.Context, w io.Writer) error { return d.Pack(ctx, w, root) }
+	if !union.CanClaim(d.Layers, root) {
+		return d.draft.Layer(ctx, d.below, pack)
+	}
+	return d.draft.Adopt(ctx, d.below, pack, func(ctx context.Context) (*union.Stage, archive.Unpacked, error) {
+		return union.Claim(ctx, d.Layers, root)
+	})
 }
 
 // mkdir makes a directory with those above it. Those that are there stay as they are.

@@ -122,7 +122,16 @@ func ociMediaType(t string) string {
 }
 
 // packLayer keeps what pack writes as a layer over those of below; an empty one has no digest.
-func (c *graphCopy) packLayer(ctx context.Context, pack func(context.Context, io.Writer) error, below []digest.Digest) (ocispec.Descriptor, digest.Digest, error) {
+func (c *graphCopy) packLayer(ctx context.Context, pack func(context.Context, io.Writer) error, below []digest.Digest) (desc ocispec.Descriptor, diffID digest.Digest, err error) {
+	err = reading(ctx, pack, func(r io.Reader) error {
+		desc, diffID, err = c.keepLayer(ctx, r, below, true)
+		return err
+	})
+	return desc, diffID, err
+}
+
+// reading calls take with what pack writes. The cause of an error of both is pack's.
+func reading(ctx context.Context, pack func(context.Context, io.Writer) error, take func(io.Reader) error) error {
 	r, w := io.Pipe()
 	packed := make(chan error, 1)
 	go func() {
@@ -130,10 +139,10 @@ func (c *graphCopy) packLayer(ctx context.Context, pack func(context.Context, io
 		w.CloseWithError(err)
 		packed <- err
 	}()
-	desc, diffID, err := c.keepLayer(ctx, r, below, true)
+	err := take(r)
 	r.CloseWithError(errors.Join(err, io.ErrClosedPipe))
 	if packErr := <-packed; packErr != nil && err != nil {
 		err = packErr
 	}
-	return desc, diffID, err
+	return err
 }
