@@ -21,6 +21,8 @@ var optionValues = map[string][]string{
 	"log-driver":        {"json-file", "local", "journald", "syslog", "gelf", "fluentd", "none"},
 	"log-opt":           {"max-size=", "max-file=", "compress=", "labels=", "labels-regex=", "env=", "env-regex=", "tag=", "mode=", "max-buffer-size="},
 	"mount":             {"type=bind,src=", "type=volume,src=", "type=tmpfs,dst=", "type=image,src="},
+	"progress":          {"auto", "none", "plain", "quiet", "rawjson", "tty"},
+	"call":              {"build", "check", "outline", "targets"},
 	"network":           {"bridge", "host", "none", "container:NAME"},
 	"pid":               {"host", "container:NAME"},
 	"platform":          {"linux/386", "linux/amd64", "linux/arm/v6", "linux/arm/v7", "linux/arm64", "linux/loong64", "linux/mips64le", "linux/ppc64le", "linux/riscv64", "linux/s390x"},

@@ -90,7 +90,6 @@ func (hidden) End() {}
 
 // quiet shows nothing but what an error comes from.
 type quiet struct {
-	hidden
 	out   io.Writer
 	trace trace
 }
