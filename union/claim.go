@@ -36,14 +36,15 @@ func Claim(ctx context.Context, d Driver, r Root) (*Stage, archive.Unpacked, err
 		return nil, archive.Unpacked{}, err
 	}
 	c := &claim{ctx: ctx, seen: map[uint64]bool{}}
-	s, err := o.claimed(dir, c)
+	s, err := c.stage(o, dir)
 	if err != nil {
 		return nil, archive.Unpacked{}, errors.Join(err, o.trash.take(dir))
 	}
 	return s, archive.Unpacked{Size: c.size}, nil
 }
 
-func (o *overlay) claimed(dir string, c *claim) (*Stage, error) {
+// stage makes a stage of the directory of a root.
+func (c *claim) stage(o *overlay, dir string) (*Stage, error) {
 	for _, name := range []string{"work", "lower"} {
 		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
 			return nil, err
