@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -19,6 +20,8 @@ import (
 	"berth/build/dockerfile"
 	"berth/engine/builds"
 	"berth/engine/journal"
+	"berth/engine/request"
+	"berth/engine/volumes"
 	"berth/fault"
 
 	"github.com/distribution/reference"
@@ -169,6 +172,28 @@ RUN --mount=type=secret,id=one --mount=type=secret,id=one,target=/etc/two,mode=0
 	}
 }
 
+// TestStepByAnotherRuntime: a runtime that is not ours gets mounts that only ours could make.
+func TestStepByAnotherRuntime(t *testing.T) {
+	program, err := exec.LookPath("runc")
+	if err != nil {
+		t.Skip("needs the runtime runc, from the package of that name")
+	}
+	b := newBuilder(newWorldWith(t, func(c *Config) {
+		c.Defaults.Runtime, c.Defaults.Runtimes = "theirs", request.Runtimes{"theirs": {Path: program}}
+	}))
+	b.secrets["s"] = "s3cr3t"
+	if err := os.WriteFile(filepath.Join(b.context.Name(), "f"), []byte("context"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out := b.run(`FROM busybox
+RUN --mount=type=secret,id=s,env=S,target=/s --mount=target=/w,rw --mount=source=f,target=/f --mount=from=busybox,source=data,target=/d --mount=type=cache,target=/c \
+    echo $S $(cat /s) $(cat /f /d/first) && touch /w/x /c/x && echo well
+`)
+	if out != "s3cr3t s3cr3t contextfrom the image\nwell\n" {
+		t.Errorf("%q", out)
+	}
+}
+
 // TestStepAgent: a socket in the container leads to the client's agent, as often as somebody connects, and ends with the step.
 func TestStepAgent(t *testing.T) {
 	w := newWorld(t)
@@ -266,15 +291,19 @@ func TestStepCaches(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			volumes := map[string]string{}
+			volumesOf := map[string]string{}
 			for _, c := range caches {
-				volumes[c.ID] = c.Volume
+				volumesOf[c.ID] = c.Volume
 				if c.ID == "c-"+sharing && !c.InUse {
 					t.Errorf("%+v", c)
 				}
 			}
-			if err := w.Volumes.Remove(ctx, volumes["c-"+sharing], true); fault.Of(err) != fault.Conflict || !strings.Contains(err.Error(), "volume is in use - [build-") {
+			if err := w.Volumes.Remove(ctx, volumesOf["c-"+sharing], true); fault.Of(err) != fault.Conflict || !strings.Contains(err.Error(), "volume is in use - [build-") {
 				t.Errorf("removed while it is in use: %v", err)
+			}
+			contents := volumes.Contents{Service: w.Volumes}
+			if err := contents.Import(ctx, volumesOf["c-"+sharing], bytes.NewReader(nil), true); fault.Of(err) != fault.Conflict {
+				t.Errorf("replaced while it is in use: %v", err)
 			}
 			second := make(chan struct{})
 			var out string
@@ -292,7 +321,7 @@ func TestStepCaches(t *testing.T) {
 			}()
 			if sharing == "locked" {
 				within(t, waits)
-				release, err := w.Volumes.Store.Get(volumes["a"])
+				release, err := w.Volumes.Store.Get(volumesOf["a"])
 				if err == nil {
 					err = os.WriteFile(filepath.Join(release.Path, "go-locked"), nil, 0o600)
 				}
@@ -374,5 +403,19 @@ RUN --mount=from=kept,target=/m busybox find /m/a /m/kept | busybox sort
 	}
 	if left, err := b.Containers.layers.Layers(); err != nil || len(left) != 1 {
 		t.Errorf("%d layers are left beside the image's: %v", len(left)-1, err)
+	}
+}
+
+// TestStepOnNothing: a tree without anything has all that a program needs by mounts.
+func TestStepOnNothing(t *testing.T) {
+	b := newBuilder(newWorld(t))
+	b.secrets["s"] = "text"
+	out := b.run(`FROM scratch
+RUN --mount=from=busybox,target=/ro --mount=from=busybox,source=/bin,target=/bin --mount=type=secret,id=s --mount=type=cache,target=/c,from=busybox,source=/data \
+    --mount=type=tmpfs,target=/tmp echo $(cat /run/secrets/s /ro/data/first /c/first) && echo x > /made && ls /
+RUN --mount=from=busybox,source=/bin/busybox,target=/ls ["/ls", "/"]
+`)
+	if want := "textfrom the imagefrom the image\nbin\nc\ndev\netc\nmade\nproc\nro\nrun\nsys\ntmp\ndev\netc\nls\nmade\nproc\nsys\n"; out != want {
+		t.Errorf("%q\nwant %q", out, want)
 	}
 }

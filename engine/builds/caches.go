@@ -85,7 +85,7 @@ func (c *Caches) Take(ctx context.Context, user string, all []build.CacheMount, 
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return strings.Compare(volumeOf(all[a]), volumeOf(all[b])) })
 	mine := map[string]string{} // by the cache's name: the volume
-	user = "build-" + user
+	user = volumes.OfBuild + user
 	give = func() error {
 		c.Volumes.Settle(user)
 		var err error

@@ -63,8 +63,16 @@ func (s Contents) access(ctx context.Context, name string, pause bool, work func
 	return warnings, work(v, dir)
 }
 
-// idle is fault.Conflict while a container that runs has the volume.
+// idle is fault.Conflict while a container that runs, or a build, has the volume.
 func (s Contents) idle(what, name string) error {
+	s.mu.Lock()
+	for user := range s.claims[name] {
+		if strings.HasPrefix(user, OfBuild) {
+			s.mu.Unlock()
+			return fault.New(fault.Conflict, "%s %s: volume is in use by a build: wait for its end", what, name)
+		}
+	}
+	s.mu.Unlock()
 	if running := s.Running(name); len(running) > 0 {
 		names := s.names(running)
 		return fault.New(fault.Conflict, "%s %s: volume is in use by running containers - [%s]; stop them first (%s)", what, name, strings.Join(running, ", "), names)

@@ -23,6 +23,9 @@ func (s *Service) Claim(r *container.Record) {
 	}
 }
 
+// OfBuild is how users are called that are programs of a build, before their ID.
+const OfBuild = "build-"
+
 // Keep keeps a volume from being removed until Settle; user is a container's ID, or what else tells who has it.
 func (s Contents) Keep(name, user string) {
 	s.mu.Lock()
