@@ -81,9 +81,11 @@ const stuck = 5 * time.Minute
 func scenarios(t *testing.T, c client, files []string) {
 	kerneltest.Root(t)
 	tar := testengine.BusyboxTar(t)
+	top := t.TempDir() // testscript's own stays for each scenario that -run leaves out
 	for _, file := range files {
 		testscript.RunT(sequential{t}, testscript.Params{
 			Files:               []string{file},
+			WorkdirRoot:         top,
 			RequireExplicitExec: true,
 			RequireUniqueNames:  true,
 			UpdateScripts:       os.Getenv("UPDATE") != "",
@@ -105,6 +107,11 @@ func scenarios(t *testing.T, c client, files []string) {
 }
 
 func setup(env *testscript.Env, c client, tar string) error {
+	env.Defer(func() {
+		if err := os.RemoveAll(env.WorkDir); err != nil {
+			env.T().(sequential).Errorf("remove the scenario's files: %v", err)
+		}
+	})
 	e := testengine.New(env.T().(sequential).T, c.flags()...)
 	if c.top != "" {
 		e.Data = filepath.Join(c.top, filepath.Base(e.Exec))
