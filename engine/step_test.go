@@ -419,3 +419,35 @@ RUN --mount=from=busybox,source=/bin/busybox,target=/ls ["/ls", "/"]
 		t.Errorf("%q\nwant %q", out, want)
 	}
 }
+
+// TestStepMountKeys: what is mounted of a stage counts by its content, and of caches, secrets and agents nothing does.
+func TestStepMountKeys(t *testing.T) {
+	b := newBuilder(newWorld(t))
+	ends := func(what, n string) (kind build.EventKind, reason string) {
+		t.Helper()
+		_, err := b.try(context.Background(), `FROM busybox AS one
+ARG N
+RUN echo $N > /other; mkdir /d; echo `+what+` > /d/f
+FROM busybox
+RUN --mount=from=one,source=/d,target=/d --mount=type=cache,target=/c --mount=type=secret,id=s --mount=type=ssh cat /d/f
+`, map[string]string{"N": n}, func(e build.Event) {
+			if e.Step != nil && e.Stage.Index == 1 && (e.Kind == build.Began || e.Kind == build.Cached) {
+				kind, reason = e.Kind, e.Reason
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return kind, reason
+	}
+	if kind, _ := ends("same", "1"); kind != build.Began {
+		t.Errorf("at first: %s", kind)
+	}
+	b.secrets["s"], b.agents["default"] = "another", func(c net.Conn) { c.Close() }
+	if kind, reason := ends("same", "2"); kind != build.Cached {
+		t.Errorf("of another stage with the same files: %s, %s", kind, reason)
+	}
+	if kind, reason := ends("other", "2"); kind != build.Began || reason != "files of one at /d changed" {
+		t.Errorf("with other files: %s, %q", kind, reason)
+	}
+}

@@ -14,7 +14,7 @@ import (
 // TestKillDuringARunWithMounts: whoever is killed while a build's program has mounts of every kind, nothing of it runs, is mounted or kept afterwards, and
 // what it had locked can be had again.
 func TestKillDuringARunWithMounts(t *testing.T) {
-	for _, victim := range []string{"client", "daemon"} {
+	for _, victim := range []string{"client", "daemon", "supervisor"} {
 		t.Run(victim, func(t *testing.T) {
 			e := testengine.Start(t)
 			e.Busybox(t)
@@ -47,10 +47,17 @@ func TestKillDuringARunWithMounts(t *testing.T) {
 				}
 				return nil
 			})
-			if victim == "client" {
+			switch victim {
+			case "client":
 				build.Process.Kill()
-			} else {
+			case "daemon":
 				e.Kill()
+			case "supervisor":
+				p, err := os.FindProcess(parent(t, processes("sleep\x00314161\x00")[0]))
+				if err != nil {
+					t.Fatal(err)
+				}
+				p.Kill()
 			}
 			if err := build.Wait(); err == nil {
 				t.Error("the build went well")
