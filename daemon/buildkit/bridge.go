@@ -31,7 +31,7 @@ func (b *bridge) job(ctx context.Context) (*job, error) {
 
 // bridgeCaps are what calls of the bridge can do, graphCaps what clients take for granted of what is built.
 var (
-	bridgeCaps = []string{"solve.base", "return", "returnmap", "proto.refarray", "importcaches", "gateway.solve.metadata", "gateway.solve.evaluate", "gateway.evaluate"}
+	bridgeCaps = []string{"solve.base", "return", "returnmap", "proto.refarray", "importcaches", "gateway.solve.metadata", "gateway.solve.evaluate", "gateway.evaluate", "readfile", "statfile"}
 	graphCaps  = []string{"source.image", "source.local", "source.local.unique", "source.local.sessionid", "source.local.includepatterns", "source.local.followpaths",
 		"source.local.excludepatterns", "source.local.sharedkeyhint", "source.git", "source.http", "exec.meta.base", "constraints", "platform", "meta.ignorecache",
 		"exporter.multiple", "exporter.sourcedateepoch", "exporter.image.annotations"}
@@ -45,7 +45,7 @@ func (b *bridge) Ping(context.Context, *gateway.PingRequest) (*gateway.PongRespo
 		}
 		return all
 	}
-	return &gateway.PongResponse{FrontendAPICaps: list(bridgeCaps), LLBCaps: list(graphCaps), Workers: []*apitypes.WorkerRecord{b.worker()}}, nil
+	return &gateway.PongResponse{FrontendAPICaps: list(bridgeCaps), LLBCaps: list(append(lookCaps, graphCaps...)), Workers: []*apitypes.WorkerRecord{b.worker()}}, nil
 }
 
 // Solve builds. Nothing is put off until it is needed: who asks wants it.
@@ -53,6 +53,11 @@ func (b *bridge) Solve(ctx context.Context, r *gateway.SolveRequest) (*gateway.S
 	j, err := b.job(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if r.Definition != nil {
+		if address := addressOf(r.Definition); address != "" {
+			return j.look(address), nil
+		}
 	}
 	if r.Definition != nil && len(r.Definition.Def) > 0 || len(r.FrontendInputs) > 0 {
 		return nil, rawGraph()

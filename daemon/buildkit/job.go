@@ -37,6 +37,7 @@ type job struct {
 	ended    bool                      // nothing more is told
 	work     sync.WaitGroup            // what works for it beside its own call
 	solved   map[string]*builds.Solved // by the names under which the client has them
+	looks    map[string]string         // addresses whose content the client may look at, by the names that it has for them
 	returned chan returned             // what the client makes of its graph, once
 
 	record *record

@@ -88,6 +88,15 @@ func (s *Service) elsewhere(ctx context.Context, o *Options, client Client, t Te
 	return a, err
 }
 
+// Elsewhere brings what a context is that is at an address. The caller calls end.
+func (s *Service) Elsewhere(ctx context.Context, address string, client Client, t Teller) (top *os.File, end func() error, err error) {
+	a, err := s.elsewhere(ctx, &Options{Remote: address, Text: []byte{}}, client, t)
+	if err != nil {
+		return nil, nil, err
+	}
+	return a.files.Top, a.close, nil
+}
+
 // ReadRemote reads the Dockerfile of a context in another place, unless there is one; nothing of the context stays.
 func (s *Service) ReadRemote(ctx context.Context, o *Options, client Client, t Teller) error {
 	if o.Remote == "" || o.Text != nil {
