@@ -56,12 +56,8 @@ func (s *Service) Export(ctx context.Context, solved *Solved, list []Output, cli
 	}
 	answer := map[string]string{}
 	for _, w := range wishes {
-		if w.Type == "oci" || w.Type == "docker" || w.Type == "image" && !w.store {
-			solved.sweep = func() {
-				if _, err := s.Images.Store.Sweep(context.WithoutCancel(ctx)); err != nil {
-					s.Builder.Log.Warn("what was written for a build's outputs stays until the next prune", "error", err)
-				}
-			}
+		if w.Type == "oci" || w.Type == "docker" || w.Type == "image" && (!w.store || w.form.Rewrite) {
+			solved.sweep = s.sweep
 		}
 		e := &export{s, solved, client, t, w, answer}
 		end := t.Begin(exporting(w.Output.Type))
@@ -71,6 +67,13 @@ func (s *Service) Export(ctx context.Context, solved *Solved, list []Output, cli
 		}
 	}
 	return answer, s.exportCaches(ctx, solved, client, t)
+}
+
+// sweep frees what was written for outputs, and is nobody's any more.
+func (s *Service) sweep() {
+	if _, err := s.Images.Store.Sweep(context.Background()); err != nil {
+		s.Builder.Log.Warn("what was written for a build's outputs stays until the next prune", "error", err)
+	}
 }
 
 // export is one output under way.

@@ -109,6 +109,7 @@ func (s *Service) Solve(ctx context.Context, o Options, client Client, t Teller)
 		if !o.Squash {
 			continue
 		}
+		solved.sweep = s.sweep // the output may be none that keeps it
 		end := t.Begin("squashing layers")
 		err = s.writer.Squash(ctx, result)
 		if end(err); err != nil {
