@@ -57,6 +57,9 @@ func (b builder) asking(w http.ResponseWriter, r *http.Request, q url.Values) (e
 	client := b.engine.Asked(req, credentials(r), status.Teller(), func(ctx context.Context, a protocol.Ask) (builds.Conn, error) { return b.answers.ask(ctx, out, a) })
 	defer func() { err = errors.Join(err, client.Close()) }()
 	result, err := b.solve(ctx, o, req, client, status.Teller(), q.Get("call"))
+	if closeErr := client.Close(); err == nil { // before the client hears of the end: its next build finds what it has sent
+		err = closeErr
+	}
 	if err != nil {
 		return out.fail(err)
 	}

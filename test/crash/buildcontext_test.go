@@ -81,9 +81,12 @@ func TestKillWhileFilesAreSent(t *testing.T) {
 					t.Errorf("%s has %.20q, %v", name, got, err)
 				}
 			}
-			if left, err := filepath.Glob(e.Data + "/build/contexts/context-*"); err != nil || len(left) > 0 {
-				t.Errorf("left behind: %v, %v", left, err)
-			}
+			testengine.Eventually(t, time.Minute, func() error {
+				if left, err := filepath.Glob(e.Data + "/build/contexts/context-*"); err != nil || len(left) > 0 {
+					return fmt.Errorf("left behind: %v, %w", left, err)
+				}
+				return nil
+			})
 		})
 	}
 }
