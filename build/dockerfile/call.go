@@ -346,6 +346,15 @@ func table(pad int, rows [][]string) string {
 	return b.String()
 }
 
+// violations is the error that # check=error=true makes of what was found.
+func (f *File) violations() error {
+	if f.lint.Error() == nil {
+		return nil
+	}
+	rules := slices.Sorted(slices.Values(*f.lint.CalledRules))
+	return fault.New(fault.Invalid, "lint violation found for rules: %s", strings.Join(slices.Compact(rules), ", "))
+}
+
 func place(at []parser.Range) *Place {
 	if len(at) == 0 {
 		return nil

@@ -70,8 +70,8 @@ func (f *File) Plan(ctx context.Context, find Resolver) (*Plan, error) {
 	if err := p.finish(target); err != nil {
 		return nil, err
 	}
-	if err := f.lint.Error(); err != nil {
-		return nil, fault.Wrap(fault.Invalid, err)
+	if err := f.violations(); err != nil {
+		return nil, err
 	}
 	for k, v := range f.o.Labels {
 		if target.Image.Config.Labels == nil {
