@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/docker/go-units"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
@@ -73,6 +74,7 @@ type Settings struct {
 	CPUSetMems   string
 	CgroupParent string
 	SecurityOpt  []string
+	Ulimits      []*units.Ulimit
 }
 
 // Request is what is to be built.

@@ -97,7 +97,7 @@ func buildOptions(q url.Values, v apiVersion) (o builds.Options, err error) {
 		return o, err
 	}
 	args := map[string]*string{}
-	for name, to := range map[string]any{"buildargs": &args, "labels": &o.Labels} {
+	for name, to := range map[string]any{"buildargs": &args, "labels": &o.Labels, "ulimits": &o.Settings.Ulimits} {
 		if text := q.Get(name); text != "" {
 			if err := json.Unmarshal([]byte(text), to); err != nil {
 				return o, fault.New(fault.Invalid, "%s: %w", name, err)

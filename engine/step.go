@@ -88,7 +88,7 @@ func (c *Containers) stepRecord(p build.Program) (*container.Record, error) {
 	}
 	config := &api.Config{Hostname: "buildkitsandbox", User: p.Run.User, WorkingDir: p.Run.Dir, Cmd: p.Run.Args, Env: slices.Concat(p.Run.Env, p.Run.Proxies, p.Env)}
 	host := &api.HostConfig{NetworkMode: mode, ExtraHosts: s.Hosts, ShmSize: s.ShmSize, SecurityOpt: s.SecurityOpt, Privileged: p.Run.Security == "insecure",
-		Resources: api.Resources{Memory: s.Memory, MemorySwap: s.MemorySwap, CPUShares: s.CPUShares, CPUPeriod: s.CPUPeriod, CPUQuota: s.CPUQuota, CpusetCpus: s.CPUSet, CpusetMems: s.CPUSetMems, CgroupParent: s.CgroupParent},
+		Resources: api.Resources{Memory: s.Memory, MemorySwap: s.MemorySwap, CPUShares: s.CPUShares, CPUPeriod: s.CPUPeriod, CPUQuota: s.CPUQuota, CpusetCpus: s.CPUSet, CpusetMems: s.CPUSetMems, CgroupParent: s.CgroupParent, Ulimits: s.Ulimits},
 		LogConfig: api.LogConfig{Type: "none"}}
 	host, _, err := request.Complete(host, config, c.machine())
 	if err != nil {

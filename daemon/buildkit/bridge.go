@@ -3,6 +3,7 @@ package buildkit
 import (
 	"context"
 	"crypto/rand"
+	"slices"
 
 	"berth/fault"
 
@@ -34,7 +35,7 @@ var (
 	bridgeCaps = []string{"solve.base", "return", "returnmap", "proto.refarray", "importcaches", "gateway.solve.metadata", "gateway.solve.evaluate", "gateway.evaluate", "readfile", "statfile"}
 	graphCaps  = []string{"source.image", "source.local", "source.local.unique", "source.local.sessionid", "source.local.includepatterns", "source.local.followpaths",
 		"source.local.excludepatterns", "source.local.sharedkeyhint", "source.git", "source.http", "exec.meta.base", "constraints", "platform", "meta.ignorecache",
-		"exporter.multiple", "exporter.sourcedateepoch", "exporter.image.annotations"}
+		"exporter.multiple", "exporter.sourcedateepoch", "exporter.image.annotations", "exporter.image.attestations"}
 )
 
 // Ping tells what can be asked for.
@@ -45,7 +46,7 @@ func (b *bridge) Ping(context.Context, *gateway.PingRequest) (*gateway.PongRespo
 		}
 		return all
 	}
-	return &gateway.PongResponse{FrontendAPICaps: list(bridgeCaps), LLBCaps: list(append(lookCaps, graphCaps...)), Workers: []*apitypes.WorkerRecord{b.worker()}}, nil
+	return &gateway.PongResponse{FrontendAPICaps: list(bridgeCaps), LLBCaps: list(slices.Concat(lookCaps, graphCaps)), Workers: []*apitypes.WorkerRecord{b.worker()}}, nil
 }
 
 // Solve builds. Nothing is put off until it is needed: who asks wants it.

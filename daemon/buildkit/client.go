@@ -280,7 +280,7 @@ func (a *asker) archive(ctx context.Context, address string) (files *build.Files
 	}
 	at, ok := strings.CutPrefix(address, sentContext)
 	if !ok {
-		return nil, fault.New(fault.Unsupported, "the build context %s is not supported by BuildKit's protocol: fetch it first", address)
+		return nil, fault.New(fault.NotFound, "the client has no build context: it is at %s", address)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	stream, err := a.session.open(ctx, "/moby.upload.v1.Upload/Pull", metadata.Pairs("urlpath", at, "urlhost", "buildkit-session"))

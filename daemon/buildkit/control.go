@@ -38,7 +38,7 @@ func (s *Server) solve(ctx context.Context, r *control.SolveRequest) (response m
 		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	j := &job{ref: r.Ref, ctx: ctx, cancel: cancel, returned: make(chan returned, 1), open: make(chan struct{}), allow: r.Entitlements, cacheTo: caches(builds.CacheToName, r.Cache.GetExports()), record: newRecord(r)}
+	j := &job{ref: r.Ref, ctx: ctx, cancel: cancel, returned: make(chan returned, 1), open: make(chan struct{}), request: r, cacheTo: caches(builds.CacheToName, r.Cache.GetExports()), record: newRecord(r)}
 	j.status = &builds.Status{Out: j.tell}
 	if err := s.jobs.add(j); err != nil {
 		return nil, err

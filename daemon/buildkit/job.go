@@ -22,11 +22,11 @@ const maxHeld = 10000
 // job is a build of a client.
 type job struct {
 	ref     string
+	request *control.SolveRequest
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	open    chan struct{} // closed when there is a client
 	client  *asker
-	allow   []string // entitlements
 	cacheTo []builds.CacheSpec
 	status  *builds.Status // makes of what happens what is told
 

@@ -10,6 +10,7 @@ import (
 	"berth/fault"
 	"berth/image"
 
+	"github.com/docker/go-units"
 	control "github.com/moby/buildkit/api/services/control"
 )
 
@@ -51,6 +52,13 @@ func readOptions(attrs map[string]string) (o builds.Options, err error) {
 			return o, fault.New(fault.Invalid, "add-hosts: %q is not of the form HOST=ADDRESS", h)
 		}
 		s.Hosts = append(s.Hosts, name+":"+address)
+	}
+	for _, text := range list(attrs["ulimit"]) {
+		u, err := units.ParseUlimit(text)
+		if err != nil {
+			return o, fault.New(fault.Invalid, "ulimit: %w", err)
+		}
+		s.Ulimits = append(s.Ulimits, u)
 	}
 	for name, to := range map[string]*int64{"shm-size": &s.ShmSize, "memory": &s.Memory, "memswap": &s.MemorySwap, "cpushares": &s.CPUShares,
 		"cpuperiod": &s.CPUPeriod, "cpuquota": &s.CPUQuota} {
@@ -144,4 +152,31 @@ func caches(prefix string, list []*control.CacheOptionsEntry) (all []builds.Cach
 		all = append(all, builds.CacheSpec{Name: prefix + strconv.Itoa(n), Type: one.Type, Attrs: one.Attrs})
 	}
 	return all
+}
+
+// readCaches reads which caches elsewhere a build shall look into, and fill.
+func readCaches(r *control.SolveRequest, attrs map[string]string) (from, to []builds.CacheSpec, err error) {
+	var imports []*control.CacheOptionsEntry
+	if text := attrs["cache-imports"]; text != "" {
+		if err := json.Unmarshal([]byte(text), &imports); err != nil {
+			return nil, nil, fault.New(fault.Invalid, "cache-imports: %w", err)
+		}
+	} else {
+		imports = r.GetCache().GetImports()
+	}
+	for _, ref := range list(attrs["cache-from"]) {
+		imports = append(imports, &control.CacheOptionsEntry{Type: "registry", Attrs: map[string]string{"ref": ref}})
+	}
+	for n, c := range imports {
+		from = append(from, builds.CacheSpec{Name: builds.CacheFromName + strconv.Itoa(n), Type: c.Type, Attrs: c.Attrs})
+	}
+	for n, c := range r.GetCache().GetExports() {
+		to = append(to, builds.CacheSpec{Name: builds.CacheToName + strconv.Itoa(n), Type: c.Type, Attrs: c.Attrs})
+	}
+	for _, c := range slices.Concat(from, to) {
+		if c.Type == "local" {
+			return nil, nil, fault.New(fault.Unsupported, "caches of type local are not supported by BuildKit's protocol: use berth build, or a registry")
+		}
+	}
+	return from, to, nil
 }

@@ -54,11 +54,14 @@ func (s *Server) ask(ctx context.Context, j *job, about string, attrs map[string
 	default:
 		return nil, errdefs.NewUnsupportedSubrequestError(about)
 	}
-	o, client, _, err := s.prepare(ctx, j, attrs)
+	o, client, t, err := s.prepare(ctx, j, attrs)
 	if err != nil {
 		return nil, err
 	}
-	if err := client.dockerfile(ctx, &o); err != nil {
+	if err = client.dockerfile(ctx, &o); err == nil {
+		err = s.Builds.ReadRemote(ctx, &o, client, t)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err := s.Builds.ReadRemote(ctx, &o, client, builds.Teller{}); err != nil {
@@ -86,7 +89,10 @@ func (s *Server) prepare(ctx context.Context, j *job, attrs map[string]string) (
 	if o, err = readOptions(attrs); err != nil {
 		return o, nil, t, err
 	}
-	o.Allow = j.allow
+	o.Allow = j.request.Entitlements
+	if o.CacheFrom, o.CacheTo, err = readCaches(j.request, attrs); err != nil {
+		return o, nil, t, err
+	}
 	if client, err = j.asks(ctx); err != nil {
 		return o, nil, t, err
 	}

@@ -3,6 +3,8 @@ package conform
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -411,4 +413,34 @@ func TestBuildxIsLeft(t *testing.T) {
 	}
 	k.write(map[string]string{"Dockerfile": "FROM busybox\nCOPY a.txt /\nRUN echo done\n"})
 	k.wants(k.run("build", "."), "[2/3] COPY a.txt /\n#6 CACHED")
+}
+
+// TestBuildxGoesOut has builds begin at an address, push, and share their cache by a registry.
+func TestBuildxGoesOut(t *testing.T) {
+	k := newKit(t, map[string]string{
+		"Dockerfile":     "FROM busybox\nCOPY a.txt /\nRUN ulimit -n >/limit; cat /a.txt; grep there /etc/hosts\n",
+		"a.txt":          "first\n",
+		"far/Dockerfile": "FROM busybox\nCOPY far.txt /\nRUN cat /far.txt\n", "far/far.txt": "from afar\n",
+	})
+	address := registry(t)
+	out := k.run("build", "--ulimit", "nofile=123:123", "--add-host", "there:10.1.2.3", "-t", address+"/app:1", "--push", "--cache-to", "type=registry,ref="+address+"/app:cache,mode=max",
+		"--metadata-file", "../metadata", ".")
+	k.wants(out, "pushing", "first", "10.1.2.3")
+	k.wants(k.read("../metadata"), `"containerimage.digest": "sha256:`, "application/vnd.oci.image.index.v1+json")
+	k.run("rmi", "-f", address+"/app:1")
+	k.run("buildx", "prune", "-af")
+	k.wants(k.run("run", "--rm", address+"/app:1", "cat", "/limit"), "123\n")
+	k.run("rmi", "-f", address+"/app:1")
+	out = k.run("build", "--ulimit", "nofile=123:123", "--add-host", "there:10.1.2.3", "--cache-from", "type=registry,ref="+address+"/app:cache", "-t", "again", ".")
+	k.wants(out, "[3/3] RUN ulimit -n", "CACHED")
+	k.lacks(out, " first\n")
+	k.wants(k.run("run", "--rm", "again", "cat", "/limit"), "123\n")
+
+	files := httptest.NewServer(http.FileServer(http.Dir(k.dir)))
+	t.Cleanup(files.Close)
+	if out, err := exec.Command("tar", "-C", filepath.Join(k.dir, "far"), "-czf", filepath.Join(k.dir, "far.tar.gz"), ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	k.wants(k.run("build", "-t", "far", files.URL+"/far.tar.gz"), "from afar")
+	k.wants(k.fails("build", files.URL+"/nowhere.tar.gz"), "404")
 }
