@@ -110,7 +110,7 @@ func (o *outputs) toDirectory(ctx context.Context, dest string, from io.Reader, 
 	if only {
 		from = names.of(from)
 	}
-	_, err = archive.Unpack(ctx, from, top, archive.UnpackOptions{Live: true, Mine: os.Geteuid() != 0})
+	_, err = archive.Unpack(ctx, from, top, archive.UnpackOptions{Live: true, Mine: true})
 	if !only {
 		return err
 	}
