@@ -69,6 +69,9 @@ func (g *Git) options(query string) error {
 		var err error
 		switch key {
 		case "ref", "branch", "tag":
+			if kind := map[string]string{"branch": "refs/heads/", "tag": "refs/tags/"}[key]; !strings.HasPrefix(v, kind) {
+				v = kind + v
+			}
 			if g.Ref != "" && g.Ref != v {
 				return fault.New(fault.Invalid, "a git address names two refs, %q and %q", g.Ref, v)
 			}
@@ -78,7 +81,9 @@ func (g *Git) options(query string) error {
 		case "checksum", "commit":
 			g.Checksum = v
 		case "mtime":
-			g.Time = v
+			if g.Time = v; v != "checkout" && v != "commit" {
+				return fault.New(fault.Invalid, "invalid mtime value: %q (must be \"checkout\" or \"commit\")", v)
+			}
 		case "submodules":
 			g.Submodules, err = truth(v)
 		case "fetch-by-commit":

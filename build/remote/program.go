@@ -78,7 +78,7 @@ var settings = []string{
 
 // environment is all that git and its children have of one.
 func (g *git) environment() []string {
-	ssh := "ssh -F /dev/null -o BatchMode=yes -o IdentityFile=none -o StrictHostKeyChecking=accept-new -o ConnectTimeout=30"
+	ssh := "ssh -F /dev/null -o BatchMode=yes -o IdentityFile=none -o StrictHostKeyChecking=accept-new -o ConnectTimeout=30 -o ServerAliveInterval=20 -o ServerAliveCountMax=3"
 	if g.known != "" {
 		ssh += " -o " + quoted(`UserKnownHostsFile="`+g.known+`"`)
 	}
