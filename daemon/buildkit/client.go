@@ -246,8 +246,8 @@ func (a *asker) Files(ctx context.Context, name string, patterns []string) (*bui
 	if name == "" && at != "" {
 		return a.dirs.once("context at "+at, func() (*build.Files, error) { return a.archive(ctx, at) })
 	}
-	if strings.HasPrefix(a.attrs["context:"+name], "oci-layout:") {
-		return nil, fault.New(fault.Unsupported, "an OCI layout as a build context is not supported by BuildKit's protocol: load it and name the image by docker-image://, or build with berth build")
+	if at := a.attrs["context:"+name]; strings.HasPrefix(at, "oci-layout:") {
+		return a.dirs.once("layout "+at, func() (*build.Files, error) { return a.layout(ctx, at) })
 	}
 	key := fmt.Sprint(a.attrs["local-sessionid:"+name], "\x00", name, "\x00", patterns == nil, strings.Join(patterns, "\x00"), "\x00\x00", strings.Join(a.ignore, "\x00"))
 	return a.dirs.once(key, func() (*build.Files, error) { return a.bring(ctx, name, patterns) })

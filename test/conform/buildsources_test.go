@@ -43,11 +43,12 @@ git clone -q --bare . ../web/p.git; git -C ../web/p.git update-server-info`)
 	k.wants(k.fails("build", web.URL+"/nosuch"), "404 Not Found")
 	k.wants(k.fails("build", web.URL+"/p.git#nosuch"), "does not contain ref nosuch")
 
-	// An OCI layout of the client's would come by another service yet.
+	// An OCI layout of the client's comes by another service.
 	k.run("build", "--output", "type=oci,dest=layout.tar", "-f", "far/Dockerfile", "far")
 	if out, err := exec.Command("sh", "-ec", "cd "+k.dir+"; mkdir layout; tar -xf layout.tar -C layout").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	k.write(map[string]string{"app": "FROM app\nRUN cat /data >/copy\n"})
-	k.wants(k.fails("build", "-f", "app", "--build-context", "app=oci-layout://layout", "."), "an OCI layout as a build context is not supported by BuildKit's protocol")
+	k.run("build", "-t", "app", "-f", "app", "--build-context", "app=oci-layout://layout", ".")
+	k.wants(k.run("run", "--rm", "app", "cat", "/copy"), "from the context\n")
 }
