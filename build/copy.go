@@ -32,13 +32,13 @@ type found struct {
 	dir    bool   // its content is meant
 }
 
-// bring carries out a Copy into the tree top.
-func (d *doing) bring(ctx context.Context, top *os.File, do *dockerfile.Copy) error {
+// bring carries out a Copy into the tree top, and gives the directories that it needed to be there.
+func (d *doing) bring(ctx context.Context, top *os.File, do *dockerfile.Copy) (needed []string, err error) {
 	owner, err := d.owner(top, do.Chown)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return d.copied(ctx, do, func(from *Files) error {
+	return needed, d.copied(ctx, do, func(from *Files) error {
 		list, err := d.find(ctx, from.Top, do)
 		if err != nil {
 			return err
@@ -62,6 +62,7 @@ func (d *doing) bring(ctx context.Context, top *os.File, do *dockerfile.Copy) er
 				return err
 			}
 		}
+		needed = b.needed
 		return nil
 	})
 }
@@ -177,8 +178,9 @@ type bringing struct {
 	*doing
 	do      *dockerfile.Copy
 	top     *os.File
-	dest    string // without links
-	into    bool   // it is a directory
+	dest    string   // without links
+	into    bool     // it is a directory
+	needed  []string // directories
 	owner   *archive.Owner
 	chmod   func(mode int64, dir bool) (int64, error)
 	exclude *patternmatcher.PatternMatcher
@@ -203,7 +205,7 @@ func (b *bringing) one(ctx context.Context, f found) error {
 	case !f.dir:
 		into = path.Dir(as)
 	}
-	if err := makeDirFor(b.top, into, *b.owner); err != nil {
+	if err := b.mkdir(into); err != nil {
 		return err
 	}
 	if !f.dir && isDir(b.top, as) && !b.into {
@@ -290,7 +292,7 @@ func (b *bringing) unpack(ctx context.Context, f found) (done bool, err error) {
 		return false, err
 	}
 	defer fault.Close(plain, &err)
-	if err := makeDirFor(b.top, b.dest, *b.owner); err != nil {
+	if err := b.mkdir(b.dest); err != nil {
 		return false, err
 	}
 	o := archive.UnpackOptions{Live: true, Into: b.dest}

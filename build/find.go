@@ -161,6 +161,12 @@ func (b *bringing) parents(p *archive.Packer, f found) error {
 	return nil
 }
 
+// mkdir makes a directory that the instruction needs.
+func (b *bringing) mkdir(p string) error {
+	b.needed = append(b.needed, p)
+	return makeDirFor(b.top, p, *b.owner)
+}
+
 // makeDirFor makes a directory of a tree, and those above it, for an owner. Those that are there stay as they are.
 func makeDirFor(top *os.File, p string, owner archive.Owner) error {
 	dir, err := archive.MakeDirFor(top, p, owner)

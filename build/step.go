@@ -99,31 +99,44 @@ func (d *doing) do(ctx context.Context) (l image.Layer, err error) {
 	id := d.NewID()
 	var root union.Root
 	var mounts *mounting
+	brings, linked := d.st.Do.(*dockerfile.Copy)
+	linked = linked && brings.Link
 	if do, is := d.st.Do.(*dockerfile.Run); is {
 		if mounts, err = d.mount(ctx, id, do); err == nil {
 			root, err = mounts.createRoot()
 		}
 		defer func() { err = errors.Join(err, mounts.end()) }()
 	} else {
-		root, err = d.Layers.Create(id, chain(d.below), nil)
+		below := d.below
+		if linked {
+			below = nil
+		}
+		root, err = d.Layers.Create(id, chain(below), nil)
 	}
 	if err != nil {
 		return l, err
 	}
 	defer func() { err = errors.Join(err, d.Layers.Delete(id)) }()
+	pack := func(ctx context.Context, w io.Writer) error { return d.Pack(ctx, w, root) }
 	switch do := d.st.Do.(type) {
 	case *dockerfile.Run:
 		err = d.run(ctx, id, do, mounts)
 	case *dockerfile.Copy:
-		err = union.View(root, func(top *os.File) error { return d.bring(ctx, top, do) })
+		if linked {
+			pack, err = d.link(ctx, root, do)
+			break
+		}
+		err = union.View(root, func(top *os.File) error {
+			_, err := d.bring(ctx, top, do)
+			return err
+		})
 	case *dockerfile.Mkdir:
 		err = union.View(root, func(top *os.File) error { return d.mkdir(top, do) })
 	}
 	if err != nil {
 		return l, err
 	}
-	pack := func(ctx context.Context, w io.Writer) error { return d.Pack(ctx, w, root) }
-	if !union.CanClaim(d.Layers, root) {
+	if linked || !union.CanClaim(d.Layers, root) {
 		return d.draft.Layer(ctx, d.below, pack)
 	}
 	return d.draft.Adopt(ctx, d.below, pack, func(ctx context.Context) (*union.Stage, archive.Unpacked, error) {

@@ -99,6 +99,9 @@ func (w *writing) bring(name string, do *Copy, what instructions.SourcesAndDest)
 	if err := checkMode(do.Mode); err != nil {
 		return err
 	}
+	if do.Link && strings.Trim(do.Chown, "0123456789:") != "" {
+		return fault.New(fault.Invalid, "%s --link makes a layer without looking at what is below, so --chown=%s can't be looked up there: write numbers, or leave --link out", name, do.Chown)
+	}
 	for _, f := range what.SourceContents {
 		do.Sources = append(do.Sources, Source{Inline: &Inline{Name: f.Path, Data: f.Data}})
 	}
