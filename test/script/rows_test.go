@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"berth/test/testengine"
+
+	"github.com/moby/buildkit/frontend/dockerfile/command"
 )
 
 // row is a line of README.md's tables: what is promised, the file that shows it, and the words there to look for.
@@ -140,5 +142,18 @@ func TestEveryOptionHasARow(t *testing.T) {
 	}
 	for _, name := range []string{"builder prune", "events", "login", "logout", "search", "system df", "system fsck", "system prune", "volume prune"} {
 		check(name, strings.Fields(name)...)
+	}
+}
+
+// TestTheDockerfileHasItsRows asks the package that reads Dockerfiles what instructions there are.
+func TestTheDockerfileHasItsRows(t *testing.T) {
+	known := map[string]bool{}
+	for _, r := range rows(t) {
+		known[r.name] = true
+	}
+	for name := range command.Commands {
+		if r := "instruction " + strings.ToUpper(name); !known[r] {
+			t.Errorf("%s has no row", r)
+		}
 	}
 }
