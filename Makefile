@@ -56,6 +56,7 @@ soak: packages fixtures build ## The long tests: hundreds of kills, minutes of f
 	BERTH_SOAK=1 $(GO) test -timeout 30m -count 1 -run RandomWalk ./engine
 	BERTH_SOAK=1 $(GO) test -timeout 60m -count 1 -run 'Killed|AtOnce|FullDisk' ./test/hostile
 	BERTH_SOAK=1 $(GO) test -timeout 40m -count=1 ./test/projects
+	BERTH_SOAK=1 $(GO) test -timeout 20m -count=1 -run BuildsAsDocker ./test/conform
 	test/fuzz 60s
 
 test-vm: ## Test what touches the kernel under cgroup v2, on a stock kernel in a virtual machine
