@@ -49,9 +49,10 @@ type directory struct {
 // ask builds by a daemon that asks.
 func (o *options) ask(ctx context.Context, s *session.Session, api *client.Client, place string) (err error) {
 	a := &asked{api: api, dirs: map[string]*directory{}, env: s.Getenv}
-	if a.given, err = o.secrets.open(s, &a.request); err != nil {
+	if a.given, err = o.secrets.open(ctx, s, &a.request); err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, a.given.close()) }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	dockerfile, err := o.context(ctx, s, a, place)

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"context"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -24,7 +25,7 @@ type secrets struct {
 
 func (o *secrets) flags(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&o.secret, "secret", nil, "Secret to expose to the build (format: \"id=mysecret[,src=/local/secret]\")")
-	fs.StringArrayVar(&o.ssh, "ssh", nil, "SSH agent socket to expose to the build (format: \"default|<id>[=<socket>]\")")
+	fs.StringArrayVar(&o.ssh, "ssh", nil, "SSH agent socket or keys to expose to the build (format: \"default|<id>[=<socket>|<key>[,<key>]]\")")
 }
 
 // none refuses secrets where they can't be given.
@@ -107,11 +108,12 @@ func (f source) read(env func(string) (string, bool)) ([]byte, error) {
 type given struct {
 	secrets map[string]source
 	agents  map[string]string // sockets, by id
+	ours    []*agent
 }
 
-// open looks at what there is, and says it in r.
-func (o *secrets) open(s *session.Session, r *protocol.Request) (*given, error) {
-	g := &given{map[string]source{}, map[string]string{}}
+// open looks at what there is, and says it in r. The caller closes it.
+func (o *secrets) open(ctx context.Context, s *session.Session, r *protocol.Request) (*given, error) {
+	g := &given{secrets: map[string]source{}, agents: map[string]string{}}
 	for _, text := range o.secret {
 		id, from, err := parseSecret(text, s.Getenv)
 		if err != nil {
@@ -132,14 +134,11 @@ func (o *secrets) open(s *session.Session, r *protocol.Request) (*given, error) 
 				return nil, fmt.Errorf("--ssh %s: invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set", text)
 			}
 		}
-		info, err := os.Stat(path)
-		switch {
-		case err == nil && info.Mode()&os.ModeSocket == 0, strings.Contains(path, ","):
-			return nil, fault.New(fault.Unsupported, "--ssh %s: %s is no agent's socket, and keys are given through an agent only: run ssh-add %s, and say --ssh %s", text, path, strings.ReplaceAll(path, ",", " "), id)
-		case err != nil:
-			return nil, fmt.Errorf("--ssh %s: %w", text, err)
+		if info, err := os.Stat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
+			g.agents[id] = path
+		} else if err := g.keys(ctx, id, strings.Split(path, ",")); err != nil {
+			return nil, errors.Join(fmt.Errorf("--ssh %s: %w", text, err), g.close())
 		}
-		g.agents[id] = path
 		r.Agents = append(r.Agents, id)
 	}
 	slices.Sort(r.Secrets)
