@@ -93,7 +93,7 @@ func newHistoryRow(h *image.HistoryResponseItem, o historyOptions, now time.Time
 		r.CreatedAt = created.Local().Format(time.RFC3339)
 	}
 	if !o.noTrunc {
-		r.ID, r.CreatedBy = format.ShortID(h.ID), format.Ellipsis(r.CreatedBy, 45)
+		r.ID, r.CreatedBy = format.ShortID(h.ID), format.Ellipsis(strings.ReplaceAll(r.CreatedBy, "\n", " "), 45) // a here-document has lines
 	}
 	r.CreatedSince, r.Size = r.CreatedAt, strconv.FormatInt(h.Size, 10)
 	if o.human {
