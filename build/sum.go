@@ -18,7 +18,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/moby/patternmatcher"
 	"github.com/opencontainers/go-digest"
 
 	"berth/archive"
@@ -75,8 +74,8 @@ func (d *doing) sources(ctx context.Context, from *Files, do *dockerfile.Copy, p
 	if err != nil {
 		return err
 	}
-	exclude, err := matcher(do.Exclude)
-	if err != nil {
+	b := &bringing{doing: d, do: do}
+	if b.exclude, err = matcher(do.Exclude); err != nil {
 		return err
 	}
 	for n, f := range list {
@@ -89,7 +88,12 @@ func (d *doing) sources(ctx context.Context, from *Files, do *dockerfile.Copy, p
 			parts[place(f.source)] = f.remote.Key
 			continue
 		}
-		if err := digestOf(ctx, from, f.path, exclude, "file ", parts); err != nil {
+		var failed error
+		var leave func(name string) bool
+		if b.exclude != nil {
+			leave = func(name string) bool { return b.excluded(f, name, &failed) }
+		}
+		if err := errors.Join(digestOf(ctx, from, f.path, leave, "file ", parts), failed); err != nil {
 			return err
 		}
 	}
@@ -99,21 +103,18 @@ func (d *doing) sources(ctx context.Context, from *Files, do *dockerfile.Copy, p
 // maxNamed is how many files of one source are told apart; of more, a digest of each directory is kept.
 const maxNamed = 5000
 
-// digestOf adds the digests of what p has, file by file: times are left out, and so is what exclude matches (nil: nothing), and the top itself.
-func digestOf(ctx context.Context, files *Files, p string, exclude *patternmatcher.PatternMatcher, prefix string, parts map[string]string) error {
+// digestOf adds the digests of what p has, file by file: times are left out, and so is the top itself, and what leave says (nil: nothing), which is
+// given names below p, that of p being "".
+func digestOf(ctx context.Context, files *Files, p string, leave func(name string) bool, prefix string, parts map[string]string) error {
 	all := map[string]string{}
-	var failed error
+	top := strings.Trim(path.Clean("/"+p), "/")
 	add := func(hdr *tar.Header, content string) {
 		name := strings.Trim(hdr.Name, "/")
 		if name == "" {
 			return
 		}
-		if exclude != nil {
-			out, err := exclude.MatchesOrParentMatches(name)
-			failed = errors.Join(failed, err)
-			if out {
-				return
-			}
+		if leave != nil && leave(strings.Trim(strings.TrimPrefix(name, top), "/")) {
+			return
 		}
 		all[prefix+name] = sumOf(hdr, content)
 	}
@@ -122,14 +123,11 @@ func digestOf(ctx context.Context, files *Files, p string, exclude *patternmatch
 			return err
 		}
 	}
-	if failed != nil {
-		return failed
-	}
 	if len(all) <= maxNamed {
 		maps.Copy(parts, all)
 		return nil
 	}
-	for name, sum := range grouped(all, prefix, strings.Trim(path.Clean("/"+p), "/")) {
+	for name, sum := range grouped(all, prefix, top) {
 		parts[name] = sum
 	}
 	return nil
