@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"berth/build/dockerfile"
@@ -49,6 +50,9 @@ func (d *doing) runKey(ctx context.Context, k *key, do *dockerfile.Run) error {
 	k.parts["command"] = "run " + strings.Join(do.Args, "\x00")
 	k.parts["directory"], k.parts["user"], k.parts["network"], k.parts["security"] = do.Dir, do.User, do.Network, do.Security
 	k.parts["platform"] = d.s.Platform.Architecture
+	if err := k.settings(d.Settings); err != nil {
+		return err
+	}
 	if do.Script != nil {
 		k.parts["script"] = do.Script.Data
 	}
@@ -67,6 +71,27 @@ func (d *doing) runKey(ctx context.Context, k *key, do *dockerfile.Run) error {
 		}
 		if err := d.bindKey(ctx, k, &m); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// settings adds those by which a program can come to something else. How much it may use of the machine decides whether it ends well, and no result
+// is kept of one that doesn't.
+func (k *key) settings(s Settings) error {
+	if len(s.Hosts) > 0 {
+		k.parts["hosts"] = strings.Join(s.Hosts, "\n")
+	}
+	if s.ShmSize > 0 {
+		k.parts["shm"] = strconv.FormatInt(s.ShmSize, 10)
+	}
+	for name, list := range map[string]any{"ulimits": s.Ulimits, "rights": s.SecurityOpt} {
+		text, err := json.Marshal(list)
+		if err != nil {
+			return err
+		}
+		if string(text) != "null" && string(text) != "[]" {
+			k.parts[name] = string(text)
 		}
 	}
 	return nil

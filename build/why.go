@@ -147,8 +147,9 @@ func (d *doing) words(name, what string) string {
 			what = "differs"
 		}
 		return instruction + rest + " " + what
-	case "user", "directory", "network", "security":
-		return map[string]string{"user": "USER", "directory": "WORKDIR", "network": "--network", "security": "--security"}[kind] + " differs"
+	case "user", "directory", "network", "security", "hosts", "shm", "ulimits", "rights":
+		return map[string]string{"user": "USER", "directory": "WORKDIR", "network": "--network", "security": "--security", "hosts": "--add-host",
+			"shm": "--shm-size", "ulimits": "--ulimit", "rights": "--security-opt"}[kind] + " differs"
 	case "source":
 		return sourcesChanged
 	case "document":
