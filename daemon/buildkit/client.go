@@ -349,15 +349,18 @@ func exporterHead(o output) metadata.MD {
 // spooled is a tree that a client shall have as files: it is unpacked here, and sent when it is whole.
 type spooled struct {
 	*io.PipeWriter
-	done chan error
+	done chan struct{} // closed when err is set
+	err  error
 }
 
 // Close implements io.Closer: the client has all then, or the error says why not.
 func (s *spooled) Close() error {
-	return errors.Join(s.PipeWriter.Close(), <-s.done)
+	err := s.PipeWriter.Close()
+	<-s.done
+	return errors.Join(err, s.err)
 }
 
-// CloseWithError gives the output up: nothing of it is sent.
+// CloseWithError gives the output up: nothing of it is sent. It may be called more than once, and while Close waits.
 func (s *spooled) CloseWithError(cause error) error {
 	err := s.PipeWriter.CloseWithError(cause)
 	<-s.done
@@ -366,14 +369,15 @@ func (s *spooled) CloseWithError(cause error) error {
 
 func (a *asker) spool(ctx context.Context, o output) (io.WriteCloser, error) {
 	r, w := io.Pipe()
-	s := &spooled{PipeWriter: w, done: make(chan error, 1)}
+	s := &spooled{PipeWriter: w, done: make(chan struct{})}
 	go func() {
+		defer close(s.done)
 		dir, err := a.Builds.Unpack(ctx, r)
 		r.CloseWithError(err)
 		if err == nil {
 			err = errors.Join(a.send(ctx, o, dir), dir.Close(), os.RemoveAll(dir.Name()))
 		}
-		s.done <- err
+		s.err = err
 	}()
 	return s, nil
 }

@@ -38,7 +38,7 @@ func (s *Server) solve(ctx context.Context, r *control.SolveRequest) (response m
 		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	j := &job{ref: r.Ref, ctx: ctx, cancel: cancel, returned: make(chan returned, 1), open: make(chan struct{}), request: r, cacheTo: caches(builds.CacheToName, r.Cache.GetExports()), record: newRecord(r)}
+	j := &job{ref: r.Ref, ctx: ctx, cancel: cancel, returned: make(chan returned, 1), open: make(chan struct{}), request: r, record: newRecord(r)}
 	j.status = &builds.Status{Out: j.tell}
 	if err := s.jobs.add(j); err != nil {
 		return nil, err
@@ -113,7 +113,6 @@ func (s *Server) build(ctx context.Context, j *job, attrs map[string]string) (*b
 	if err := client.dockerfile(ctx, &o); err != nil {
 		return nil, err
 	}
-	o.CacheTo = j.cacheTo
 	solved, err := s.Builds.Solve(ctx, o, client, t)
 	if err != nil {
 		return nil, located(err, &o)

@@ -89,8 +89,9 @@ func (s *Server) Build(ctx context.Context, d Direct) (string, error) {
 	}
 	r.Entitlements = entitlements(q)
 	heard := make(chan error, 1)
+	waiting, begun := context.WithCancel(ctx)
 	go func() {
-		j, err := s.jobs.get(ctx, r.Ref)
+		j, err := s.jobs.get(waiting, r.Ref)
 		if err == nil {
 			err = j.hear(context.WithoutCancel(ctx), func(st *control.StatusResponse) error {
 				text, err := proto.Marshal(st)
@@ -103,6 +104,7 @@ func (s *Server) Build(ctx context.Context, d Direct) (string, error) {
 		heard <- err
 	}()
 	response, err := s.solve(ctx, r)
+	begun() // or refused: then there is nothing to hear
 	if telling := <-heard; err == nil {
 		err = telling
 	}

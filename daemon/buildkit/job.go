@@ -27,7 +27,6 @@ type job struct {
 	cancel  context.CancelCauseFunc
 	open    chan struct{} // closed when there is a client
 	client  *asker
-	cacheTo []builds.CacheSpec
 	status  *builds.Status // makes of what happens what is told
 
 	mu       sync.Mutex

@@ -131,7 +131,7 @@ func (b *bridge) ReadFile(ctx context.Context, r *gateway.ReadFileRequest) (*gat
 			from := min(max(r.Range.Offset, 0), n)
 			to := n
 			if r.Range.Length > 0 {
-				to = min(from+r.Range.Length, n)
+				to = from + min(r.Range.Length, n-from)
 			}
 			res.Data = res.Data[from:to]
 		}

@@ -38,9 +38,6 @@ func readOptions(attrs map[string]string) (o builds.Options, err error) {
 		}
 		o.Platforms = append(o.Platforms, p)
 	}
-	if err := readImports(attrs, &o); err != nil {
-		return o, err
-	}
 	if stages, ok := attrs["no-cache"]; ok {
 		o.NoCache, o.NoCacheFor = stages == "", list(stages)
 	}
@@ -130,30 +127,6 @@ func plainOutputs(all []output) (list []builds.Output) {
 // forClients are attributes that concern the client alone.
 var forClients = []string{"prefer-image-digest", "dest", "context", "load", "buildinfo", "buildinfo-attrs"}
 
-// readImports reads the caches that may be used: "cache-imports", or of old "cache-from".
-func readImports(attrs map[string]string, o *builds.Options) error {
-	var list []*control.CacheOptionsEntry
-	if text := attrs["cache-imports"]; text != "" {
-		if err := json.Unmarshal([]byte(text), &list); err != nil {
-			return fault.New(fault.Invalid, "cache-imports: %w", err)
-		}
-	} else if text := attrs["cache-from"]; text != "" {
-		for _, ref := range strings.Split(text, ",") {
-			list = append(list, &control.CacheOptionsEntry{Type: "registry", Attrs: map[string]string{"ref": ref}})
-		}
-	}
-	o.CacheFrom = caches(builds.CacheFromName, list)
-	return nil
-}
-
-// caches are what clients say of caches elsewhere.
-func caches(prefix string, list []*control.CacheOptionsEntry) (all []builds.CacheSpec) {
-	for n, one := range list {
-		all = append(all, builds.CacheSpec{Name: prefix + strconv.Itoa(n), Type: one.Type, Attrs: one.Attrs})
-	}
-	return all
-}
-
 // readCaches reads which caches elsewhere a build shall look into, and fill.
 func readCaches(r *control.SolveRequest, attrs map[string]string) (from, to []builds.CacheSpec, err error) {
 	var imports []*control.CacheOptionsEntry
@@ -168,10 +141,10 @@ func readCaches(r *control.SolveRequest, attrs map[string]string) (from, to []bu
 		imports = append(imports, &control.CacheOptionsEntry{Type: "registry", Attrs: map[string]string{"ref": ref}})
 	}
 	for n, c := range imports {
-		from = append(from, builds.CacheSpec{Name: builds.CacheFromName + strconv.Itoa(n), Type: c.Type, Attrs: c.Attrs})
+		from = append(from, builds.CacheSpec{Name: builds.CacheFromName + strconv.Itoa(n), Type: c.GetType(), Attrs: c.GetAttrs()})
 	}
 	for n, c := range r.GetCache().GetExports() {
-		to = append(to, builds.CacheSpec{Name: builds.CacheToName + strconv.Itoa(n), Type: c.Type, Attrs: c.Attrs})
+		to = append(to, builds.CacheSpec{Name: builds.CacheToName + strconv.Itoa(n), Type: c.GetType(), Attrs: c.GetAttrs()})
 	}
 	for _, c := range slices.Concat(from, to) {
 		if c.Type == "local" {

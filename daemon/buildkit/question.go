@@ -64,9 +64,6 @@ func (s *Server) ask(ctx context.Context, j *job, about string, attrs map[string
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Builds.ReadRemote(ctx, &o, client, builds.Teller{}); err != nil {
-		return nil, err
-	}
 	all, err := s.Builds.Call(ctx, strings.TrimPrefix(about, "frontend."), o)
 	return all, located(err, &o)
 }
