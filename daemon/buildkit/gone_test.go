@@ -23,6 +23,9 @@ func TestGivingUpTwiceEnds(t *testing.T) {
 	}
 	ended := make(chan error)
 	gone := errors.New("the client is gone")
+	if err := w.(*spooled).PipeWriter.CloseWithError(gone); err != nil { // who comes first counts
+		t.Fatal(err)
+	}
 	for range 2 {
 		go func() { ended <- w.(*spooled).CloseWithError(gone) }()
 	}
