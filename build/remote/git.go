@@ -308,8 +308,9 @@ func refused(err error) bool {
 
 // watch ends a fetch that brings more than the limit; end ends the watch.
 func (r *repository) watch(cancel context.CancelCauseFunc) (end func()) {
-	done := make(chan struct{})
+	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
+		defer close(ended) // whoever hears of it is not told any more when the fetch is over
 		every := time.NewTicker(time.Second)
 		defer every.Stop()
 		for {
@@ -326,7 +327,7 @@ func (r *repository) watch(cancel context.CancelCauseFunc) (end func()) {
 			}
 		}
 	}()
-	return func() { close(done); r.tell(Progress{Part: "fetch " + r.remote, Done: true}) }
+	return func() { close(done); <-ended; r.tell(Progress{Part: "fetch " + r.remote, Done: true}) }
 }
 
 // sizeOf sums up the files below dir, as far as they stay there.
@@ -358,6 +359,25 @@ func (r *repository) remember() error {
 	k.From, k.Size = r.remote, size
 	k.use()
 	return record.Put(r.dir+".json", k)
+}
+
+// stranger is a client that is asked for what belongs to a named host only: what is for whatever host the builder names must not go where a
+// repository's author would like to have it.
+type stranger struct{ Client }
+
+// Secret implements Client.
+func (s stranger) Secret(ctx context.Context, id string) ([]byte, error) {
+	if !strings.Contains(id, ".") {
+		return nil, fault.New(fault.NotFound, "secret %s is not for submodules elsewhere", id)
+	}
+	return s.Client.Secret(ctx, id)
+}
+
+// sameHost tells whether two addresses are on one server, reached in one way.
+func sameHost(a, b string) bool {
+	x, errX := url.Parse(a)
+	y, errY := url.Parse(b)
+	return errX == nil && errY == nil && x.Scheme == y.Scheme && x.Host == y.Host
 }
 
 // relative is the address of a submodule, which may be seen from that of its repository, as gitmodules(5) has it.

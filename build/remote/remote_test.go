@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -581,6 +582,38 @@ func TestGitSecrets(t *testing.T) {
 	if err == nil || len(out) > 0 {
 		t.Errorf("a secret is in %s", out)
 	}
+}
+
+// TestTokensStayWithTheirServer has a submodule on another server, which wants to see what the builder's is.
+func TestTokensStayWithTheirServer(t *testing.T) {
+	forge, other, s := newForge(t, false), newForge(t, false), open(t)
+	other.do(t, "inner.git", "echo in >in; git add .; git commit -qm x")
+	forge.do(t, "top.git", fmt.Sprintf("git -c protocol.file.allow=always submodule add -q %s i; git config -f .gitmodules submodule.i.url %s; git add .; git commit -qm x", other.dir+"/inner.git", other.URL+"/inner.git"))
+	forge.auth = "Bearer sesame"
+	var seen sync.Map
+	other.Config.Handler = keeping(other.Config.Handler, &seen)
+	if _, _, err := bring(t, s, forge.git(t, "top.git"), secrets{"GIT_AUTH_HEADER": "Bearer sesame"}); err != nil {
+		t.Error(err)
+	}
+	if _, ok := seen.Load("Bearer sesame"); ok {
+		t.Error("the token went to a submodule's server")
+	}
+	if _, ok := seen.Load(""); !ok {
+		t.Error("the submodule's server was never asked")
+	}
+	host := strings.TrimPrefix(other.URL, "http://")
+	other.auth = "Bearer mine"
+	if _, _, err := bring(t, open(t), forge.git(t, "top.git"), secrets{"GIT_AUTH_HEADER": "Bearer sesame", "GIT_AUTH_HEADER." + host: "Bearer mine"}); err != nil {
+		t.Errorf("with a token of its own: %v", err)
+	}
+}
+
+// keeping notes what requests are authorized by.
+func keeping(h http.Handler, seen *sync.Map) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		seen.Store(r.Header.Get("Authorization"), true)
+		h.ServeHTTP(w, r)
+	})
 }
 
 func TestCanceledFetchLeavesNothing(t *testing.T) {

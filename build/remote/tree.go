@@ -248,7 +248,11 @@ func (r *repository) submodule(ctx context.Context, l gitlink, top string, depth
 	if err != nil {
 		return err
 	}
-	sub, err := r.s.repository(ctx, l.url, home, r.client, r.tell)
+	client := r.client
+	if !sameHost(l.url, r.remote) {
+		client = stranger{client}
+	}
+	sub, err := r.s.repository(ctx, l.url, home, client, r.tell)
 	if err != nil {
 		return err
 	}
