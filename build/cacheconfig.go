@@ -91,8 +91,13 @@ func DecodeCache(data []byte) (map[string]Outcome, error) {
 	return c.outcomes()
 }
 
+// maxStacked is how many layers the outcomes of one index may have, those of each counted: a few bytes of it are a whole stack, and what comes from
+// elsewhere must not take all memory there is.
+const maxStacked = 1 << 19
+
 func (c *cacheConfig) outcomes() (map[string]Outcome, error) {
 	all := map[string]Outcome{}
+	stacked := 0
 	for _, r := range c.Records {
 		if r.Digest.Validate() != nil || r.Digest.Algorithm() != digest.SHA256 || len(r.Results) != 1 {
 			continue
@@ -101,6 +106,9 @@ func (c *cacheConfig) outcomes() (map[string]Outcome, error) {
 		var err error
 		if o.Layers, err = c.below(r.Results[0].Layer); err != nil {
 			return nil, err
+		}
+		if stacked += len(o.Layers); stacked > maxStacked {
+			return nil, fault.New(fault.Unsupported, "the cache's index names more than %d layers under its steps", maxStacked)
 		}
 		all[o.Key] = o
 	}
@@ -114,6 +122,9 @@ func (c *cacheConfig) below(at int) (layers []image.Layer, err error) {
 			return nil, fault.New(fault.Corrupt, "the cache's index names a layer %d that there is not", at)
 		}
 		l := c.Layers[at]
+		if err := l.Blob.Validate(); err != nil {
+			return nil, fault.New(fault.Corrupt, "the cache's index has a layer %.100q: %w", l.Blob, err)
+		}
 		if l.Annotations == nil || l.Annotations.DiffID.Validate() != nil {
 			return nil, fault.New(fault.Corrupt, "the cache's index has a layer %s without a digest of its content", l.Blob)
 		}

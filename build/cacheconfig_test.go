@@ -2,6 +2,8 @@ package build
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -9,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"berth/fault"
 	"berth/image"
 )
 
@@ -64,6 +67,7 @@ func TestSpoiledCacheConfig(t *testing.T) {
 		"a loop":              `{"layers":[{"blob":"` + string(diffID) + `","parent":0,"annotations":{"diffID":"` + string(diffID) + `"}}],"records":[{"digest":"` + string(key) + `","layers":[{"layer":0}]}]}`,
 		"no such layer":       `{"records":[{"digest":"` + string(key) + `","layers":[{"layer":3}]}]}`,
 		"a negative layer":    `{"records":[{"digest":"` + string(key) + `","layers":[{"layer":-7}]}]}`,
+		"a layer's name":      `{"layers":[{"blob":"../../x","parent":-1,"annotations":{"diffID":"` + string(diffID) + `"}}],"records":[{"digest":"` + string(key) + `","layers":[{"layer":0}]}]}`,
 		"a layer without all": `{"layers":[{"blob":"` + string(diffID) + `","parent":-1}],"records":[{"digest":"` + string(key) + `","layers":[{"layer":0}]}]}`,
 	} {
 		if _, err := DecodeCache([]byte(text)); err == nil {
@@ -74,6 +78,25 @@ func TestSpoiledCacheConfig(t *testing.T) {
 	got, err := DecodeCache([]byte(`{"records":[{"digest":"` + string(key) + `","inputs":[[{"link":1}]]},{"digest":"random:1","layers":[{"layer":0}]},{"chains":[{"layers":[0]}]}]}`))
 	if err != nil || len(got) != 0 {
 		t.Errorf("got %v, %v", got, err)
+	}
+}
+
+// TestCachesThatTakeAllMemory has an index of a few megabytes whose steps would have a billion layers.
+func TestCachesThatTakeAllMemory(t *testing.T) {
+	var c cacheConfig
+	for k := range 10_000 {
+		d := digest.FromString(fmt.Sprint(k))
+		c.Layers = append(c.Layers, cacheLayer{d, k - 1, &layerAnnotations{DiffID: d}})
+	}
+	for k := range 100_000 {
+		c.Records = append(c.Records, cacheRecord{[]cacheResult{{len(c.Layers) - 1, time.Time{}}}, digest.FromString(fmt.Sprint("r", k))})
+	}
+	data, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := DecodeCache(data); !errors.Is(err, fault.Unsupported) {
+		t.Errorf("%d bytes: %v", len(data), err)
 	}
 }
 
