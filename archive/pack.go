@@ -32,6 +32,8 @@ type PackOptions struct {
 	// Pick, unless it is nil, chooses what is packed of a directory, which it gets as the path below the top ("" for the top itself): the names, and those
 	// that become whiteouts, each list sorted; or all.
 	Pick func(dir string) (names, gone []string, all bool)
+	// Top makes the root itself a member in any case.
+	Top bool
 	// Holes writes files with holes as sparse members (PAX format 1.0 of GNU tar), which only readers of such archives understand.
 	Holes bool
 	// Member, when not nil, is asked before each member is written, and may change its mode and owner. keep: write it; enter: go on with what
@@ -98,7 +100,7 @@ func (p *Packer) top(dir *os.File) error {
 		return err
 	}
 	hdr := p.header("./", st.Mode, st.Uid, st.Gid, st.Mtim.Unix)
-	if st.Mode&0o7777 != 0o755 || hdr.Uid != 0 || hdr.Gid != 0 || len(records) > 0 {
+	if p.o.Top || st.Mode&0o7777 != 0o755 || hdr.Uid != 0 || hdr.Gid != 0 || len(records) > 0 {
 		hdr.Typeflag, hdr.PAXRecords = tar.TypeDir, records
 		if err := p.tw.WriteHeader(hdr); err != nil {
 			return fmt.Errorf("pack the root directory: %w", err)

@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"errors"
 	"io"
 	"slices"
 
@@ -9,10 +10,12 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"berth/archive"
+	"berth/fault"
 	"berth/union"
 )
 
 // Adopt is as Layer, for files that lie where claim can make a layer of them when pack has read them: they are not written a second time.
+// Where claim can't (fault.Unsupported), they are: what was to be claimed still packs to the same.
 func (d *Draft) Adopt(ctx context.Context, below []Layer, pack func(context.Context, io.Writer) error, claim func(context.Context) (*union.Stage, archive.Unpacked, error)) (l Layer, err error) {
 	w, err := d.c.s.blobs.Create()
 	if err != nil {
@@ -31,6 +34,9 @@ func (d *Draft) Adopt(ctx context.Context, below []Layer, pack func(context.Cont
 	chain := ids[len(below)]
 	d.c.lease.hold(chain, l.Desc.Digest)
 	stage, u, err := claim(ctx)
+	if errors.Is(err, fault.Unsupported) {
+		return d.Layer(ctx, below, pack)
+	}
 	if err != nil {
 		return Layer{}, err
 	}

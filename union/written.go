@@ -86,7 +86,11 @@ func (s *Stacked) pack(ctx context.Context, w io.Writer, ids archive.IDMap) (err
 	if s.by.marks() {
 		return packMarked(ctx, w, upper, ids)
 	}
-	return archive.Pack(ctx, w, upper, archive.PackOptions{Whiteouts: true, Live: true, IDs: ids})
+	top, err := s.newTop(upper)
+	if err != nil {
+		return err
+	}
+	return archive.Pack(ctx, w, upper, archive.PackOptions{Whiteouts: true, Live: true, IDs: ids, Top: top})
 }
 
 // changes reads the writable directory and those below.
