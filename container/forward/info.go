@@ -6,7 +6,6 @@ import (
 	"os"
 	"regexp"
 	"strings"
-	"text/template"
 	"time"
 
 	"berth/container"
@@ -93,38 +92,11 @@ func (i *Info) Tag() (string, error) {
 	if text == "" {
 		text = defaultTag
 	}
-	t, err := parseTag(text)
+	out, err := i.execute(text)
 	if err != nil {
-		return "", err
-	}
-	var b strings.Builder
-	if err := t.Execute(&b, i); err != nil {
 		return "", fault.New(fault.Invalid, "log tag %q: %w", text, err)
 	}
-	return b.String(), nil
-}
-
-// parseTag reads a template with the field's functions.
-func parseTag(text string) (*template.Template, error) {
-	t, err := template.New("log-tag").Funcs(template.FuncMap{
-		"json": func(v any) (string, error) {
-			data, err := json.Marshal(v)
-			return string(data), err
-		},
-		"split": strings.Split, "join": strings.Join, "lower": strings.ToLower, "upper": strings.ToUpper,
-		"title": func(s string) string { return strings.ToUpper(s[:min(1, len(s))]) + s[min(1, len(s)):] },
-		"pad": func(s string, before, after int) string {
-			if s == "" {
-				return s
-			}
-			return strings.Repeat(" ", max(0, before)) + s + strings.Repeat(" ", max(0, after))
-		},
-		"truncate": func(s string, n int) string { return s[:max(0, min(n, len(s)))] },
-	}).Parse(text)
-	if err != nil {
-		return nil, fault.New(fault.Invalid, "log tag %q: %w", text, err)
-	}
-	return t, nil
+	return out, nil
 }
 
 // Attributes are what --log-opt labels, labels-regex, env and env-regex select.
