@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 GO ?= go
 export CGO_ENABLED := 0
+# Without it grpc brings a page of traces, and with that a package that makes the linker keep every method (TestTheDaemonLinksNoTemplates).
+export GOFLAGS := $(GOFLAGS) -tags=grpcnotrace
 
 VERSION ?= 0.1.0
 COMMIT := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)

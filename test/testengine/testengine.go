@@ -64,7 +64,7 @@ var programs = sync.OnceValues(func() (string, error) {
 	top := strings.TrimSpace(string(root))
 	dir := filepath.Join(top, "bin")
 	for _, name := range []string{"berth", "berthd", "berth-oci", "berth-dns"} {
-		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X main.version=test", "-o", filepath.Join(dir, name), "./cmd/"+name)
+		build := exec.Command("go", "build", "-tags", "grpcnotrace", "-trimpath", "-ldflags", "-s -w -X main.version=test", "-o", filepath.Join(dir, name), "./cmd/"+name)
 		build.Dir = top
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {

@@ -34,7 +34,7 @@ for p in "${packages[@]}"; do
 done
 mkdir -p "$work/src" && cp -a doc "$work/src/" # a test compares a page with what is written
 for p in ./cmd/{berth,berthd,berth-oci,berth-dns} ./test/isolation/breakout; do
-  go build -trimpath -ldflags '-s -w' -o "$work/${p##*/}" "$p"
+  go build -tags grpcnotrace -trimpath -ldflags '-s -w' -o "$work/${p##*/}" "$p"
   files+=(-f "$work/${p##*/}")
 done
 
