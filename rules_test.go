@@ -96,7 +96,7 @@ var mayImport = map[string][]string{
 	"daemon":            {"daemon/buildkit", "build/dockerfile", "build/progress", "engine/builds", "engine/disk", "engine/explain", "engine", "engine/images", "engine/files", "engine/layers", "engine/networks", "engine/resolver", "engine/volumes", "console", "container", "image", "network", "volume", "fault", "build/protocol"},
 	"client":            {"build/progress", "fault", "build/protocol"},
 	"cli":               {"cli/build", "cli/container", "cli/flag", "cli/image", "cli/inspect", "cli/manifest", "cli/network", "cli/prune", "cli/registry", "cli/session", "cli/system", "cli/terminal", "cli/volume", "client", "fault"},
-	"cli/build":         {"archive", "build/progress", "cli/flag", "cli/format", "cli/session", "cli/terminal", "client", "fault", "build/protocol", "build/transfer"},
+	"cli/build":         {"archive", "build/progress", "cli/flag", "cli/format", "cli/progress", "cli/session", "cli/terminal", "client", "fault", "build/protocol", "build/transfer"},
 	"cli/container":     {"archive", "cli/config", "cli/create", "cli/flag", "cli/format", "cli/progress", "cli/reference", "cli/session", "cli/terminal", "client", "fault"},
 	"cli/image":         {"cli/config", "cli/create", "cli/explore", "cli/flag", "cli/format", "cli/progress", "cli/reference", "cli/session", "cli/terminal", "client", "fault"},
 	"cli/inspect":       {"cli/config", "cli/create", "cli/flag", "cli/format", "cli/progress", "cli/reference", "cli/session", "cli/terminal", "client", "fault"},

@@ -147,6 +147,27 @@ func TestStreamedBody(t *testing.T) {
 	}
 }
 
+// TestPingTellsTheVersion: whoever asked an older engine for something that has no version speaks its version from then on.
+func TestPingTellsTheVersion(t *testing.T) {
+	c, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Api-Version", "1.41")
+		if r.URL.Path != "/_ping" {
+			fmt.Fprintf(w, `{"stream":%q}`, r.URL.Path)
+		}
+	})
+	if asks, err := c.Images.Asks(context.Background()); asks || err != nil {
+		t.Fatalf("the engine asks: %v, %v", asks, err)
+	}
+	p, err := c.Images.Build(context.Background(), nil, nil, bytes.NewReader(make([]byte, 10)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if m, err := p.Next(); err != nil || m.Stream != "/v1.41/build" {
+		t.Errorf("got %+v, %v", m, err)
+	}
+}
+
 // failing gives some bytes and then an error, as a broken disk does.
 type failing struct{ left int }
 

@@ -23,6 +23,9 @@ const (
 // maxRest is how much may follow an answer's value before its connection is thrown away.
 const maxRest = 4 << 10
 
+// ping is the path that has no version before it.
+const ping = "/_ping"
+
 // Request is one call of the API.
 type Request struct {
 	Method string
@@ -76,7 +79,9 @@ func (c *Client) Do(ctx context.Context, q Request) (*Response, error) {
 		if err != nil {
 			return nil, err
 		}
-		if c.settle(r, version) {
+		if q.Path == ping {
+			c.learn(r)
+		} else if c.settle(r, version) {
 			r.Close()
 			continue
 		}
@@ -95,19 +100,27 @@ func (c *Client) negotiate(ctx context.Context) error {
 	if settled {
 		return nil
 	}
-	r, err := c.send(ctx, Request{Method: "GET", Path: "/_ping"}, nil, nil)
+	r, err := c.send(ctx, Request{Method: "GET", Path: ping}, nil, nil)
 	if err != nil {
 		return err
 	}
+	c.learn(r)
+	return r.Close()
+}
+
+// learn takes the daemon's newest version from its answer to a ping, which goes out without one.
+func (c *Client) learn(r *Response) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.settled || r.Status >= 400 {
+		return
+	}
 	if theirs, err := minorOf(r.Header["api-version"]); err == nil {
 		if ours, _ := minorOf(c.version); theirs < ours {
 			c.version = r.Header["api-version"]
 		}
 	}
 	c.settled = true
-	c.mu.Unlock()
-	return r.Close()
 }
 
 // Call sends a request, decodes the JSON answer into out (nil: thrown away) and closes it.
@@ -198,7 +211,7 @@ func (c *Client) exchange(k *conn, q Request, body []byte, stream io.Reader) (*R
 func (c *Client) head(q Request, length int, chunked bool) []byte {
 	b := bytes.NewBuffer(make([]byte, 0, 512+length))
 	b.WriteString(q.Method + " ")
-	if q.Path != "/_ping" {
+	if q.Path != ping {
 		b.WriteString("/v" + c.Version())
 	}
 	b.WriteString(q.Path)

@@ -8,8 +8,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"net/url"
 	"os"
 	"strconv"
@@ -17,7 +15,6 @@ import (
 
 	"berth/cli/flag"
 	"berth/cli/session"
-	"berth/client"
 
 	"github.com/spf13/cobra"
 )
@@ -138,115 +135,22 @@ func (o *options) query(s *session.Session, dockerfile string) (url.Values, erro
 	return q, nil
 }
 
-// open gives the context as an archive and the Dockerfile's name in it.
-func (o *options) open(ctx context.Context, s *session.Session, place string) (io.ReadCloser, string, error) {
-	if place == "-" {
-		return o.stdin(s)
-	}
-	if isAddress(place) {
-		return io.NopCloser(strings.NewReader("")), o.file, nil
-	}
-	if err := checkPlace(place); err != nil {
-		return nil, "", err
-	}
-	c, err := openFiles(place, o.file, s.In)
-	if err != nil {
-		return nil, "", err
-	}
-	r, w := io.Pipe()
-	go func() { w.CloseWithError(c.write(ctx, w)) }()
-	return r, c.dockerfile, nil
-}
-
-// stdin takes an archive, or a Dockerfile without a context.
-func (o *options) stdin(s *session.Session) (io.ReadCloser, string, error) {
-	text, rest, err := firstBytes(s.In)
-	if err != nil {
-		return nil, "", err
-	}
-	if isArchive(text) {
-		name := o.file
-		if name == "" {
-			name = "Dockerfile"
-		}
-		return io.NopCloser(io.MultiReader(strings.NewReader(string(text)), rest)), name, nil
-	}
-	more, err := io.ReadAll(rest)
-	if err != nil {
-		return nil, "", err
-	}
-	if o.file != "" {
-		return nil, "", errors.New("the Dockerfile comes from stdin, and -f names another one: leave -f out")
-	}
-	return archiveOf("Dockerfile", append(text, more...)), "Dockerfile", nil
-}
-
 func (o *options) build(ctx context.Context, s *session.Session, place string) error {
 	api, err := s.API()
 	if err != nil {
 		return err
 	}
-	if s.Env("DOCKER_BUILDKIT") != "0" {
-		asks, err := api.Images.Asks(ctx)
-		if err != nil {
+	if o.iidfile != "" { // a build that fails leaves no old one
+		if err := os.Remove(o.iidfile); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
-		if asks {
-			return o.ask(ctx, s, api, place)
-		}
 	}
-	return o.classic(ctx, s, api, place)
-}
-
-// classic builds by sending all that there is.
-func (o *options) classic(ctx context.Context, s *session.Session, api *client.Client, place string) error {
-	if err := errors.Join(o.secrets.none(), o.contexts.none(), o.calling.none()); err != nil {
-		return err
-	}
-	body, dockerfile, err := o.open(ctx, s, place)
+	asks, err := api.Images.Asks(ctx)
 	if err != nil {
 		return err
 	}
-	defer body.Close()
-	q, err := o.query(s, dockerfile)
-	if err == nil {
-		err = o.outputs.classic(q)
+	if asks && s.Env("DOCKER_BUILDKIT") != "0" {
+		return o.ask(ctx, s, api, place)
 	}
-	if err != nil {
-		return err
-	}
-	if isAddress(place) {
-		q.Set("remote", place)
-	}
-	p, err := api.Images.Build(ctx, q, s.Registries(ctx), body)
-	if err != nil {
-		return err
-	}
-	defer p.Close()
-	id := ""
-	for {
-		m, err := p.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		switch {
-		case m.Aux != nil:
-			var aux struct{ ID string }
-			if json.Unmarshal(*m.Aux, &aux) == nil && aux.ID != "" {
-				id = aux.ID
-			}
-		case m.Stream != "":
-			if o.quiet {
-				id = strings.TrimSpace(m.Stream)
-			}
-			fmt.Fprint(s.Out, m.Stream)
-		}
-	}
-	if o.iidfile != "" {
-		return os.WriteFile(o.iidfile, []byte(id), 0o644)
-	}
-	return nil
+	return o.classic(ctx, s, api, place, asks)
 }

@@ -39,19 +39,25 @@ func (c *caches) apply(q url.Values) error {
 	return nil
 }
 
-// local gives the directory that a cache lies in; "" when it lies in none.
-func local(cache, key string) (string, error) {
+// cacheAttributes reads "type=TYPE,KEY=VALUE".
+func cacheAttributes(cache string) (map[string]string, error) {
 	fields, err := csv.NewReader(strings.NewReader(cache)).Read()
 	if err != nil {
-		return "", fmt.Errorf("cache %q: %w", cache, err)
+		return nil, fmt.Errorf("cache %q: %w", cache, err)
 	}
 	attrs := map[string]string{}
 	for _, f := range fields {
 		k, v, _ := strings.Cut(f, "=")
 		attrs[strings.ToLower(k)] = v
 	}
-	if attrs["type"] != "local" {
-		return "", nil
+	return attrs, nil
+}
+
+// local gives the directory that a cache lies in; "" when it lies in none.
+func local(cache, key string) (string, error) {
+	attrs, err := cacheAttributes(cache)
+	if err != nil || attrs["type"] != "local" {
+		return "", err
 	}
 	if attrs[key] == "" {
 		return "", fmt.Errorf("cache %q: %s is missing", cache, key)

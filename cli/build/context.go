@@ -115,6 +115,9 @@ func (c *files) readIgnore(dockerfile string) error {
 func (c *files) keeps(hdr *tar.Header) (keep, enter bool) {
 	name := strings.TrimPrefix(strings.TrimSuffix(hdr.Name, "/"), "/")
 	hdr.Uid, hdr.Gid = 0, 0
+	if c.text != nil && name == ".dockerignore" { // written before
+		return false, true
+	}
 	if c.ignore == nil || name == "" || name == c.dockerfile || name == ".dockerignore" || name == c.dockerfile+".dockerignore" {
 		return name != "", true
 	}
@@ -156,13 +159,8 @@ func (c *files) write(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	defer dir.Close()
-	if c.text != nil { // the two archives make one: the first has no end marker
-		tw := tar.NewWriter(w)
-		err := tw.WriteHeader(&tar.Header{Name: c.dockerfile, Mode: 0o644, Size: int64(len(c.text)), Format: tar.FormatPAX})
-		if err == nil {
-			_, err = tw.Write(c.text)
-		}
-		if err = errors.Join(err, tw.Flush()); err != nil {
+	if c.text != nil {
+		if err := c.writeForeign(w); err != nil {
 			return err
 		}
 	}
@@ -171,4 +169,27 @@ func (c *files) write(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	return p.Close()
+}
+
+// writeForeign writes a Dockerfile from elsewhere, and an ignore file that has the daemon leave it out of the context once it was read. The archive has no
+// end marker: what follows makes it whole.
+func (c *files) writeForeign(w io.Writer) error {
+	ignore := c.ignoreText
+	if ignore == nil {
+		ignore = []byte(".dockerignore")
+	}
+	ignore = append(bytes.Clone(ignore), "\n"+foreign+"\n"...)
+	tw := tar.NewWriter(w)
+	for _, f := range []struct {
+		name string
+		text []byte
+	}{{c.dockerfile, c.text}, {".dockerignore", ignore}} {
+		if err := tw.WriteHeader(&tar.Header{Name: f.name, Mode: 0o644, Size: int64(len(f.text)), Format: tar.FormatPAX}); err != nil {
+			return err
+		}
+		if _, err := tw.Write(f.text); err != nil {
+			return err
+		}
+	}
+	return tw.Flush()
 }

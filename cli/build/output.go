@@ -16,6 +16,7 @@ import (
 
 	"berth/build/protocol"
 	"berth/cli/session"
+	"berth/fault"
 
 	"github.com/spf13/pflag"
 )
@@ -103,10 +104,33 @@ func (o *outputs) older(q url.Values) error {
 	return nil
 }
 
-// classic is apply for a daemon that can't ask back, which makes an image and nothing else.
+// none refuses what a daemon that can't ask back has no way to give: it makes an image and nothing else.
+func (o *outputs) none() error {
+	off := func(text string) bool { // as it is anyhow
+		on, err := strconv.ParseBool(text)
+		return text == "" || err == nil && !on
+	}
+	for _, one := range []struct {
+		name string
+		has  bool
+	}{
+		{"--output", len(o.wanted) > 0}, {"--push", o.push}, {"--annotation", len(o.annotations) > 0}, {"--attest", len(o.attests) > 0},
+		{"--provenance", !off(o.provenance)}, {"--sbom", !off(o.sbom)}, {"--metadata-file", o.metadata != ""},
+	} {
+		if one.has {
+			return fault.New(fault.Unsupported, "%s: the classic builder has no such thing: unset DOCKER_BUILDKIT, or build with berth's own daemon", one.name)
+		}
+	}
+	return nil
+}
+
+// classic is apply for a daemon that can't ask back.
 func (o *outputs) classic(q url.Values) error {
-	if len(o.wanted)+len(o.annotations)+len(o.attests) > 0 || o.push || o.provenance != "" || o.sbom != "" || o.metadata != "" {
-		return errors.New("--output, --push, --annotation, --attest and --metadata-file need a daemon of berth's own, and DOCKER_BUILDKIT not to be 0")
+	if !o.removes {
+		q.Set("rm", "0")
+	}
+	if o.alwaysRemoves {
+		q.Set("forcerm", "1")
 	}
 	return o.older(q)
 }

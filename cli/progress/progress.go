@@ -25,6 +25,8 @@ import (
 type View struct {
 	// Kept is said when the user gives up: what is left for the next try.
 	Kept string
+	// Raw: a stream's text is a program's own output, and is shown as it is.
+	Raw bool
 
 	out      io.Writer
 	terminal bool
@@ -94,6 +96,9 @@ func (v *View) all(p *client.Progress, aux func(jsonstream.Message)) error {
 func (v *View) render(m jsonstream.Message) string {
 	if !v.terminal && m.Progress != nil && (m.Progress.Current != 0 || m.Progress.Total != 0) {
 		return ""
+	}
+	if m.Stream != "" && v.Raw {
+		return v.block.end() + m.Stream
 	}
 	if m.Stream != "" {
 		return v.block.end() + format.Printable(m.Stream)
