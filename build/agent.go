@@ -14,6 +14,7 @@ import (
 
 	"berth/build/dockerfile"
 	"berth/fault"
+	"berth/union"
 )
 
 // agent shows a socket where an ssh agent of the client's listens.
@@ -41,7 +42,8 @@ func (m *mounting) agent(ctx context.Context, dm *dockerfile.Mount) error {
 		return err
 	}
 	socket := filepath.Join(dir, socketName)
-	if err := errors.Join(os.Chmod(socket, mode(dm, 0o600)), os.Chown(socket, int(id(dm.UID)), int(id(dm.GID)))); err != nil {
+	uid, gid, err := m.ids().Map.ToHost(id(dm.UID), id(dm.GID))
+	if err := errors.Join(err, os.Chmod(socket, mode(dm, 0o600)), os.Chown(socket, int(uid), int(gid))); err != nil {
 		return errors.Join(err, l.Close())
 	}
 	f := &forward{l: l, dial: func() (io.ReadWriteCloser, error) { return m.Client.Agent(ctx, dm.ID) }, open: map[int]io.Closer{}}
@@ -50,7 +52,7 @@ func (m *mounting) agent(ctx context.Context, dm *dockerfile.Mount) error {
 	if !slices.ContainsFunc(m.env, func(kv string) bool { return strings.HasPrefix(kv, agentVariable) }) {
 		m.env = append(m.env, agentVariable+dm.Target)
 	}
-	m.add(Mount{Kind: Bound, Source: dir, Path: socketName, Target: dm.Target}, true)
+	m.add(Mount{Kind: Treed, Tree: union.Mount{Type: "bind", Source: dir}, Path: socketName, Target: dm.Target, Shifted: true}, true)
 	return nil
 }
 

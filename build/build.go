@@ -46,6 +46,8 @@ type Builder struct {
 	TakeCaches func(ctx context.Context, user string, all []CacheMount, waiting func(CacheMount)) (volumes []string, give func() error, err error)
 	// Owner looks up user[:group] in a root's own tables.
 	Owner func(root *os.File, name string) (uid, gid uint32, err error)
+	// IDs tells whose ids programs have; nil: those that they see.
+	IDs func() IDs
 	// Find looks for what is in another place.
 	Find Finder
 }

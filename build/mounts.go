@@ -23,9 +23,9 @@ import (
 type Mount struct {
 	Kind     MountKind
 	Target   string
-	Source   string      // a directory or a file of this machine
-	Tree     union.Mount // a file system that is made for it
-	Path     string      // what of Source or Tree is shown, beneath it; "": all
+	Tree     union.Mount // a directory of this machine, or a file system that is made for it
+	Path     string      // what of Tree is shown, beneath it; "": all
+	Shifted  bool        // owners in Tree are the ids of this machine that programs have, not those that they see
 	Volume   string
 	Content  []byte // of a file that lies in memory only
 	ReadOnly bool
@@ -39,7 +39,6 @@ type MountKind string
 
 // The kinds of mounts.
 const (
-	Bound    MountKind = "bind"
 	Treed    MountKind = "tree"
 	Volume   MountKind = "volume"
 	InMemory MountKind = "file"
@@ -104,9 +103,9 @@ func (m *mounting) end() (err error) {
 }
 
 // root makes one more root over layers, which goes with the mounts.
-func (m *mounting) root(over digest.Digest) (union.Root, error) {
+func (m *mounting) root(ctx context.Context, over digest.Digest) (union.Root, error) {
 	id := m.NewID()
-	root, err := m.Layers.Create(id, over, nil)
+	root, err := m.rootFor(ctx, id, over, nil)
 	if err != nil {
 		return root, err
 	}
@@ -116,7 +115,7 @@ func (m *mounting) root(over digest.Digest) (union.Root, error) {
 
 // bind shows files of the context or of another stage. What is written to them, where that is allowed, goes with the step.
 func (m *mounting) bind(ctx context.Context, dm *dockerfile.Mount) error {
-	one, file := Mount{Target: dm.Target, ReadOnly: dm.ReadOnly}, false
+	one, file := Mount{Kind: Treed, Target: dm.Target, ReadOnly: dm.ReadOnly, Shifted: m.ids().Copied}, false
 	find := func(top *os.File) (err error) {
 		one.Path, file, err = inside(top, dm)
 		return err
@@ -129,8 +128,8 @@ func (m *mounting) bind(ctx context.Context, dm *dockerfile.Mount) error {
 		if err := find(files.Top); err != nil {
 			return err
 		}
-		one.Kind, one.Source = Bound, files.Top.Name()
-		if !dm.ReadOnly {
+		one.Tree = union.Mount{Type: "bind", Source: files.Top.Name()}
+		if !dm.ReadOnly || one.Shifted {
 			err = m.throwaway(ctx, files.Top, &one)
 		}
 		m.add(one, file)
@@ -140,14 +139,14 @@ func (m *mounting) bind(ctx context.Context, dm *dockerfile.Mount) error {
 	if err != nil {
 		return err
 	}
-	root, err := m.root(chain(other.layers))
+	root, err := m.root(ctx, chain(other.layers))
 	if err != nil {
 		return err
 	}
 	if err := union.Look(m.Layers, chain(other.layers), find); err != nil {
 		return err
 	}
-	one.Kind, one.Tree = Treed, root.Mount
+	one.Tree = root.Mount
 	if dm.ReadOnly {
 		one.Tree = root.Lent()
 	}
@@ -181,22 +180,21 @@ const maxLower = 200
 // throwaway lets a mount of the directory top be written to: in a root of its own, over it where the driver's kind of roots can stand on any
 // directory, else with a copy in it.
 func (m *mounting) throwaway(ctx context.Context, top *os.File, one *Mount) error {
-	root, err := m.root("")
+	root, err := m.root(ctx, "")
 	if err != nil {
 		return err
 	}
-	one.Kind, one.Source = Treed, ""
-	if root.Mount.Type == "overlay" && len(top.Name()) < maxLower && !strings.ContainsAny(top.Name(), `\:,`) {
+	if root.Mount.Type == "overlay" && !one.Shifted && len(top.Name()) < maxLower && !strings.ContainsAny(top.Name(), `\:,`) {
 		one.Tree = root.Mount
 		one.Tree.Options = append([]string{"lowerdir+=" + top.Name()}, root.Mount.Options...)
 		return nil
 	}
 	one.Tree = root.Mount
-	return union.View(root, func(into *os.File) error { return copyBelow(ctx, into, top, "/"+one.Path, one.Path) })
+	return union.View(root, func(into *os.File) error { return copyBelow(ctx, into, top, "/"+one.Path, one.Path, m.shift()) })
 }
 
-// copyBelow copies what from has at p to the place called as below into.
-func copyBelow(ctx context.Context, into, from *os.File, p, as string) error {
+// copyBelow copies what from has at p to the place called as below into, for the owners that ids give.
+func copyBelow(ctx context.Context, into, from *os.File, p, as string, ids archive.IDMap) error {
 	r, w := io.Pipe()
 	packed := make(chan error, 1)
 	go func() {
@@ -208,7 +206,7 @@ func copyBelow(ctx context.Context, into, from *os.File, p, as string) error {
 		w.CloseWithError(err)
 		packed <- err
 	}()
-	_, err := archive.Unpack(ctx, r, into, archive.UnpackOptions{Holes: true})
+	_, err := archive.Unpack(ctx, r, into, archive.UnpackOptions{Holes: true, IDs: ids})
 	r.CloseWithError(errors.Join(err, io.ErrClosedPipe))
 	return errors.Join(<-packed, err)
 }
@@ -263,7 +261,7 @@ func (m *mounting) caches(ctx context.Context) error {
 		if dm.Type != "cache" {
 			continue
 		}
-		c := CacheMount{ID: dm.ID, Sharing: dm.Sharing, Mode: mode(dm, 0o755), UID: id(dm.UID), GID: id(dm.GID), Keep: dm.From != nil && dm.Mode == nil && dm.UID == nil && dm.GID == nil}
+		c := CacheMount{ID: dm.ID, Sharing: dm.Sharing, Mode: mode(dm, 0o755), UID: id(dm.UID), GID: id(dm.GID), Shift: m.shift(), Keep: dm.From != nil && dm.Mode == nil && dm.UID == nil && dm.GID == nil}
 		if dm.From != nil {
 			other, err := m.wait(ctx, dm.From)
 			if err != nil {
@@ -307,7 +305,7 @@ func (m *mounting) fill(ctx context.Context, dir *os.File, dm *dockerfile.Mount)
 			return err
 		}
 		defer fault.Close(from, &err)
-		return copyBelow(ctx, dir, from, "/", "")
+		return copyBelow(ctx, dir, from, "/", "", m.shift())
 	})
 }
 
@@ -318,6 +316,7 @@ type CacheMount struct {
 	Begin    string // names what it begins with: another name is another cache
 	Mode     os.FileMode
 	UID, GID uint32
+	Shift    archive.IDMap            // by which owners differ on disk
 	Keep     bool                     // mode and owner are those that Fill leaves
 	Fill     func(dir *os.File) error // nil: it begins empty
 }
@@ -330,13 +329,13 @@ type target struct {
 
 // createRoot makes the root that the program writes to. Targets of mounts that its tree lacks lie in a layer of their own below it, so that
 // they are no part of what the program wrote. That layer is nobody's but the root's, and a sweep may take it before the root stands.
-func (m *mounting) createRoot() (root union.Root, err error) {
+func (m *mounting) createRoot(ctx context.Context) (root union.Root, err error) {
 	for range 3 {
 		over, err := m.ground(chain(m.below))
 		if err != nil {
 			return root, err
 		}
-		if root, err = m.Layers.Create(m.id, over, m.Prepare); !errors.Is(err, fault.NotFound) {
+		if root, err = m.rootFor(ctx, m.id, over, m.Prepare); !errors.Is(err, fault.NotFound) {
 			return root, err
 		}
 	}

@@ -103,7 +103,7 @@ func (d *doing) do(ctx context.Context) (l image.Layer, err error) {
 	linked = linked && brings.Link
 	if do, is := d.st.Do.(*dockerfile.Run); is {
 		if mounts, err = d.mount(ctx, id, do); err == nil {
-			root, err = mounts.createRoot()
+			root, err = mounts.createRoot(ctx)
 		}
 		defer func() { err = errors.Join(err, mounts.end()) }()
 	} else {

@@ -42,6 +42,10 @@ func (e *Engine) openBuilds(c Config) error {
 	e.Builds = &builds.Service{Caches: caches, Images: e.Images, Dir: dir, Ended: collector.Ended, Builder: &build.Builder{
 		Dir: sockets, Images: e.Images.Store, Layers: e.Containers.layers, Cache: cache, Log: c.Log,
 		NewID: container.NewID, Prepare: files.Prepare, Pack: union.Pack, Run: e.Containers.runStep, TakeCaches: caches.Take, Find: builds.Finder(fetched),
+		IDs: func() build.IDs {
+			ids := e.Containers.ids.Remap
+			return build.IDs{Map: idMap(ids), Copied: !ids.IsZero() && !e.Containers.mapsLayers()}
+		},
 		Owner: func(top *os.File, name string) (uid, gid uint32, err error) {
 			o, err := files.Owner(&union.Tree{Root: top}, name)
 			if err != nil {

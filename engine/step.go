@@ -91,12 +91,21 @@ func (c *Containers) stepRecord(p build.Program) (*container.Record, error) {
 		Resources: api.Resources{Memory: s.Memory, MemorySwap: s.MemorySwap, CPUShares: s.CPUShares, CPUPeriod: s.CPUPeriod, CPUQuota: s.CPUQuota, CpusetCpus: s.CPUSet, CpusetMems: s.CPUSetMems, CgroupParent: s.CgroupParent, Ulimits: s.Ulimits},
 		LogConfig: api.LogConfig{Type: "none"}}
 	host, _, err := request.Complete(host, config, c.machine())
+	if err != nil && !c.ids.Remap.IsZero() && (p.Run.Security == "insecure" || mode.IsHost()) {
+		err = fmt.Errorf("%w: build it by a daemon without --userns-remap", err)
+	}
 	if err != nil {
 		return nil, err
 	}
 	r := &container.Record{
 		Schema: container.Schema, ID: p.ID, Name: p.ID, Created: time.Now().UTC(), Config: config, HostConfig: host, Path: p.Run.Args[0], Args: p.Run.Args[1:],
 		Platform: "linux", Driver: c.layers.Name(), State: container.State{Status: container.Running},
+	}
+	if err := c.claimIDs(r); err != nil {
+		return nil, err
+	}
+	if !r.IDs.Equal(c.ids.Remap) { // its root may be a copy for those
+		return nil, invalid("container %s has other user ids than builds: its network can't be joined by them", mode.ConnectedContainer())
 	}
 	for _, m := range p.Mounts {
 		if m.Kind == build.Volume {
@@ -109,7 +118,7 @@ func (c *Containers) stepRecord(p build.Program) (*container.Record, error) {
 // besideStep are the mounts of a build's program that no container could have.
 func besideStep(p build.Program) (all []bundle.Mount) {
 	for _, m := range p.Mounts {
-		one := bundle.Mount{Mount: container.Mount{Type: mount.TypeBind, Destination: m.Target, ReadOnly: m.ReadOnly, Subpath: m.Path}, Path: m.Source, Tree: m.Tree}
+		one := bundle.Mount{Mount: container.Mount{Type: mount.TypeBind, Destination: m.Target, ReadOnly: m.ReadOnly, Subpath: m.Path}, Tree: m.Tree, Shifted: m.Shifted}
 		switch m.Kind {
 		case build.Volume:
 			continue

@@ -67,7 +67,11 @@ var unfit = regexp.MustCompile(`[^a-zA-Z0-9_.-]+`)
 
 // volumeOf is the name of the volume that a cache is: the id's words for people, and a digest for those ids whose words are the same.
 func volumeOf(c build.CacheMount) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%o %d %d", c.ID, c.Begin, c.Mode, c.UID, c.GID))
+	all := fmt.Appendf(nil, "%s\n%s\n%o %d %d", c.ID, c.Begin, c.Mode, c.UID, c.GID)
+	if !c.Shift.Empty() {
+		all = fmt.Append(all, c.Shift)
+	}
+	sum := sha256.Sum256(all)
 	words := strings.Trim(unfit.ReplaceAllString(c.ID, "-"), "-.")
 	if len(words) > 60 {
 		words = words[:60]
@@ -194,7 +198,8 @@ func (c *Caches) make(name string, m build.CacheMount) error {
 		if m.Keep {
 			return nil
 		}
-		return errors.Join(d.Chown(int(m.UID), int(m.GID)), d.Chmod(m.Mode))
+		uid, gid, err := m.Shift.ToHost(m.UID, m.GID)
+		return errors.Join(err, d.Chown(int(uid), int(gid)), d.Chmod(m.Mode))
 	})
 }
 
