@@ -46,7 +46,8 @@ func (m *mounting) agent(ctx context.Context, dm *dockerfile.Mount) error {
 	if err := errors.Join(err, os.Chmod(socket, mode(dm, 0o600)), os.Chown(socket, int(uid), int(gid))); err != nil {
 		return errors.Join(err, l.Close())
 	}
-	f := &forward{l: l, dial: func() (io.ReadWriteCloser, error) { return m.Client.Agent(ctx, dm.ID) }, open: map[int]io.Closer{}}
+	ctx, stop := context.WithCancel(ctx) // of what the client has not answered when the program ends
+	f := &forward{l: l, stop: stop, dial: func() (io.ReadWriteCloser, error) { return m.Client.Agent(ctx, dm.ID) }, open: map[int]io.Closer{}}
 	f.at.Go(func() { f.serve(m) })
 	m.undo = append(m.undo, f.end)
 	if !slices.ContainsFunc(m.env, func(kv string) bool { return strings.HasPrefix(kv, agentVariable) }) {
@@ -79,6 +80,7 @@ func listen(dir string) (net.Listener, error) {
 // forward takes connections to an agent that is elsewhere.
 type forward struct {
 	l    net.Listener
+	stop func()
 	dial func() (io.ReadWriteCloser, error)
 	at   sync.WaitGroup
 
@@ -141,6 +143,7 @@ func (f *forward) keep(c io.Closer) (drop func()) {
 // end closes all and waits until nobody is at work.
 func (f *forward) end() error {
 	err := f.l.Close()
+	f.stop()
 	f.mu.Lock()
 	f.ended = true
 	for _, c := range f.open {

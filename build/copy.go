@@ -212,13 +212,18 @@ func (b *bringing) one(ctx context.Context, f found) error {
 		return fault.New(fault.Invalid, "cannot copy a file to %s: it is a directory", as)
 	}
 	r, w := io.Pipe()
-	go func() { w.CloseWithError(b.pack(ctx, w, f, as)) }()
+	packed := make(chan struct{})
+	go func() {
+		defer close(packed) // nobody reads from what is copied any more: it may be closed
+		w.CloseWithError(b.pack(ctx, w, f, as))
+	}()
 	o := archive.UnpackOptions{Live: true, Into: "/"}
 	if from := b.do.From; from == nil || from.Base.Files != nil && len(from.Steps) == 0 || b.do.Chown != "" {
 		o.Owner = b.owner
 	}
 	_, err := archive.Unpack(ctx, r, b.top, o)
 	r.CloseWithError(errors.Join(err, io.ErrClosedPipe))
+	<-packed
 	return err
 }
 

@@ -189,7 +189,13 @@ const xattr = "SCHILY.xattr."
 // readAll is Files.Each for a tree of which nothing is known.
 func readAll(ctx context.Context, top *os.File, p string, fn func(hdr *tar.Header, digest string)) error {
 	r, w := io.Pipe()
+	packed := make(chan struct{})
+	defer func() {
+		r.CloseWithError(io.ErrClosedPipe)
+		<-packed
+	}()
 	go func() {
+		defer close(packed)
 		packer := archive.NewPacker(ctx, w, archive.PackOptions{})
 		err := packer.AddPath(top, p, strings.TrimPrefix(path.Clean(p), "/"))
 		if err == nil {
@@ -213,7 +219,6 @@ func readAll(ctx context.Context, top *os.File, p string, fn func(hdr *tar.Heade
 			content = hex.EncodeToString(h.Sum(nil))
 		}
 		if err != nil {
-			r.CloseWithError(err)
 			return err
 		}
 		fn(hdr, content)

@@ -73,7 +73,7 @@ func (c *Containers) runStep(ctx context.Context, p build.Program) (code int, er
 	if ctx.Err() != nil {
 		return 0, fault.Wrap(fault.Canceled, ctx.Err())
 	}
-	if exit.OOMKilled {
+	if exit.OOMKilled && exit.Code != 0 { // else one of its children was, and it made do
 		return exit.Code, fault.New(fault.Invalid, "the command '%s' was killed as it used more memory than the build may: raise --memory", strings.Join(p.Run.Args, " "))
 	}
 	return exit.Code, nil
