@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -103,6 +104,9 @@ func buildOptions(q url.Values, v apiVersion) (o builds.Options, err error) {
 				return o, fault.New(fault.Invalid, "%s: %w", name, err)
 			}
 		}
+	}
+	if slices.Contains(o.Settings.Ulimits, nil) {
+		return o, fault.New(fault.Invalid, "ulimits: null is no ulimit")
 	}
 	for name, to := range map[string]*[]builds.CacheSpec{"cachefrom": &o.CacheFrom, "cacheto": &o.CacheTo} {
 		var texts []string

@@ -57,7 +57,11 @@ func (s *Solved) Release() {
 
 // Solve carries out the Dockerfile o.Text, for each platform. The caller releases what comes of it.
 func (s *Service) Solve(ctx context.Context, o Options, client Client, t Teller) (_ *Solved, err error) {
-	if err := s.Granted.Check(o.Allow); err != nil {
+	asked := o.Allow
+	if o.Network == "host" { // for all programs at once
+		asked = append(asked[:len(asked):len(asked)], dockerfile.NetworkHost)
+	}
+	if err := s.Granted.Check(asked); err != nil {
 		return nil, err
 	}
 	caches, err := o.checkCaches()
