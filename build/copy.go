@@ -328,16 +328,9 @@ func openArchive(root *os.File, name string) (a io.ReadCloser, is bool, err erro
 	if err != nil {
 		return nil, false, f.Close()
 	}
-	head := make([]byte, 512)
-	n, err := io.ReadFull(plain, head)
-	if err == nil {
-		_, err = tar.NewReader(bytes.NewReader(append(head, make([]byte, 1024)...))).Next()
-	}
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+	var head bytes.Buffer // the first member's headers are several where it has attributes, a long name, or comes from git
+	if _, err := tar.NewReader(io.TeeReader(plain, &head)).Next(); err != nil {
 		return nil, false, errors.Join(plain.Close(), f.Close())
 	}
-	if n < len(head) {
-		return nil, false, errors.Join(plain.Close(), f.Close())
-	}
-	return &plainArchive{io.MultiReader(bytes.NewReader(head), plain), plain, f}, true, nil
+	return &plainArchive{io.MultiReader(&head, plain), plain, f}, true, nil
 }
