@@ -56,6 +56,11 @@ func (b builder) build(w http.ResponseWriter, r *http.Request) error {
 				say(fmt.Sprintf("[Warning] %s: %s (line %d)\n", w.Rule, w.Detail, w.Line))
 			}
 		},
+		Work: func(w builds.Work) {
+			if name, is := strings.CutPrefix(w.Name, builds.Importing); is && w.Err != nil && !classic.Quiet {
+				say(fmt.Sprintf("[Warning] nothing is taken from the cache %s: %v\n", name, w.Err))
+			}
+		},
 	})
 	if err != nil {
 		return out.fail(err)

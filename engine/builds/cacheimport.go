@@ -15,6 +15,7 @@ import (
 	"berth/fault"
 	"berth/image"
 
+	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -32,7 +33,7 @@ const (
 // d reads what is here.
 func (s *Service) imports(ctx context.Context, d *image.Draft, list []CacheSpec, client Client, t Teller) (all []build.Import) {
 	for _, c := range list {
-		end := t.Begin("importing cache manifest from " + c.String())
+		end := t.Begin(Importing + c.String())
 		one, err := s.openCache(ctx, d, c, client)
 		end(err)
 		if err == nil {
@@ -55,11 +56,22 @@ func (s *Service) openCache(ctx context.Context, d *image.Draft, c CacheSpec, cl
 	if err != nil {
 		return build.Import{}, err
 	}
-	if img, err := s.Images.Store.Get(ref.String()); err == nil { // as Docker has it, an image that is here is looked at first
-		if one, err := readCache(ctx, held{d}, img.Manifest); err == nil {
-			return one, nil
-		}
+	img, err := s.Images.Store.Get(ref.String())
+	if err != nil {
+		return s.farCache(ctx, ref, client)
 	}
+	one, err := readCache(ctx, held{d}, img.Manifest) // as Docker has it, an image that is here is looked at first
+	if err == nil {
+		return one, nil
+	}
+	if far, farErr := s.farCache(ctx, ref, client); farErr == nil {
+		return far, nil
+	}
+	return build.Import{}, err
+}
+
+// farCache opens a cache in a registry.
+func (s *Service) farCache(ctx context.Context, ref reference.Named, client Client) (build.Import, error) {
 	auth, err := client.Credentials(ctx, ref)
 	if err != nil {
 		return build.Import{}, err
@@ -149,7 +161,7 @@ func inlineOutcomes(config []byte, layers []ocispec.Descriptor) (map[string]buil
 		return nil, fault.New(fault.Corrupt, "the image's config: %w", err)
 	}
 	if len(c.Cache) == 0 {
-		return nil, fault.New(fault.NotFound, "the image has no cache: build it with --cache-to type=inline")
+		return nil, fault.New(fault.NotFound, "the image has no cache, and its history does not tell what its steps saw: build it with --cache-to type=inline")
 	}
 	if len(c.RootFS.DiffIDs) != len(layers) {
 		return nil, fault.New(fault.Corrupt, "the image's config names %d layers, its manifest %d", len(c.RootFS.DiffIDs), len(layers))

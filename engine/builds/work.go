@@ -31,6 +31,8 @@ const (
 	loadMetadata   = "[internal] load metadata for "
 	// Transferring is the part of LoadContext that counts what came.
 	Transferring = "transferring context:"
+	// Importing is the work of reading a cache from elsewhere, which the name ends with. It is done before any step, and by itself.
+	Importing = "importing cache manifest from "
 	// Exporting is the work of making an image of what was built.
 	Exporting = "exporting to image"
 )
