@@ -126,6 +126,9 @@ type StepError struct {
 
 func (e *StepError) Error() string { return e.cause.Error() }
 
+// StepExit is the exit code of the program that a step ran; 0: it was not the program.
+func (e *StepError) StepExit() int { return e.Code }
+
 // Unwrap gives the cause.
 func (e *StepError) Unwrap() error { return e.cause }
 

@@ -98,7 +98,7 @@ func buildPlatforms(text string) (list []ocispec.Platform, err error) {
 
 // buildOptions reads the query.
 func buildOptions(q url.Values, v apiVersion) (o builds.Options, err error) {
-	o = builds.Options{Dockerfile: q.Get("dockerfile"), Remote: q.Get("remote"), Tags: q["t"], Target: q.Get("target"), Network: q.Get("networkmode"), Allow: q["allow"], NoCache: flag(q, "nocache"), Pull: flag(q, "pull"), Squash: flag(q, "squash")}
+	o = builds.Options{Dockerfile: q.Get("dockerfile"), Remote: q.Get("remote"), Tags: q["t"], Target: q.Get("target"), Network: q.Get("networkmode"), Allow: q["allow"], NoCache: flag(q, "nocache"), NoCacheFor: q["nocachefilter"], Pull: flag(q, "pull"), Squash: flag(q, "squash")}
 	if o.Platforms, err = buildPlatforms(q.Get("platform")); err != nil {
 		return o, err
 	}

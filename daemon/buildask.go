@@ -61,7 +61,7 @@ func (b builder) asking(w http.ResponseWriter, r *http.Request, q url.Values) (e
 		err = closeErr
 	}
 	if err != nil {
-		return out.fail(err)
+		return out.fail(builds.Told(err))
 	}
 	out.write(protocol.Message{Result: result})
 	return nil

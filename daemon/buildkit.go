@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"berth/daemon/buildkit"
+	"berth/engine/builds"
 	"berth/fault"
 
 	"github.com/moby/moby/api/types/jsonstream"
@@ -50,8 +51,10 @@ func (k kit) build(w http.ResponseWriter, r *http.Request) error {
 		raw := json.RawMessage(text)
 		return out.write(jsonstream.Message{ID: id, Aux: &raw})
 	}
-	_, err := k.Build(r.Context(), d)
-	return out.fail(err)
+	if _, err := k.Build(r.Context(), d); err != nil {
+		return out.fail(builds.Told(err))
+	}
+	return nil
 }
 
 // readMaps reads query values that are JSON.

@@ -12,6 +12,7 @@ import (
 
 	"berth/fault"
 	"github.com/moby/moby/api/types"
+	"github.com/moby/moby/api/types/jsonstream"
 )
 
 // begin sends the header of a stream at once, before there is any data.
@@ -59,10 +60,12 @@ func (l *lines) fail(err error) error {
 	if err == nil || !l.begun {
 		return err
 	}
-	return l.write(map[string]any{
-		"errorDetail": map[string]any{"message": err.Error()},
-		"error":       err.Error(),
-	})
+	detail := jsonstream.Error{Message: err.Error()}
+	var program interface{ StepExit() int }
+	if errors.As(err, &program) {
+		detail.Code = program.StepExit()
+	}
+	return l.write(map[string]any{"errorDetail": detail, "error": err.Error()})
 }
 
 // hijacked is a client's connection that was taken over for a two-way stream.

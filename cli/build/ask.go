@@ -128,18 +128,21 @@ func (o *options) context(ctx context.Context, s *session.Session, a *asked, pla
 	}
 	a.request.Context, a.request.Ignore = protocol.Local, c.ignoreText
 	if len(bytes.TrimSpace(a.request.Dockerfile)) == 0 {
-		return "", fmt.Errorf("the Dockerfile (%s) cannot be empty", c.dockerfile)
+		return "", fmt.Errorf("the Dockerfile (%s) cannot be empty", c.name())
 	}
 	d := &directory{path: place, leave: c.leave}
 	if err := a.add("", d, filepath.Base(c.ignoreName)); err != nil {
 		return "", err
 	}
 	d.begin(ctx, usesContext(a.request.Dockerfile))
-	return c.dockerfile, nil
+	return c.name(), nil
 }
 
 // fromStdin takes an archive, or a Dockerfile without a context.
 func (o *options) fromStdin(s *session.Session, a *asked) (dockerfile string, err error) {
+	if err := checkStdin(o.file); err != nil {
+		return "", err
+	}
 	text, rest, err := firstBytes(s.In)
 	if err != nil {
 		return "", err
@@ -152,7 +155,7 @@ func (o *options) fromStdin(s *session.Session, a *asked) (dockerfile string, er
 		return o.file, nil
 	}
 	if o.file != "" {
-		return "", errors.New("the Dockerfile comes from stdin, and -f names another one: leave -f out")
+		return "", errAmbiguous
 	}
 	more, err := io.ReadAll(rest)
 	a.request.Dockerfile = append(text, more...)
@@ -237,7 +240,7 @@ func (a *asked) follow(ctx context.Context, b *client.Building, d display) (map[
 		case err != nil:
 			return nil, err
 		case m.Error != "":
-			return nil, errors.New(m.Error)
+			return nil, fmt.Errorf("failed to solve: %s", m.Error)
 		case m.Ask != nil:
 			go func() {
 				if err := a.answer(ctx, m.Ask); err != nil {
@@ -343,6 +346,9 @@ func join(conn *client.Stream, agent interface {
 
 // checkPlace says what is wrong with a context that should be a directory.
 func checkPlace(place string) error {
+	if place == "" {
+		return errors.New("please specify build context (e.g. \".\" for the current directory)")
+	}
 	info, err := os.Stat(place)
 	if err != nil {
 		return fmt.Errorf("unable to prepare context: path %q not found", place)

@@ -21,16 +21,17 @@ import (
 
 // options are the command's.
 type options struct {
-	tags, args, labels, hosts []string
-	file, target, network     string
-	iidfile                   string
-	platforms                 []string
-	noCache, pull, quiet      bool
-	memory, swap, shm         int64
-	cpuShares, period, quota  int64
-	cpus, mems, parent        string
+	tags, args, labels       []string
+	file, target, network    string
+	iidfile                  string
+	platforms                []string
+	noCache, pull, quiet     bool
+	memory, swap, shm        int64
+	cpuShares, period, quota int64
+	cpus, mems, parent       string
 
 	allowed
+	settings
 	calling
 	caches
 	showing
@@ -49,11 +50,11 @@ func Build(s *session.Session) *cobra.Command {
 	}
 	fs := cmd.Flags()
 	o.allowed.flags(fs)
+	o.settings.flags(fs)
 	o.caches.flags(fs)
 	fs.StringArrayVarP(&o.tags, "tag", "t", nil, "Image identifier (format: \"[registry/]repository[:tag]\")")
 	fs.StringArrayVar(&o.args, "build-arg", nil, "Set build-time variables")
 	fs.StringArrayVar(&o.labels, "label", nil, "Set metadata for an image")
-	fs.StringArrayVar(&o.hosts, "add-host", nil, "Add a custom host-to-IP mapping (format: \"host:ip\")")
 	fs.StringVarP(&o.file, "file", "f", "", "Name of the Dockerfile (default: \"PATH/Dockerfile\")")
 	fs.StringVar(&o.target, "target", "", "Set the target build stage to build")
 	fs.StringVar(&o.network, "network", "default", "Set the networking mode for the \"RUN\" instructions during build")
@@ -105,21 +106,12 @@ func (o *options) query(s *session.Session, dockerfile string) (url.Values, erro
 			q.Set(name, strconv.FormatInt(n, 10))
 		}
 	}
-	q["extrahosts"] = o.hosts
 	o.allowed.apply(q)
-	if err := errors.Join(o.calling.apply(q), o.caches.apply(q)); err != nil {
+	api, err := s.API()
+	if err = errors.Join(err, o.settings.apply(q), o.calling.apply(q), o.caches.apply(q)); err != nil {
 		return nil, err
 	}
-	args := map[string]*string{}
-	for _, kv := range epoch(s, o.args) {
-		k, v, given := strings.Cut(kv, "=")
-		if !given {
-			if v = s.Env(k); v == "" {
-				continue
-			}
-		}
-		args[k] = &v
-	}
+	args := arguments(s, epoch(s, o.args), s.Config().ProxyEnv(api.Host()))
 	labels := map[string]string{}
 	for _, kv := range o.labels {
 		k, v, _ := strings.Cut(kv, "=")

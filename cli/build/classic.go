@@ -45,7 +45,11 @@ func (o *options) classic(ctx context.Context, s *session.Session, api *client.C
 	if isAddress(place) {
 		q.Set("remote", place)
 	}
-	p, err := api.Images.Build(ctx, q, s.Registries(ctx), body)
+	sent := &watched{Reader: body}
+	p, err := api.Images.Build(ctx, q, s.Registries(ctx), sent)
+	if wrong := sent.wrong.Load(); err != nil && wrong != nil {
+		return fmt.Errorf("error checking context: %w: name it in .dockerignore when it is not needed", *wrong)
+	}
 	if err != nil {
 		return err
 	}
@@ -68,7 +72,7 @@ func (o *options) refused(ours bool) error {
 	for _, one := range []struct {
 		name string
 		has  bool
-	}{{"--allow", len(o.allowed.names) > 0}, {"--cache-to", len(o.caches.to) > 0}, {"--platform with several", len(o.platforms) > 1 || strings.Contains(strings.Join(o.platforms, ""), ",")}} {
+	}{{"--allow", len(o.allowed.names) > 0}, {"--cache-to", len(o.caches.to) > 0}, {"--no-cache-filter", len(o.fresh) > 0}, {"--platform with several", len(o.platforms) > 1 || strings.Contains(strings.Join(o.platforms, ""), ",")}} {
 		if one.has {
 			return fault.New(fault.Unsupported, "%s: the engine that answers here has the classic builder alone, which has no such thing: build with berth's own daemon", one.name)
 		}
@@ -155,6 +159,9 @@ func (o *options) open(ctx context.Context, s *session.Session, place string) (i
 
 // stdin takes an archive, or a Dockerfile without a context.
 func (o *options) stdin(s *session.Session) (io.ReadCloser, string, error) {
+	if err := checkStdin(o.file); err != nil {
+		return nil, "", err
+	}
 	text, rest, err := firstBytes(s.In)
 	if err != nil {
 		return nil, "", err
@@ -171,7 +178,7 @@ func (o *options) stdin(s *session.Session) (io.ReadCloser, string, error) {
 		return nil, "", err
 	}
 	if o.file != "" {
-		return nil, "", errors.New("the Dockerfile comes from stdin, and -f names another one: leave -f out")
+		return nil, "", errAmbiguous
 	}
 	return archiveOf("Dockerfile", append(text, more...)), "Dockerfile", nil
 }

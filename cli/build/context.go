@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"berth/archive"
 
@@ -22,6 +23,7 @@ import (
 type files struct {
 	dir        string
 	dockerfile string // relative to dir; one from elsewhere has another name in the context
+	given      string // its name as the user wrote it
 	text       []byte // of a Dockerfile from elsewhere; nil: it lies in dir
 	ignore     *patternmatcher.PatternMatcher
 	ignoreText []byte
@@ -34,7 +36,7 @@ const foreign = ".dockerfile.from-elsewhere"
 
 // openFiles finds the Dockerfile and the ignore file of a context. dockerfile is as the user wrote it; "": the default one.
 func openFiles(dir, dockerfile string, stdin io.Reader) (*files, error) {
-	c := &files{dir: dir, dockerfile: "Dockerfile"}
+	c := &files{dir: dir, dockerfile: "Dockerfile", given: dockerfile}
 	beside := filepath.Join(dir, "Dockerfile")
 	switch {
 	case dockerfile == "-":
@@ -56,6 +58,9 @@ func openFiles(dir, dockerfile string, stdin io.Reader) (*files, error) {
 	}
 	if c.text == nil {
 		if _, err := os.Stat(filepath.Join(dir, c.dockerfile)); err != nil {
+			if wrong := (*os.PathError)(nil); errors.As(err, &wrong) {
+				wrong.Op = "open" // which is how builders have always said it
+			}
 			return nil, fmt.Errorf("failed to read dockerfile: %w: name it by -f", err)
 		}
 	}
@@ -140,6 +145,17 @@ func (c *files) leave(p string, _ bool) (out, enter bool) {
 	return out && err == nil, m.Exclusions()
 }
 
+// name is what the Dockerfile is called to people: one from elsewhere has no place in the context.
+func (c *files) name() string {
+	switch {
+	case c.text == nil:
+		return c.dockerfile
+	case c.given == "-":
+		return "Dockerfile"
+	}
+	return filepath.Base(c.given)
+}
+
 // read gives the Dockerfile's text.
 func (c *files) read() ([]byte, error) {
 	if c.text != nil {
@@ -192,4 +208,19 @@ func (c *files) writeForeign(w io.Writer) error {
 		}
 	}
 	return tw.Flush()
+}
+
+// watched remembers why a context ended early: whoever sends it only sees that it did.
+type watched struct {
+	io.Reader
+	wrong atomic.Pointer[error]
+}
+
+// Read reads the context.
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.Reader.Read(p)
+	if err != nil && err != io.EOF && !errors.Is(err, io.ErrClosedPipe) { // closed: the daemon has read enough, and the build is over
+		w.wrong.Store(&err)
+	}
+	return n, err
 }

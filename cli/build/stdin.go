@@ -20,6 +20,17 @@ func firstBytes(from io.Reader) (text []byte, rest io.Reader, err error) {
 // magics are how compressed archives begin: gzip, bzip2, xz, zstd.
 var magics = [][]byte{{0x1f, 0x8b, 8}, {'B', 'Z', 'h'}, {0xfd, '7', 'z', 'X', 'Z', 0}, {0x28, 0xb5, 0x2f, 0xfd}}
 
+// checkStdin tells whether stdin can be what it is asked to be.
+func checkStdin(file string) error {
+	if file == "-" {
+		return errors.New("invalid argument: can't use stdin for both build context and dockerfile")
+	}
+	return nil
+}
+
+// errAmbiguous is what a Dockerfile on stdin is beside one of another name.
+var errAmbiguous = errors.New("ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles: leave -f out, or send an archive")
+
 func isArchive(text []byte) bool {
 	for _, m := range magics {
 		if bytes.HasPrefix(text, m) {

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"berth/cli/flag"
 )
 
 // both gives a result or its error as text, for tables.
@@ -22,13 +24,13 @@ func both(v any, err error) string {
 func TestParsers(t *testing.T) {
 	type parser func(string) string
 	cpus := func(v string) string { n, err := parseCPUs(v); return both(n, err) }
-	ulimit := func(v string) string { u, err := parseUlimit(v); return both(u, err) }
+	ulimit := func(v string) string { u, err := flag.Ulimit(v); return both(u, err) }
 	volume := func(v string) string { b, a, err := parseVolume(v); return both(b+"|"+a, err) }
 	device := func(v string) string { d, err := parseDevice(v); return both(d, err) }
 	mount := func(v string) string { m, err := parseMount(v); return both(m, err) }
 	publish := func(v string) string { s, m, err := ports([]string{v}, nil); _ = s; return both(m, err) }
 	restart := func(v string) string { r, err := parseRestart(v); return both(r, err) }
-	host := func(v string) string { h, err := validExtraHost(v); return both(h, err) }
+	host := func(v string) string { h, err := flag.ExtraHost(v); return both(h, err) }
 	gpus := func(v string) string { g, err := parseGPUs(v); return both(g, err) }
 	for _, c := range []struct {
 		name  string
@@ -103,7 +105,7 @@ func FuzzParsers(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, v string) {
 		parseCPUs(v)
-		parseUlimit(v)
+		flag.Ulimit(v)
 		parseVolume(v)
 		parseDevice(v)
 		parseMount(v)
@@ -115,7 +117,7 @@ func FuzzParsers(f *testing.F) {
 		parseRestart(v)
 		parseGPUs(v)
 		parseLines([]byte(v), nil)
-		validExtraHost(v)
+		flag.ExtraHost(v)
 		validDeviceRule(v)
 		validSearch(v)
 	})

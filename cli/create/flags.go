@@ -129,13 +129,7 @@ func (c *Options) resourceFlags(fs *pflag.FlagSet) {
 	fs.Int64Var(&r.CPUCount, "cpu-count", 0, "CPU count (Windows only)")
 	fs.Int64Var(&r.CPUPercent, "cpu-percent", 0, "CPU percent (Windows only)")
 	fs.Int64Var(&c.pids, "pids-limit", 0, "Tune container pids limit (set -1 for unlimited)")
-	fs.Var(flag.Value{Kind: "ulimit", Take: func(v string) error {
-		u, err := parseUlimit(v)
-		if err == nil {
-			r.Ulimits = replaceUlimit(r.Ulimits, u)
-		}
-		return err
-	}}, "ulimit", "Ulimit options")
+	fs.Var(flag.Ulimits(&r.Ulimits), "ulimit", "Ulimit options")
 	fs.StringVar(&r.CgroupParent, "cgroup-parent", "", "Optional parent cgroup for the container")
 	fs.Uint16Var(&r.BlkioWeight, "blkio-weight", 0, "Block IO (relative weight), between 10 and 1000, or 0 to disable")
 	fs.Var(flag.Value{Kind: "class", Take: func(v string) (err error) {
@@ -180,7 +174,7 @@ func (c *Options) networkFlags(fs *pflag.FlagSet) {
 	fs.Var(flag.List(&c.host.DNSOptions), "dns-option", "Set DNS options")
 	flag.Alias(fs, "dns-option", "dns-opt")
 	fs.Var(flag.Checked(&c.host.DNSSearch, validSearch), "dns-search", "Set custom DNS search domains")
-	fs.Var(flag.Checked(&c.host.ExtraHosts, validExtraHost), "add-host", "Add a custom host-to-IP mapping (host:ip)")
+	fs.Var(flag.Checked(&c.host.ExtraHosts, flag.ExtraHost), "add-host", "Add a custom host-to-IP mapping (host:ip)")
 }
 
 func (c *Options) storageFlags(fs *pflag.FlagSet) {

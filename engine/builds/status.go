@@ -273,6 +273,16 @@ func Words(err error) string {
 	return err.Error()
 }
 
+// Told is an error that says itself in Words.
+func Told(err error) error { return worded{err} }
+
+type worded struct{ error }
+
+func (w worded) Error() string { return Words(w.error) }
+
+// Unwrap gives what the words are of.
+func (w worded) Unwrap() error { return w.error }
+
 // work takes what is no step.
 func (s *Status) work(w Work) {
 	s.mu.Lock()
