@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"berth/container"
@@ -67,6 +68,9 @@ type Forwarder struct {
 	saved  time.Time
 	parts  map[string]*message // by stream: the part before
 	failed bool                // it was said that the destination can't be reached
+
+	recording sync.Mutex // held while the place is written
+	leaving   bool       // nothing is written any more: the container's directory is being removed
 }
 
 type place struct {
@@ -131,8 +135,12 @@ func (f *Forwarder) Stop() {
 	<-f.done
 }
 
-// Leave lets a forwarder finish whose container is being removed: it has its files open, and a moment to send what they hold. It doesn't wait.
+// Leave lets a forwarder finish whose container is being removed: it has its files open, and a moment to send what they hold. It doesn't wait for that;
+// when it returns nothing is written to the container's directory any more, which can be removed.
 func (f *Forwarder) Leave() {
+	f.recording.Lock()
+	f.leaving = true
+	f.recording.Unlock()
 	timer := time.AfterFunc(farewell, f.cancel)
 	go func() {
 		<-f.done
@@ -242,6 +250,11 @@ func (f *Forwarder) arrived(d destination, next int64, now bool) error {
 		return nil
 	}
 	f.place.Offset, f.saved = next, time.Now()
+	f.recording.Lock()
+	defer f.recording.Unlock()
+	if f.leaving {
+		return nil
+	}
 	if err := record.Put(f.placePath(), f.place); err != nil && !errors.Is(err, os.ErrNotExist) {
 		f.log.Warn("the place up to which logs were forwarded can't be recorded", "error", err)
 	}
