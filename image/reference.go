@@ -3,6 +3,7 @@ package image
 import (
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
@@ -44,11 +45,11 @@ func hintFor(s string) string {
 	return ""
 }
 
-var idPrefix = regexp.MustCompile(`^(?:sha256:)?[0-9a-f]{1,64}$`)
+var idPrefix = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(?:sha256:)?[0-9a-f]{1,64}$`) })
 
 // idDigits returns the hexadecimal digits that ref may stand for as the beginning of an ID.
 func idDigits(ref string) (string, bool) {
-	if !idPrefix.MatchString(ref) {
+	if !idPrefix().MatchString(ref) {
 		return "", false
 	}
 	return strings.TrimPrefix(ref, "sha256:"), true

@@ -41,7 +41,7 @@ func (s *Store) stray(name string) (one Stray, is bool) {
 	if s.stages[name] {
 		return one, false
 	}
-	if strings.HasPrefix(name, stagePrefix) || !namePattern.MatchString(name) {
+	if strings.HasPrefix(name, stagePrefix) || !namePattern().MatchString(name) {
 		return one, true
 	}
 	if one.Cause = record.Load(filepath.Join(one.Path, recordFile), &Volume{}); one.Cause == nil {

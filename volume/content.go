@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"sync"
 	"time"
 
 	"berth/archive"
@@ -33,7 +34,7 @@ const (
 	snapshotRecord = "snapshot.json"
 )
 
-var snapshotPattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
+var snapshotPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`) })
 
 // Replace puts what fill makes in place of a volume's content, in one step: until fill is done, and when it fails, all is as it was. What containers that
 // run have of the old content goes on to exist for them alone.
@@ -123,7 +124,7 @@ func Empty(dir string) (bool, error) { return isEmpty(dir) }
 
 // Snapshot keeps what copy puts into its directory beside a volume. fault.Exists: there is one of that name.
 func (s *Store) Snapshot(name, snapshot string, copy func(dir string) (shared bool, err error)) (made Snapshot, err error) {
-	if !snapshotPattern.MatchString(snapshot) {
+	if !snapshotPattern().MatchString(snapshot) {
 		return made, fault.New(fault.Invalid, "snapshot %q: a name is of letters, digits and _.-, and begins with a letter or digit", snapshot)
 	}
 	if _, err := s.Get(name); err != nil {

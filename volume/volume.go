@@ -57,11 +57,11 @@ const (
 	recordFile  = "volume.json"
 )
 
-var namePattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
+var namePattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`) })
 
 // CheckName is fault.Invalid, in the words that tools know, for what can't be a volume's name.
 func CheckName(name string) error {
-	if namePattern.MatchString(name) {
+	if namePattern().MatchString(name) {
 		return nil
 	}
 	return fault.New(fault.Invalid, "create %s: %q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path", name, name)
@@ -96,7 +96,7 @@ func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
 
 // Get finds a volume. fault.NotFound in the words that tools know.
 func (s *Store) Get(name string) (*Volume, error) {
-	if namePattern.MatchString(name) {
+	if namePattern().MatchString(name) {
 		v := &Volume{}
 		err := record.Load(filepath.Join(s.path(name), recordFile), v)
 		if err == nil {

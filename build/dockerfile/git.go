@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"berth/fault"
 )
@@ -23,7 +24,7 @@ type Git struct {
 }
 
 // scp is the form user@host:path.
-var scp = regexp.MustCompile(`^[a-zA-Z0-9_.-]+@[a-zA-Z0-9.-]+:[^\s]+$`)
+var scp = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9_.-]+@[a-zA-Z0-9.-]+:[^\s]+$`) })
 
 // ParseGit reads the address of something in a git repository: URL#ref:dir, or with ?branch=, tag=, ref=, subdir=, checksum=, commit=,
 // submodules=, keep-git-dir=, fetch-by-commit= and mtime=. is tells whether it is one at all.
@@ -31,7 +32,7 @@ func ParseGit(s string) (g Git, is bool, err error) {
 	remote, fragment, _ := strings.Cut(s, "#")
 	address, query, _ := strings.Cut(remote, "?")
 	switch {
-	case scp.MatchString(address):
+	case scp().MatchString(address):
 	case strings.HasPrefix(address, "git://"), strings.HasPrefix(address, "ssh://"):
 	case strings.HasPrefix(address, "http://") || strings.HasPrefix(address, "https://"):
 		u, err := url.Parse(address)

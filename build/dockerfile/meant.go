@@ -3,6 +3,7 @@ package dockerfile
 import (
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/distribution/reference"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
@@ -45,7 +46,9 @@ var ruleJSONArgsInvalid = linter.LinterRule[func(string) string]{
 }
 
 // almostJSON is how a list begins that was meant as JSON. A space after the bracket makes it the shell's own test, which has no commas.
-var almostJSON = regexp.MustCompile(`^\[(?:'|"|“|\\")|^\[\s*\]?$|^\[\s+(?:'[^']*'|"[^"]*"|“[^”]*”)\s*,`)
+var almostJSON = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^\[(?:'|"|“|\\")|^\[\s*\]?$|^\[\s+(?:'[^']*'|"[^"]*"|“[^”]*”)\s*,`)
+})
 
 // checkJSON warns of arguments that were meant as JSON.
 func (w *writing) checkJSON() {
@@ -60,18 +63,18 @@ func (w *writing) checkJSON() {
 	default:
 		return
 	}
-	if c.PrependShell && len(c.CmdLine) == 1 && almostJSON.MatchString(c.CmdLine[0]) {
+	if c.PrependShell && len(c.CmdLine) == 1 && almostJSON().MatchString(c.CmdLine[0]) {
 		w.lint.Run(&ruleJSONArgsInvalid, w.c.Location(), ruleJSONArgsInvalid.Format(strings.ToUpper(w.c.Name())))
 	}
 }
 
 // named are the words that a message quotes, or that stand after a colon.
-var namedWords = regexp.MustCompile(`"([^"]+)"|'([^']+)'|: ([^\s"'():]+)`)
+var namedWords = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`"([^"]+)"|'([^']+)'|: ([^\s"'():]+)`) })
 
 // column finds the longest word of a message in lines of a Dockerfile; line and column are from 1, and 0 when there is none.
 func column(data []byte, message string, from, to int) (line, column, width int) {
 	lines := strings.Split(string(data), "\n")
-	for _, m := range namedWords.FindAllStringSubmatch(message, -1) {
+	for _, m := range namedWords().FindAllStringSubmatch(message, -1) {
 		word := m[1] + m[2] + m[3]
 		if len(word) <= width || len(word) < 2 {
 			continue

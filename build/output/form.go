@@ -2,6 +2,7 @@ package output
 
 import (
 	"regexp"
+	"sync"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -52,11 +53,13 @@ const (
 )
 
 // annotationName is the name of an option by which an exporter is told of an annotation.
-var annotationName = regexp.MustCompile(`^annotation(?:-([a-z-]+))?(?:\[([A-Za-z0-9_/.-]+)\])?\.(\S+)$`)
+var annotationName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^annotation(?:-([a-z-]+))?(?:\[([A-Za-z0-9_/.-]+)\])?\.(\S+)$`)
+})
 
 // ParseAnnotation reads an exporter's option such as "annotation-manifest[linux/arm64].KEY"; is tells whether it is one at all.
 func ParseAnnotation(option, value string) (a Annotation, is bool, err error) {
-	part := annotationName.FindStringSubmatch(option)
+	part := annotationName().FindStringSubmatch(option)
 	if part == nil {
 		return a, false, nil
 	}

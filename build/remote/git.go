@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"berth/build/dockerfile"
@@ -19,9 +20,11 @@ import (
 )
 
 var (
-	commitName = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
-	hexDigits  = regexp.MustCompile(`^[0-9a-fA-F]+$`)
-	scp        = regexp.MustCompile(`^([a-zA-Z0-9_][a-zA-Z0-9_.-]*)@([a-zA-Z0-9][a-zA-Z0-9.-]*):([^\s]*)$`)
+	commitName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`) })
+	hexDigits  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-fA-F]+$`) })
+	scp        = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^([a-zA-Z0-9_][a-zA-Z0-9_.-]*)@([a-zA-Z0-9][a-zA-Z0-9.-]*):([^\s]*)$`)
+	})
 )
 
 // repository is one that things are taken from.
@@ -84,7 +87,7 @@ func (s *Store) repository(ctx context.Context, address, home string, c Client, 
 	if strings.HasPrefix(bare, "http://") || strings.HasPrefix(bare, "https://") {
 		return r, r.authorize(ctx, secret)
 	}
-	if strings.HasPrefix(bare, "ssh://") || scp.MatchString(bare) {
+	if strings.HasPrefix(bare, "ssh://") || scp().MatchString(bare) {
 		r.known = r.dir + ".hosts"
 		r.agent, err = s.serveAgent(ctx, home, c)
 		return r, err
@@ -108,7 +111,7 @@ func split(address string) (bare, secret string, err error) {
 	if strings.ContainsFunc(address, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return "", "", fault.New(fault.Invalid, "invalid git address %q", address)
 	}
-	if m := scp.FindStringSubmatch(address); m != nil && !strings.HasPrefix(m[3], "-") {
+	if m := scp().FindStringSubmatch(address); m != nil && !strings.HasPrefix(m[3], "-") {
 		return address, "", nil
 	}
 	u, err := url.Parse(address)
@@ -165,12 +168,12 @@ func (r *repository) authorize(ctx context.Context, secret string) error {
 func (r *repository) resolve(ctx context.Context, w *wanted) error {
 	sum := strings.ToLower(w.Checksum)
 	switch {
-	case sum != "" && !hexDigits.MatchString(sum):
+	case sum != "" && !hexDigits().MatchString(sum):
 		return fault.New(fault.Invalid, "invalid checksum %s for Git URL, expected hex commit hash", w.Checksum)
-	case commitName.MatchString(w.Ref):
+	case commitName().MatchString(w.Ref):
 		w.commit = w.Ref
 		return matches(sum, w.commit)
-	case w.ByCommit && !commitName.MatchString(sum):
+	case w.ByCommit && !commitName().MatchString(sum):
 		return fault.New(fault.Invalid, "fetch-by-commit requires a full commit SHA checksum, got %q", w.Checksum)
 	case w.ByCommit:
 		w.commit = sum
@@ -182,7 +185,7 @@ func (r *repository) resolve(ctx context.Context, w *wanted) error {
 			return err
 		}
 		refs := parseRefs(out)
-		if w.commit, w.name = refs["HEAD"], refs["ref: HEAD"]; !commitName.MatchString(w.commit) {
+		if w.commit, w.name = refs["HEAD"], refs["ref: HEAD"]; !commitName().MatchString(w.commit) {
 			return fault.New(fault.NotFound, "could not find default branch for repository: %s", r.remote)
 		}
 		return matches(sum, w.commit)
@@ -193,11 +196,11 @@ func (r *repository) resolve(ctx context.Context, w *wanted) error {
 	}
 	refs := parseRefs(out)
 	for _, name := range []string{"refs/" + strings.TrimPrefix(w.Ref, "refs/"), "refs/heads/" + w.Ref, "refs/tags/" + w.Ref} { // as git has it, a branch comes before a tag
-		if !commitName.MatchString(refs[name]) {
+		if !commitName().MatchString(refs[name]) {
 			continue
 		}
 		w.commit, w.name = refs[name], name
-		if peeled := refs[name+"^{}"]; commitName.MatchString(peeled) { // a tag with a text of its own
+		if peeled := refs[name+"^{}"]; commitName().MatchString(peeled) { // a tag with a text of its own
 			w.commit = peeled
 		}
 		return matches(sum, w.commit, refs[name])

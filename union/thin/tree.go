@@ -44,7 +44,7 @@ type volume struct {
 // maxID is the last number for a volume, which have 24 bits (thin-provisioning.rst).
 const maxID = 1<<24 - 1
 
-var names = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
+var names = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9-]{1,64}$`) })
 
 // load reads the records.
 func (t *Trees) load() error {
@@ -119,7 +119,7 @@ func (t *Trees) List() ([]string, error) {
 	defer t.mu.Unlock()
 	var list []string
 	for name := range t.trees {
-		if names.MatchString(name) { // bases are ours alone
+		if names().MatchString(name) { // bases are ours alone
 			list = append(list, name)
 		}
 	}
@@ -129,7 +129,7 @@ func (t *Trees) List() ([]string, error) {
 
 // Make makes a tree as a snapshot of another, or of an empty file system for "".
 func (t *Trees) Make(name, from string) error {
-	if !names.MatchString(name) {
+	if !names().MatchString(name) {
 		return fault.New(fault.Invalid, "devicemapper: tree name %q", name)
 	}
 	if from == "" {

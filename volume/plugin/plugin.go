@@ -43,7 +43,7 @@ const (
 	maxSpec         = 64 << 10       // bytes of a file that tells an address
 )
 
-var namePattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.:-]*$`)
+var namePattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.:-]*$`) })
 
 func (s *Set) sockets() string { return cmp.Or(s.Sockets, defaultSockets) }
 
@@ -87,7 +87,7 @@ func (s *Set) Names() []string {
 // find looks where a plugin listens. Sockets go before files, the first file wins.
 func (s *Set) find(name string) (address, error) {
 	missing := fault.New(fault.NotFound, "plugin %q not found", name)
-	if !namePattern.MatchString(name) {
+	if !namePattern().MatchString(name) {
 		return address{}, missing
 	}
 	for _, path := range places(s.sockets(), name, ".sock") {
