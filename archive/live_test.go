@@ -16,6 +16,7 @@ import (
 	"berth/archive"
 	"berth/fault"
 	"berth/internal/kerneltest"
+	"berth/kernel"
 )
 
 // names lists the members of an archive.
@@ -378,6 +379,38 @@ func TestLookup(t *testing.T) {
 	for p, want := range map[string]string{"": "/", "a/": "/a/", "/a/.": "/a/.", "/a/b/..": "/a", "..": "/", "/.": "/"} {
 		if got := archive.Clean(p); got != want {
 			t.Errorf("clean %q: %q, want %q", p, got, want)
+		}
+	}
+}
+
+// TestPackCapabilities: a file's capabilities that a container's root gave, on files with shifted owners, are those of any root in the archive.
+func TestPackCapabilities(t *testing.T) {
+	kerneltest.Root(t)
+	ids := archive.IDMap{UIDs: []archive.IDRange{{Container: 0, Host: 100000, Size: 1000}}, GIDs: []archive.IDRange{{Container: 0, Host: 200000, Size: 1000}}}
+	const rights = "\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+	const plain, ofRoot, ofAnother = "\x01\x00\x00\x02" + rights, "\x01\x00\x00\x03" + rights + "\xa0\x86\x01\x00", "\x01\x00\x00\x03" + rights + "\xa1\x86\x01\x00"
+	for _, c := range []struct {
+		given, want string
+		ids         archive.IDMap
+	}{{plain, plain, ids}, {ofRoot, plain, ids}, {ofAnother, ofAnother, ids}, {ofRoot, ofRoot, archive.IDMap{}}} {
+		dir, err := os.Open(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dir.Close()
+		if err := os.WriteFile(filepath.Join(dir.Name(), "x"), nil, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := kernel.SetXattrIn(dir, "x", "security.capability", c.given); err != nil {
+			t.Fatal(err)
+		}
+		r := tar.NewReader(bytes.NewReader(pack(t, dir.Name(), archive.PackOptions{IDs: c.ids})))
+		hdr, err := r.Next()
+		for err == nil && hdr.Name != "x" {
+			hdr, err = r.Next()
+		}
+		if err != nil || hdr.PAXRecords["SCHILY.xattr.security.capability"] != c.want {
+			t.Errorf("%x: %+v, not %x (%v)", c.given, hdr, c.want, err)
 		}
 	}
 }

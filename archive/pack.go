@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -142,10 +143,26 @@ func (p *Packer) attributes(dir *os.File, name string) (records map[string]strin
 			if records == nil {
 				records = map[string]string{}
 			}
+			if attr == "security.capability" {
+				value = p.capability(value)
+			}
 			records["SCHILY.xattr."+attr] = value
 		}
 	}
 	return records, opaque, err
+}
+
+// capability gives a file's as layers have it. Given by a container's root on files whose owners are shifted, it names the host's id of that root, in
+// 4 bytes behind version 2's 20 (capabilities(7), "File capability extended attribute versioning").
+func (p *Packer) capability(value string) string {
+	const version, v2 = 3, 20 // where the version lies, and how long version 2 is
+	if p.o.IDs.Empty() || len(value) != v2+4 || value[version] != 3 {
+		return value
+	}
+	if root, _ := p.o.IDs.ToContainer(binary.LittleEndian.Uint32([]byte(value[v2:])), 0); root != 0 {
+		return value
+	}
+	return value[:version] + "\x02" + value[version+1:v2]
 }
 
 func (p *Packer) children(dir *os.File, prefix string) error {

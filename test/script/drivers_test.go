@@ -14,7 +14,7 @@ import (
 var onDrivers = []string{"driver"}
 
 // moreOnDrivers are those of the long tests. What tells sizes is not among them: a copy takes more than a layer.
-var moreOnDrivers = []string{"buildmounts", "commit", "cp", "cpmore", "create", "debug", "debugmore", "diff", "images", "imagesmore", "lifecycle", "look", "lookapi", "looktree", "prunemore", "restart", "restore", "run", "runtime", "update", "updatemore", "userns", "usernsfiles", "usernsremap"}
+var moreOnDrivers = []string{"buildmounts", "builduserns", "commit", "cp", "cpmore", "create", "debug", "debugmore", "diff", "images", "imagesmore", "lifecycle", "look", "lookapi", "looktree", "prunemore", "restart", "restore", "run", "runtime", "update", "updatemore", "userns", "usernsfiles", "usernsremap"}
 
 // TestScenariosOnDrivers types scenarios for daemons on each storage driver that this machine has.
 func TestScenariosOnDrivers(t *testing.T) {
