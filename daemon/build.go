@@ -102,6 +102,12 @@ func buildOptions(q url.Values, v apiVersion) (o builds.Options, err error) {
 	if o.Platforms, err = buildPlatforms(q.Get("platform")); err != nil {
 		return o, err
 	}
+	if i := q.Get("isolation"); i != "" && i != "default" && i != "process" {
+		return o, fault.New(fault.Invalid, "unsupported isolation: %q", i)
+	}
+	if text := q.Get("version"); text != "" && text != "1" {
+		return o, fault.New(fault.Invalid, "invalid version: %s", text)
+	}
 	args := map[string]*string{}
 	for name, to := range map[string]any{"buildargs": &args, "labels": &o.Labels, "ulimits": &o.Settings.Ulimits} {
 		if text := q.Get(name); text != "" {

@@ -35,7 +35,7 @@ var (
 	bridgeCaps = []string{"solve.base", "return", "returnmap", "proto.refarray", "importcaches", "gateway.solve.metadata", "gateway.solve.evaluate", "gateway.evaluate", "readfile", "statfile"}
 	graphCaps  = []string{"source.image", "source.local", "source.local.unique", "source.local.sessionid", "source.local.includepatterns", "source.local.followpaths",
 		"source.local.excludepatterns", "source.local.sharedkeyhint", "source.git", "source.http", "exec.meta.base", "constraints", "platform", "meta.ignorecache",
-		"exporter.multiple", "exporter.sourcedateepoch", "exporter.image.annotations", "exporter.image.attestations"}
+		"exporter.multiple", "exporter.sourcedateepoch", "exporter.image.annotations", "exporter.image.attestations", "gc.freespacefilter"}
 )
 
 // Ping tells what can be asked for.

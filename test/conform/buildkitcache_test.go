@@ -12,6 +12,7 @@ func TestBuildxCaches(t *testing.T) {
 	k.wants(k.run("buildx", "build", "-t", "app", "--cache-to", "type=registry,ref="+ref+",mode=max", "."), "#", "exporting cache to registry", "was-7")
 	k.run("rmi", "app")
 	k.wants(k.run("buildx", "du", "--filter", "type=regular"), "RECLAIMABLE")
+	k.wants(k.run("buildx", "prune", "-f", "--max-used-space", "1TB", "--min-free-space", "1B"), "Total:")
 	k.run("buildx", "prune", "-af", "--filter", "type=regular")
 	out := k.run("buildx", "build", "-t", "app", "--cache-from", "type=registry,ref="+ref, ".")
 	k.wants(out, "importing cache manifest from "+ref, "CACHED")
