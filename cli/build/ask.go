@@ -297,8 +297,13 @@ func (a *asked) answer(ctx context.Context, q *protocol.Ask) error {
 		}
 		return a.over(ctx, q, func(conn *client.Stream) error {
 			said := protocol.Received
-			if err := a.put(ctx, q.Name, transfer.ReadPieces(bufio.NewReaderSize(conn, 256<<10))); err != nil {
+			pieces := transfer.ReadPieces(bufio.NewReaderSize(conn, 256<<10))
+			if err := a.put(ctx, q.Name, pieces); err != nil {
 				said = err.Error()
+			}
+			// An archive ends before its stream does: the daemon hears nothing while it can't write the rest.
+			if _, err := io.Copy(io.Discard, pieces); err != nil {
+				return err
 			}
 			_, err := io.WriteString(conn, said)
 			return err
