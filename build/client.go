@@ -11,8 +11,7 @@ import (
 
 // Files is a tree of files from outside of the build: a context, a repository, what an address gave. Nobody writes to it.
 type Files struct {
-	Top    *os.File                      // its directory, open; whoever made it closes it when the build is over
-	Digest func(p string) (string, bool) // of a regular file's content, where it is known without reading; nil: never
+	Top *os.File // its directory, open; whoever made it closes it when the build is over
 
 	// Each tells all that lies at p and below it, in the order and the form in which package archive packs it under its own path, with the digests of
 	// the files' contents. It reads no file. ok is false when it does not know. nil: never.

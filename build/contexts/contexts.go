@@ -195,15 +195,6 @@ func (t *Tree) path(name string) string { return filepath.Join(t.dir, name) }
 // Top is the tree's directory, which stays the tree's, and which nobody else writes to.
 func (t *Tree) Top() *os.File { return t.top }
 
-// Digest is that of a regular file's content, in hex; p is its path below the top, without links.
-func (t *Tree) Digest(p string) (string, bool) {
-	k, ok := t.index.find(filepath.Clean("/" + p)[1:])
-	if !ok || k.state != have || !k.Is(kernel.TypeRegular) {
-		return "", false
-	}
-	return hex.EncodeToString(k.digest[:]), true
-}
-
 // Each tells all that lies at p and below it, as package archive packs it, with the digests of the files' contents. ok is false when p is not
 // what the index has it under, such as a path with links.
 func (t *Tree) Each(p string, fn func(hdr *tar.Header, digest string)) (ok bool) {

@@ -187,6 +187,16 @@ func told(t *testing.T, tree *contexts.Tree, p string) {
 	}
 }
 
+// digest is that of a regular file, as far as the tree knows it.
+func digest(tr *contexts.Tree, p string) (sum string, ok bool) {
+	known := tr.Each(p, func(hdr *tar.Header, of string) {
+		if hdr.Name == p[1:] && hdr.Typeflag == tar.TypeReg {
+			sum, ok = of, true
+		}
+	})
+	return sum, known && ok
+}
+
 func digests(t *testing.T, tree *contexts.Tree) {
 	t.Helper()
 	top := tree.Top().Name()
@@ -199,7 +209,7 @@ func digests(t *testing.T, tree *contexts.Tree) {
 			return err
 		}
 		sum := sha256.Sum256(data)
-		if got, ok := tree.Digest(p[len(top):]); ok && got != hex.EncodeToString(sum[:]) {
+		if got, ok := digest(tree, p[len(top):]); ok && got != hex.EncodeToString(sum[:]) {
 			t.Errorf("%s has %q under the digest of something else", p, data)
 		} else if !ok {
 			t.Errorf("%s has no digest", p)
@@ -396,7 +406,7 @@ func TestCutAnywhere(t *testing.T) {
 		mine.Close()
 		whole = err == nil
 		for p, text := range map[string]string{"/a": "aA", "/same": "s", "/h/i": "iI"} { // what has a digest has that content
-			if _, ok := tr.Digest(p); !ok {
+			if _, ok := digest(tr, p); !ok {
 				continue
 			}
 			if data, err := os.ReadFile(tr.Top().Name() + p); err != nil || !strings.Contains(text, string(data)) {

@@ -130,7 +130,7 @@ func (a *asker) fetch(ctx context.Context, name string, want selection, key stri
 		return nil, err
 	}
 	tell(bytes, true)
-	return &build.Files{Top: tree.Top(), Digest: tree.Digest}, nil
+	return &build.Files{Top: tree.Top(), Each: tree.Each}, nil
 }
 
 // tellEvery is how often it is told how much came.

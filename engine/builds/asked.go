@@ -149,7 +149,7 @@ func (a *Asked) bring(ctx context.Context, name string, patterns []string) (file
 const tellEvery = 100 * time.Millisecond
 
 func filesOf(t *contexts.Tree) *build.Files {
-	return &build.Files{Top: t.Top(), Digest: t.Digest, Each: t.Each}
+	return &build.Files{Top: t.Top(), Each: t.Each}
 }
 
 // archive takes an archive whole.
