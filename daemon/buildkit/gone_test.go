@@ -1,6 +1,8 @@
 package buildkit
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"net/url"
@@ -12,6 +14,7 @@ import (
 	"berth/fault"
 
 	control "github.com/moby/buildkit/api/services/control"
+	"github.com/opencontainers/go-digest"
 )
 
 // TestGivingUpTwiceEnds gives a tree up as an export does whose client goes: once as its context ends, and once more as writing fails.
@@ -61,6 +64,18 @@ func TestCachesOfNothing(t *testing.T) {
 	}
 	_, err = (&builds.Service{}).Solve(context.Background(), builds.Options{CacheFrom: from}, nil, builds.Teller{})
 	if !errors.Is(err, fault.Invalid) {
+		t.Error(err)
+	}
+}
+
+// TestLayoutsEnd has an image below more indexes than anybody writes, of which each costs the daemon a part of its stack.
+func TestLayoutsEnd(t *testing.T) {
+	var text bytes.Buffer
+	c := &copying{tar: tar.NewWriter(&text), seen: map[digest.Digest]bool{}}
+	if err := c.graph(digest.FromString("x"), []byte(`{}`), maxNested); err != nil {
+		t.Error(err)
+	}
+	if err := c.graph(digest.FromString("y"), []byte(`{}`), maxNested+1); !errors.Is(err, fault.Unsupported) {
 		t.Error(err)
 	}
 }

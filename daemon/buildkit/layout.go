@@ -68,11 +68,17 @@ func (c *copying) image(d digest.Digest) error {
 	if err := c.file(ocispec.ImageIndexFile, int64(len(index)), strings.NewReader(string(index))); err != nil {
 		return err
 	}
-	return errors.Join(c.graph(d, text), c.tar.Close())
+	return errors.Join(c.graph(d, text, 0), c.tar.Close())
 }
 
+// maxNested is how many indexes an image may be below: more than one is nobody's.
+const maxNested = 8
+
 // graph writes a manifest or an index, with all that it names.
-func (c *copying) graph(d digest.Digest, text []byte) error {
+func (c *copying) graph(d digest.Digest, text []byte, depth int) error {
+	if depth > maxNested {
+		return fault.New(fault.Unsupported, "the client's image lies below more than %d indexes", maxNested)
+	}
 	if err := c.file(blobPath(d), int64(len(text)), strings.NewReader(string(text))); err != nil {
 		return err
 	}
@@ -92,7 +98,7 @@ func (c *copying) graph(d digest.Digest, text []byte) error {
 		if err != nil {
 			return err
 		}
-		if err := c.graph(child.Digest, text); err != nil {
+		if err := c.graph(child.Digest, text, depth+1); err != nil {
 			return err
 		}
 	}
