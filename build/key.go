@@ -60,12 +60,13 @@ func (d *doing) runKey(ctx context.Context, k *key, do *dockerfile.Run) error {
 		name, value, _ := strings.Cut(kv, "=")
 		k.parts["env "+name] = value
 	}
-	for _, m := range do.Mounts {
+	for n, m := range do.Mounts {
 		text, err := json.Marshal(m.Shape())
 		if err != nil {
 			return err
 		}
-		k.parts["mount "+m.Target+m.Env] = string(text)
+		// A mount that comes later hides what lies below it.
+		k.parts["mount "+m.Target+m.Env] += fmt.Sprintf("%d %s", n, text)
 		if m.Type != "bind" { // nothing else is any part of what a result is kept under
 			continue
 		}

@@ -50,3 +50,19 @@ func TestProgramsAreRunAgainInOtherSurroundings(t *testing.T) {
 		}
 	}
 }
+
+// TestMountsHaveAnOrder turns two mounts around, of which one lies in the other.
+func TestMountsHaveAnOrder(t *testing.T) {
+	w := newWorld(t)
+	runs := 0
+	w.Builder.Run = func(context.Context, build.Program) (int, error) { runs++; return 0, nil }
+	outer, inner := "--mount=type=tmpfs,target=/a", "--mount=type=tmpfs,target=/a/b"
+	for want, mounts := range []string{outer + " " + inner, inner + " " + outer} {
+		for range 2 {
+			w.built(Options{Text: []byte("FROM scratch\nRUN " + mounts + " [\"x\"]\n")}, w.client(nil), Output{Name: "0", Type: "cacheonly"})
+		}
+		if runs != want+1 {
+			t.Errorf("%s: %d runs", mounts, runs)
+		}
+	}
+}
