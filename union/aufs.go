@@ -171,7 +171,7 @@ func putMark(dir *os.File, name string) error {
 }
 
 // packMarked writes a writable branch as a layer's tar.
-func packMarked(ctx context.Context, w io.Writer, upper *os.File, ids archive.IDMap) error {
+func packMarked(ctx context.Context, w io.Writer, upper *os.File, ids archive.IDMap, top bool) error {
 	var failed error
 	pick := func(dir string) (names, gone []string, all bool) {
 		names, gone, err := pickMarked(upper, dir)
@@ -180,7 +180,7 @@ func packMarked(ctx context.Context, w io.Writer, upper *os.File, ids archive.ID
 		}
 		return names, gone, false
 	}
-	err := archive.Pack(ctx, w, upper, archive.PackOptions{Live: true, IDs: ids, Pick: pick})
+	err := archive.Pack(ctx, w, upper, archive.PackOptions{Live: true, IDs: ids, Pick: pick, Top: top})
 	if err == nil {
 		err = failed
 	}

@@ -3,13 +3,13 @@ package union
 import (
 	"context"
 	"errors"
-	"maps"
 	"os"
 	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
 
 	"berth/archive"
+	"berth/fault"
 	"berth/kernel"
 )
 
@@ -67,22 +67,28 @@ func unroot(o *overlay, id, dir string) error {
 }
 
 // newTop tells whether the top directory has another owner, mode or attributes than the one below.
-func (s *Stacked) newTop(upper *os.File) (bool, error) {
-	was, err := kernel.StatIn(nil, s.Lower[0])
+func (s *Stacked) newTop(upper *os.File) (is bool, err error) {
+	if len(s.Lower) == 0 {
+		return false, nil
+	}
+	below, err := os.Open(s.Lower[0])
 	if err != nil {
 		return false, err
 	}
-	is, err := kernel.Stat(upper)
+	defer fault.Close(below, &err)
+	return unlike(upper, below)
+}
+
+// unlike compares two directories themselves, but for their times.
+func unlike(up, low *os.File) (bool, error) {
+	is, err := kernel.Stat(up)
+	if err != nil {
+		return false, err
+	}
+	was, err := kernel.Stat(low)
 	if err != nil || is.Mode != was.Mode || is.Uid != was.Uid || is.Gid != was.Gid {
 		return true, err
 	}
-	before, err := kernel.XattrsIn(nil, s.Lower[0])
-	if err != nil {
-		return false, err
-	}
-	now, err := kernel.XattrsIn(upper, ".")
-	host := func(attr, _ string) bool { return !archive.Carries(attr) }
-	maps.DeleteFunc(before, host)
-	maps.DeleteFunc(now, host)
-	return !maps.Equal(before, now), err
+	same, err := sameXattrs(up, low, ".")
+	return !same, err
 }

@@ -22,6 +22,7 @@ type delta struct {
 	list  []Change
 	shown int64 // sizes of the regular files that are not as before
 	files int64
+	top   bool // the top directory itself is not as before
 
 	linked map[[2]uint64]bool // by device and inode, files with several names that are not as before: all their names count
 	more   bool               // linked grew
@@ -41,6 +42,12 @@ func contrast(ctx context.Context, tree, below *os.File, made time.Time) (*delta
 	for {
 		d := &delta{ctx: ctx, since: made.Add(-tick), linked: linked, gone: map[string][]string{}, have: map[string][]string{}, news: map[string]bool{}}
 		seen := map[[2]uint64]bool{}
+		if below != nil {
+			var err error
+			if d.top, err = unlike(tree, below); err != nil {
+				return nil, err
+			}
+		}
 		if _, err := d.dir(tree, below, "/", seen); err != nil {
 			return nil, err
 		}
@@ -217,6 +224,6 @@ func (r *wholeRoot) pack(ctx context.Context, w io.Writer, ids archive.IDMap) er
 			at := path.Join("/", dir)
 			return d.have[at], d.gone[at], d.news[at]
 		}
-		return archive.Pack(ctx, w, tree, archive.PackOptions{Live: true, IDs: ids, Pick: pick})
+		return archive.Pack(ctx, w, tree, archive.PackOptions{Live: true, IDs: ids, Pick: pick, Top: d.top})
 	})
 }

@@ -83,12 +83,12 @@ func (s *Stacked) pack(ctx context.Context, w io.Writer, ids archive.IDMap) (err
 		return err
 	}
 	defer fault.Close(upper, &err)
-	if s.by.marks() {
-		return packMarked(ctx, w, upper, ids)
-	}
 	top, err := s.newTop(upper)
 	if err != nil {
 		return err
+	}
+	if s.by.marks() {
+		return packMarked(ctx, w, upper, ids, top)
 	}
 	return archive.Pack(ctx, w, upper, archive.PackOptions{Whiteouts: true, Live: true, IDs: ids, Top: top})
 }
