@@ -52,7 +52,11 @@ func (b builder) build(w http.ResponseWriter, r *http.Request) error {
 	img, err := b.engine.Build(r.Context(), o, r.Body, builds.Teller{
 		Read: classic.Read, Plan: classic.Plan, Event: classic.Event, Fail: classic.Fail, Pull: progressTo(out, versionOf(r)),
 		Warn: func(w dockerfile.Warning) {
-			if !classic.Quiet {
+			switch {
+			case classic.Quiet:
+			case w.Line == 0:
+				say(fmt.Sprintf("[Warning] %s\n", w.Detail))
+			default:
 				say(fmt.Sprintf("[Warning] %s: %s (line %d)\n", w.Rule, w.Detail, w.Line))
 			}
 		},

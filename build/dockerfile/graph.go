@@ -73,6 +73,7 @@ func (f *File) Plan(ctx context.Context, find Resolver) (*Plan, error) {
 	if err := f.violations(); err != nil {
 		return nil, err
 	}
+	p.checkGiven()
 	for k, v := range f.o.Labels {
 		if target.Image.Config.Labels == nil {
 			target.Image.Config.Labels = map[string]string{}

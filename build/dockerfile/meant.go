@@ -1,7 +1,9 @@
 package dockerfile
 
 import (
+	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -66,6 +68,43 @@ func (w *writing) checkJSON() {
 	if c.PrependShell && len(c.CmdLine) == 1 && almostJSON().MatchString(c.CmdLine[0]) {
 		w.lint.Run(&ruleJSONArgsInvalid, w.c.Location(), ruleJSONArgsInvalid.Format(strings.ToUpper(w.c.Name())))
 	}
+}
+
+// known has what may be given although no ARG takes it: what FROM lines and builders read, and proxies.
+var known = append([]string{"BUILDPLATFORM", "BUILDOS", "BUILDOSVERSION", "BUILDARCH", "BUILDVARIANT", "TARGETPLATFORM", "TARGETOS", "TARGETOSVERSION", "TARGETARCH",
+	"TARGETVARIANT", "TARGETSTAGE", "SOURCE_DATE_EPOCH"}, proxies...)
+
+// checkGiven warns of arguments that nothing takes, which may be misspelt. It is no rule: it is not about the Dockerfile.
+func (p *planner) checkGiven() {
+	taken := map[string]bool{}
+	for _, c := range p.File.args {
+		for _, a := range c.Args {
+			taken[a.Key] = true
+		}
+	}
+	for k := range p.File.stages {
+		for _, c := range p.File.stages[k].Commands {
+			if t, ok := c.(onBuildCommand); ok {
+				c = t.Command
+			}
+			if c, ok := c.(*instructions.ArgCommand); ok {
+				for _, a := range c.Args {
+					taken[a.Key] = true
+				}
+			}
+		}
+	}
+	var unused []string
+	for name := range p.o.Args {
+		if !taken[name] && !slices.Contains(known, name) && !strings.HasPrefix(name, "BUILDKIT_") {
+			unused = append(unused, name)
+		}
+	}
+	if len(unused) == 0 || p.o.Warn == nil {
+		return
+	}
+	slices.Sort(unused)
+	p.o.Warn(Warning{Rule: "UnusedBuildArg", About: "An argument that no ARG takes changes nothing", Detail: fmt.Sprintf("One or more build-args %v were not consumed", unused)})
 }
 
 // named are the words that a message quotes, or that stand after a colon.

@@ -15,16 +15,20 @@ type Classic struct {
 
 	file    string // the Dockerfile's name and text
 	text    []byte
-	plan    *dockerfile.Plan
+	awaited int                 // plans that are still to come, one for each platform
+	stages  []*dockerfile.Stage // of all plans
 	total   int
 	first   map[*dockerfile.Stage]int // number of its FROM
-	current int                       // of plan.Stages
+	current int                       // of stages
 	held    map[*dockerfile.Stage][]build.Event
 	left    map[*dockerfile.Stage]int // steps that have not ended
 }
 
-// Read takes the Dockerfile.
-func (c *Classic) Read(file string, text []byte, _ int) { c.file, c.text = file, text }
+// Read takes the Dockerfile, which comes first.
+func (c *Classic) Read(file string, text []byte, platforms int) {
+	c.file, c.text, c.awaited = file, text, platforms
+	c.first, c.held, c.left = map[*dockerfile.Stage]int{}, map[*dockerfile.Stage][]build.Event{}, map[*dockerfile.Stage]int{}
+}
 
 // Fail quotes the lines that an error comes from.
 func (c *Classic) Fail(err error) {
@@ -36,9 +40,9 @@ func (c *Classic) Fail(err error) {
 	}
 }
 
-// Plan says what will come.
+// Plan says what will come, once for each platform.
 func (c *Classic) Plan(p *dockerfile.Plan) {
-	c.plan, c.first, c.held, c.left = p, map[*dockerfile.Stage]int{}, map[*dockerfile.Stage][]build.Event{}, map[*dockerfile.Stage]int{}
+	c.stages = append(c.stages, p.Stages...)
 	for _, s := range p.Stages {
 		if s.Index < 0 {
 			continue
@@ -47,7 +51,9 @@ func (c *Classic) Plan(p *dockerfile.Plan) {
 		c.total += 1 + len(s.Steps)
 		c.left[s] = len(s.Steps)
 	}
-	c.begin()
+	if c.awaited--; c.awaited == 0 {
+		c.begin()
+	}
 }
 
 func (c *Classic) say(format string, args ...any) {
@@ -58,8 +64,8 @@ func (c *Classic) say(format string, args ...any) {
 
 // begin announces the stage that is shown now.
 func (c *Classic) begin() {
-	for ; c.current < len(c.plan.Stages); c.current++ {
-		s := c.plan.Stages[c.current]
+	for ; c.current < len(c.stages); c.current++ {
+		s := c.stages[c.current]
 		if s.Index < 0 {
 			continue
 		}
@@ -80,7 +86,7 @@ func (c *Classic) Event(e build.Event) {
 	if e.Step == nil || e.Stage.Index < 0 {
 		return
 	}
-	if c.current >= len(c.plan.Stages) || c.plan.Stages[c.current] != e.Stage {
+	if c.current >= len(c.stages) || c.stages[c.current] != e.Stage {
 		c.held[e.Stage] = append(c.held[e.Stage], copied(e))
 		return
 	}
