@@ -187,6 +187,7 @@ func (c *Cache) Entries() (all []Entry) {
 
 // Remove forgets entries; their layers go with the next sweep of the images unless something else has them.
 func (c *Cache) Remove(ids []string) error {
+	c.trees.Clear() // of layers that may go with the entries
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, id := range ids {

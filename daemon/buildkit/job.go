@@ -16,8 +16,8 @@ import (
 // calls side by side.
 const jobPatience = 30 * time.Second
 
-// maxHeld is how many statuses wait for a client that doesn't take them; of more, output is left out.
-const maxHeld = 10000
+// maxHeld is how many bytes of output wait for a client that doesn't take them; more is left out.
+const maxHeld = 16 << 20
 
 // job is a build of a client.
 type job struct {
@@ -31,6 +31,7 @@ type job struct {
 
 	mu       sync.Mutex
 	told     []*control.StatusResponse // that nobody has heard yet
+	held     int                       // bytes of output in them
 	changed  chan struct{}             // closed and replaced when there is more to hear
 	stopped  bool                      // nothing more may begin
 	ended    bool                      // nothing more is told
@@ -151,9 +152,14 @@ func (j *job) tell(s *progress.Status) {
 	j.record.count(s)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if len(j.told) >= maxHeld && len(s.Logs) > 0 {
+	output := 0
+	for _, l := range s.Logs {
+		output += len(l.Data)
+	}
+	if j.held+output > maxHeld {
 		return
 	}
+	j.held += output
 	j.told = append(j.told, wireStatus(s))
 	notify(&j.changed)
 }
@@ -163,7 +169,7 @@ func (j *job) hear(ctx context.Context, take func(*control.StatusResponse) error
 	for {
 		j.mu.Lock()
 		told, ended, changed := j.told, j.ended, waiter(&j.changed)
-		j.told = nil
+		j.told, j.held = nil, 0
 		j.mu.Unlock()
 		for _, s := range told {
 			if err := take(s); err != nil {

@@ -13,7 +13,7 @@ groups=v2 out=()
 while getopts g:o: o; do case $o in g) groups=$OPTARG;; o) out=(-o "$OPTARG");; *) exit 2;; esac; done
 shift $((OPTIND-1))
 packages=("$@")
-((${#packages[@]})) || packages=(./kernel ./kernel/{cgroup,seccomp,netlink,nft,dm,block,quota} ./oci ./oci/shim ./network ./network/dns
+((${#packages[@]})) || packages=(./kernel ./kernel/{cgroup,seccomp,netlink,nft,dm,block,quota} ./build ./build/contexts ./engine/builds ./oci ./oci/shim ./network ./network/dns
   ./archive ./union ./union/thin ./volume ./volume/hold ./engine ./test/isolation ./test/crash ./test/storage)
 
 # Outside of the tree: a kernel is large, and the tree may be thrown away.
